@@ -1,0 +1,5 @@
+//! Struct layouts as data. No I/O; the only place where CPython versions are compared.
+
+pub mod shape;
+
+pub use shape::{Layout, Offsets, Shape};

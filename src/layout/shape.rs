@@ -1,0 +1,257 @@
+//! What differs between CPython versions, as data: numbers ([`Offsets`]) and meanings ([`Shape`]).
+//!
+//! No I/O. Nothing outside `layout/` compares versions; readers match on these enums instead, and
+//! the compiler lists them when a variant is added. Field names are CPython's own.
+
+/// How a thread's innermost frame is reached and how frames are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameLink {
+    /// `tstate.frame` points to `PyFrameObject`s linked by `f_back` (3.8 to 3.10).
+    FrameObject,
+    /// `tstate.cframe->current_frame` (3.11, 3.12).
+    CFrame,
+    /// `tstate.current_frame` (3.13 on).
+    Direct,
+}
+
+/// How a frame says which instruction it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastInstruction {
+    /// `f_lasti`, an `int`, in bytes from the start of the code (3.8, 3.9).
+    Bytes,
+    /// `f_lasti`, an `int`, in two-byte code units (3.10).
+    Units,
+    /// A pointer into `co_code_adaptive` (3.11 on).
+    Pointer,
+}
+
+/// How a code object maps instructions to lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineTable {
+    /// `co_lnotab`, pairs of unsigned byte and signed line deltas (3.8, 3.9).
+    Lnotab,
+    /// `co_linetable` of PEP 626 (3.10).
+    Pep626,
+    /// `co_linetable` of PEP 657, varint location entries (3.11 on).
+    Locations,
+}
+
+/// How a code object names its local variables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalNames {
+    /// `co_varnames`, then `co_cellvars`, then `co_freevars` (3.8 to 3.10).
+    Separate,
+    /// `co_localsplusnames` for all, with `co_localspluskinds` (3.11 on).
+    Joined,
+}
+
+/// Where an instance keeps its attributes (when it has no `__slots__`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attributes {
+    /// A dict at `tp_dictoffset` (3.8 to 3.10).
+    DictOffset,
+    /// A dict at -24 bytes, else a values array at -32 (3.11).
+    DictOrValuesApart,
+    /// One word at -24 bytes: dict, or values pointer minus one (3.12).
+    DictOrValuesTagged,
+    /// A dict at -24 bytes, else values inline after `tp_basicsize` (3.13 on).
+    InlineValues,
+}
+
+/// How a dict's keys object is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DictKeys {
+    /// `dk_size` entries of index, 24-byte entries (3.8 to 3.10).
+    Sized,
+    /// `dk_log2_index_bytes`, 16-byte entries for all-string keys (3.11 on).
+    Log2,
+}
+
+/// How an int keeps its sign and digit count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IntTag {
+    /// `ob_size`: its sign is the number's (3.8 to 3.11).
+    Size,
+    /// `lv_tag`: digit count in bits 3 up, sign in bits 0 and 1 (3.12 on).
+    Tag,
+}
+
+/// Whether object references in frames carry tag bits (`_PyStackRef`, 3.14 on) that must be masked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StackReferences {
+    /// Plain pointers.
+    Plain,
+    /// The two lowest bits are tags (Include/internal/pycore_stackref.h, v3.14.0).
+    Tagged,
+}
+
+/// Where a thread keeps asyncio's running loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunningLoop {
+    /// In `tstate.dict` under `__asyncio_running_event_loop__` (3.8 to 3.12).
+    ThreadDict,
+    /// In the word right after `PyThreadState` (`_PyThreadStateImpl.asyncio_running_loop`, 3.13).
+    AfterThreadState,
+    /// Where the `.AsyncioDebug` section says (3.14 on).
+    DebugSection,
+}
+
+/// Where an asyncio wake-up callback keeps its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WakeupCallback {
+    /// `TaskWakeupMethWrapper.ww_task` (3.8, 3.9).
+    Wrapper,
+    /// A builtin method bound to the task: `m_self` (3.10 on).
+    BoundMethod,
+}
+
+/// All that *means* something different from version to version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // each field is its type
+pub struct Shape {
+    pub frame_link: FrameLink,
+    pub last_instruction: LastInstruction,
+    pub line_table: LineTable,
+    pub local_names: LocalNames,
+    pub attributes: Attributes,
+    pub dict_keys: DictKeys,
+    pub int_tag: IntTag,
+    pub stack_references: StackReferences,
+    pub running_loop: RunningLoop,
+    pub wakeup_callback: WakeupCallback,
+    /// Frames whose `owner` is this or more are the interpreter's own and run no Python.
+    pub first_shim_owner: Option<u8>,
+}
+
+/// Offsets in `_PyRuntimeState`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // CPython's field names
+pub struct RuntimeOffsets {
+    pub size: u64,
+    pub interpreters_head: u64,
+}
+
+/// Offsets in `PyInterpreterState`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct InterpreterOffsets {
+    pub next: u64,
+    pub threads_head: u64,
+    pub modules: u64,
+    pub sysdict: u64,
+}
+
+/// Offsets in `PyThreadState`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ThreadOffsets {
+    pub size: u64,
+    pub next: u64,
+    pub interp: u64,
+    pub thread_id: u64,
+    pub native_thread_id: Option<u64>,
+    /// `frame`, `cframe` or `current_frame`: see [`FrameLink`].
+    pub frame: u64,
+    /// `current_frame` in `_PyCFrame`; 0 where there is none.
+    pub cframe_current_frame: u64,
+    pub dict: Option<u64>,
+}
+
+/// Offsets in `PyFrameObject` (to 3.10) or `_PyInterpreterFrame`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct FrameOffsets {
+    pub code: u64,
+    pub previous: u64,
+    /// `f_lasti`, `prev_instr` or `instr_ptr`: see [`LastInstruction`].
+    pub instruction: u64,
+    pub localsplus: u64,
+    pub owner: Option<u64>,
+}
+
+/// Offsets in `PyCodeObject`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct CodeOffsets {
+    pub name: u64,
+    pub filename: u64,
+    pub qualname: Option<u64>,
+    pub firstlineno: u64,
+    pub linetable: u64,
+    /// `co_varnames` or `co_localsplusnames`: see [`LocalNames`].
+    pub localnames: u64,
+    pub cellvars: Option<u64>,
+    pub freevars: Option<u64>,
+    pub code_adaptive: Option<u64>,
+}
+
+/// Offsets in objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ObjectOffsets {
+    pub ob_type: u64,
+    pub tp_name: u64,
+    pub tp_basicsize: u64,
+    pub tp_flags: u64,
+    pub tp_dictoffset: u64,
+    pub ht_cached_keys: Option<u64>,
+    /// `sizeof(PyASCIIObject)`: where an ASCII string's characters begin.
+    pub ascii_size: u64,
+    /// `sizeof(PyCompactUnicodeObject)`: where other compact strings' characters begin.
+    pub compact_size: u64,
+    pub unicode_length: u64,
+    pub unicode_state: u64,
+    pub bytes_size: u64,
+    pub bytes_value: u64,
+    pub tuple_size: u64,
+    pub tuple_items: u64,
+    pub list_size: u64,
+    pub list_items: u64,
+    pub dict_keys: u64,
+    pub dict_values: u64,
+    /// First value in a `PyDictValues`: 0 to 3.10, its prefix is before it in 3.11 and 3.12.
+    pub dict_values_first: u64,
+    pub set_mask: u64,
+    pub set_table: u64,
+    pub float_value: u64,
+    /// `ob_size` or `lv_tag`: see [`IntTag`].
+    pub int_tag: u64,
+    pub int_digits: u64,
+}
+
+/// Offsets in asyncio's objects. `Handle` has `__slots__`, so its slots' order is its layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct AsyncioOffsets {
+    pub handle_callback: u64,
+    pub task_coro: u64,
+    pub task_name: u64,
+    pub step_task: u64,
+    pub wakeup_task: u64,
+    /// `gi_qualname` of a coroutine.
+    pub coroutine_qualname: u64,
+}
+
+/// All offsets of one interpreter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Offsets {
+    pub runtime: RuntimeOffsets,
+    pub interpreter: InterpreterOffsets,
+    pub thread: ThreadOffsets,
+    pub frame: FrameOffsets,
+    pub code: CodeOffsets,
+    pub object: ObjectOffsets,
+    pub asyncio: AsyncioOffsets,
+}
+
+/// Everything needed to read one interpreter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// Major and minor version.
+    pub version: (u8, u8),
+    /// What means something different.
+    pub shape: Shape,
+    /// Where things lie.
+    pub offsets: Offsets,
+}

@@ -1,0 +1,4 @@
+pub mod layout;
+pub mod model;
+pub mod target;
+pub mod units;

@@ -1,0 +1,97 @@
+//! Findings: what the stalls add up to, and what to do about it.
+
+use serde::{Deserialize, Serialize};
+
+use super::FrameId;
+use crate::units::Bounds;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// A small cost.
+    Low,
+    /// Users notice.
+    Medium,
+    /// Fix this first.
+    High,
+}
+
+/// A number with its name and unit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// What was measured, `blocked_share`.
+    pub name: String,
+    /// How much.
+    pub value: f64,
+    /// In what unit: `ratio`, `s`, `1/s`, `count`.
+    pub unit: String,
+}
+
+/// What kind of change a recommendation asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Remedy {
+    /// Change this line.
+    Code {
+        /// The culprit's frame.
+        frame: FrameId,
+    },
+    /// Change this setting.
+    Setting {
+        /// Its name, `anyio.total_tokens`.
+        setting: String,
+        /// Its value now, where known.
+        current: Option<u32>,
+        /// The values that will do.
+        suggested: Bounds<u32>,
+        /// What kept the number from being larger.
+        limited_by: String,
+    },
+}
+
+/// One thing to do, with its arithmetic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recommendation {
+    /// What to change.
+    pub remedy: Remedy,
+    /// What to type.
+    pub command: String,
+    /// Why.
+    pub reason: String,
+    /// The numbers it was computed from.
+    pub inputs: Vec<Measured>,
+}
+
+/// One conclusion.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The rule's id, `loop-blocked-by-call`.
+    pub id: String,
+    /// How much it matters.
+    pub severity: Severity,
+    /// One sentence.
+    pub summary: String,
+    /// What it rests on.
+    pub evidence: Vec<Measured>,
+    /// Indices into the report's stalls.
+    pub stalls: Vec<usize>,
+    /// What to do.
+    pub recommendations: Vec<Recommendation>,
+}
+
+/// What a rule answers. "Not enough evidence" is an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Looked, and it is not so.
+    Clear,
+    /// It is so.
+    Found(Finding),
+    /// Cannot tell without this.
+    NotEnoughData {
+        /// What would be needed.
+        need: &'static str,
+    },
+}

@@ -1,0 +1,27 @@
+//! The nouns: plain data that every other part speaks in.
+//!
+//! No I/O, no clock, no process. Left of [`Recording`] everything observes; right of it everything
+//! concludes. The files here are named after the one noun each of them holds.
+
+pub mod finding;
+pub mod frame;
+pub mod loop_state;
+pub mod process;
+pub mod recording;
+pub mod report;
+pub mod sample;
+pub mod stall;
+pub mod wait;
+
+pub use finding::{Finding, Measured, Recommendation, Remedy, Severity, Verdict};
+pub use frame::{Frame, FrameId, FrameKind, NameId, Stack, StackId, Truncation};
+pub use loop_state::{
+    CallbackRun, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, SchedTimes,
+    ThreadLook,
+};
+pub use process::{ProcessInfo, Role, ThreadInfo, WorkerClass, WorkerTopology};
+pub use recording::{Losses, Recording, Settings, Tables};
+pub use report::{CulpritTotal, LoopSummary, Report};
+pub use sample::{CpuState, GilState, Sample};
+pub use stall::{Cause, Culprit, Evidence, Stall, TimeSplit};
+pub use wait::{Peer, Wait, WaitId};

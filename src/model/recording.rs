@@ -1,0 +1,216 @@
+//! The recording: everything observed, nothing concluded. The pivot of the whole program.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Frame, FrameId, LoopId, LoopInfo, LoopState, NameId, ProcessInfo, Sample, Stack, StackId, Wait,
+    WaitId,
+};
+use crate::units::{Nanos, Pid, Timestamp};
+
+/// What the user asked for that changes what was observed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The shortest stall to report.
+    pub threshold: Nanos,
+    /// Background sampling, looks a second.
+    pub rate_hz: f64,
+}
+
+/// Interned strings, frames, stacks and waits. An id is an index; ids never change.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tables {
+    /// Strings.
+    pub names: Vec<String>,
+    /// Frames.
+    pub frames: Vec<Frame>,
+    /// Stacks.
+    pub stacks: Vec<Stack>,
+    /// System calls waited in.
+    pub waits: Vec<Wait>,
+    #[serde(skip)]
+    index: Index,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Index {
+    names: HashMap<String, NameId>,
+    frames: HashMap<Frame, FrameId>,
+    stacks: HashMap<Stack, StackId>,
+    waits: HashMap<Wait, WaitId>,
+}
+
+/// Two tables are equal when they hold the same things, whatever was looked up so far.
+impl PartialEq for Index {
+    fn eq(&self, _: &Index) -> bool {
+        true
+    }
+}
+
+/// Most entries a table takes. Ids are 32 bits; a target that makes up names without end (or a
+/// hostile one) must not grow our memory without end either.
+pub const MAX_TABLE: usize = 1 << 20;
+
+fn next_id(len: usize) -> u32 {
+    // The last slot is shared by everything past the limit.
+    u32::try_from(len.min(MAX_TABLE)).unwrap_or(u32::MAX)
+}
+
+impl Tables {
+    /// The id of a string, adding it if it is new.
+    pub fn name(&mut self, text: &str) -> NameId {
+        if let Some(id) = self.index.names.get(text) {
+            return *id;
+        }
+        let id = NameId(next_id(self.names.len()));
+        if self.names.len() < MAX_TABLE {
+            self.names.push(text.to_owned());
+            self.index.names.insert(text.to_owned(), id);
+        } else if self.names.len() == MAX_TABLE {
+            self.names.push("(too many names)".to_owned());
+        }
+        id
+    }
+
+    /// The id of a frame, adding it if it is new.
+    pub fn frame(&mut self, frame: Frame) -> FrameId {
+        if let Some(id) = self.index.frames.get(&frame) {
+            return *id;
+        }
+        let id = FrameId(next_id(self.frames.len()));
+        if self.frames.len() <= MAX_TABLE {
+            self.frames.push(frame.clone());
+            if self.frames.len() <= MAX_TABLE {
+                self.index.frames.insert(frame, id);
+            }
+        }
+        id
+    }
+
+    /// The id of a stack, adding it if it is new.
+    pub fn stack(&mut self, stack: Stack) -> StackId {
+        if let Some(id) = self.index.stacks.get(&stack) {
+            return *id;
+        }
+        let id = StackId(next_id(self.stacks.len()));
+        if self.stacks.len() <= MAX_TABLE {
+            self.stacks.push(stack.clone());
+            if self.stacks.len() <= MAX_TABLE {
+                self.index.stacks.insert(stack, id);
+            }
+        }
+        id
+    }
+
+    /// The id of a wait, adding it if it is new.
+    pub fn wait(&mut self, wait: Wait) -> WaitId {
+        if let Some(id) = self.index.waits.get(&wait) {
+            return *id;
+        }
+        let id = WaitId(next_id(self.waits.len()));
+        if self.waits.len() <= MAX_TABLE {
+            self.waits.push(wait.clone());
+            if self.waits.len() <= MAX_TABLE {
+                self.index.waits.insert(wait, id);
+            }
+        }
+        id
+    }
+
+    /// A string by its id; `?` for an id that is not in the table (a damaged file).
+    #[must_use]
+    pub fn text(&self, id: NameId) -> &str {
+        self.names.get(id.0 as usize).map_or("?", String::as_str)
+    }
+
+    /// A frame by its id.
+    #[must_use]
+    pub fn get_frame(&self, id: FrameId) -> Option<&Frame> {
+        self.frames.get(id.0 as usize)
+    }
+
+    /// A stack by its id.
+    #[must_use]
+    pub fn get_stack(&self, id: StackId) -> Option<&Stack> {
+        self.stacks.get(id.0 as usize)
+    }
+
+    /// A wait by its id.
+    #[must_use]
+    pub fn get_wait(&self, id: WaitId) -> Option<&Wait> {
+        self.waits.get(id.0 as usize)
+    }
+
+    /// The frames of a stack, leaf first.
+    pub fn frames_of(&self, id: StackId) -> impl Iterator<Item = (FrameId, &Frame)> {
+        self.get_stack(id)
+            .map_or(&[][..], |stack| &stack.frames)
+            .iter()
+            .filter_map(|id| self.get_frame(*id).map(|frame| (*id, frame)))
+    }
+}
+
+/// What could not be observed, counted. Printed in every report's footer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Reads of the target's memory that were tried.
+    pub reads: u64,
+    /// Looks thrown away because the memory changed under them.
+    pub torn_reads: u64,
+    /// Reads the kernel refused (unmapped, denied).
+    pub failed_reads: u64,
+    /// Base ticks that came later than one whole interval: times nobody looked.
+    pub late_ticks: u64,
+    /// Loop states or samples dropped to keep memory bounded.
+    pub dropped: u64,
+}
+
+/// Everything measured in one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recording {
+    /// The stallspy version that recorded it.
+    pub version: String,
+    /// What was asked for.
+    pub settings: Settings,
+    /// When observation began.
+    pub attached: Timestamp,
+    /// When it ended.
+    pub detached: Timestamp,
+    /// Interned tables.
+    pub tables: Tables,
+    /// Watched processes.
+    pub processes: Vec<ProcessInfo>,
+    /// Event loops found in them.
+    pub loops: Vec<LoopInfo>,
+    /// Looks at loops that had been busy for a while, and the look that saw each of them end; in
+    /// time order. Of a run of looks that show the same, the first and the last are kept.
+    pub loop_states: Vec<LoopState>,
+    /// Background samples, in time order.
+    pub samples: Vec<Sample>,
+    /// What could not be seen.
+    pub losses: Losses,
+    /// CPU time stallspy itself used.
+    pub own_cpu: Nanos,
+}
+
+impl Recording {
+    /// A loop by its id.
+    #[must_use]
+    pub fn get_loop(&self, id: LoopId) -> Option<&LoopInfo> {
+        self.loops.iter().find(|info| info.id == id)
+    }
+
+    /// A process by its pid (the latest one, should a pid have been reused).
+    #[must_use]
+    pub fn get_process(&self, pid: Pid) -> Option<&ProcessInfo> {
+        self.processes.iter().rev().find(|info| info.pid == pid)
+    }
+
+    /// How long the recording lasted.
+    #[must_use]
+    pub fn length(&self) -> Nanos {
+        self.detached.since(self.attached)
+    }
+}

@@ -1,0 +1,145 @@
+//! Stalls: what the looks at a loop add up to.
+
+use serde::{Deserialize, Serialize};
+
+use super::{FrameId, LoopId, NameId, StackId, WaitId};
+use crate::units::{Bounds, Nanos, Pid, Tid, Timestamp};
+
+/// How well a stall's length is known, weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// From looks alone: each end is known to the distance between two looks.
+    Sampled,
+    /// From the loop's own clock, which did not move: the start is exact.
+    Counted,
+    /// From the kernel's record of both ends.
+    Traced,
+}
+
+/// Why the loop stood still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// A callback slept in a system call.
+    BlockingCall,
+    /// A callback computed, in Python or in C code it called.
+    Cpu,
+    /// A callback computed in C code that we can name.
+    CCall,
+    /// Another thread held the interpreter lock.
+    GilWait,
+    /// The collector ran.
+    Gc,
+    /// The thread was ready and got no CPU: not the application's doing.
+    CpuStarved,
+    /// Memory was not there and had to be fetched.
+    PageFault,
+    /// No callback was long; there were many.
+    ManyCallbacks,
+    /// Seen, but not seen into.
+    Unknown,
+}
+
+impl Cause {
+    /// The JSON value of this cause.
+    #[must_use]
+    pub fn id(self) -> &'static str {
+        match self {
+            Cause::BlockingCall => "blocking_call",
+            Cause::Cpu => "cpu",
+            Cause::CCall => "c_call",
+            Cause::GilWait => "gil_wait",
+            Cause::Gc => "gc",
+            Cause::CpuStarved => "cpu_starved",
+            Cause::PageFault => "page_fault",
+            Cause::ManyCallbacks => "many_callbacks",
+            Cause::Unknown => "unknown",
+        }
+    }
+}
+
+/// Where a stall's time went. The three need not add up to its length: they are read at looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeSplit {
+    /// On a CPU.
+    pub on_cpu: Nanos,
+    /// Asleep in the kernel.
+    pub off_cpu: Nanos,
+    /// Ready, waiting for a CPU.
+    pub run_delay: Nanos,
+}
+
+/// The place a reader must change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Culprit {
+    /// The deepest application frame of the looks inside the stall, weighted by time.
+    pub frame: FrameId,
+    /// The thread it ran in: the loop's own, or the one that held the interpreter lock.
+    pub tid: Tid,
+    /// The system call most of its time was spent in.
+    pub wait: Option<WaitId>,
+    /// The deepest frame below it that belongs to a library: who made the call.
+    pub library: Option<FrameId>,
+    /// Its share of the stall's observed time, 0 to 1.
+    pub share: f64,
+}
+
+/// One loop iteration that lasted at least the threshold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stall {
+    /// The loop that stood still.
+    pub loop_id: LoopId,
+    /// Its process.
+    pub pid: Pid,
+    /// Its thread.
+    pub tid: Tid,
+    /// When it began.
+    pub began: Bounds<Timestamp>,
+    /// When it ended; of a stall still going on, the last look (`lo`) and the end of observation.
+    pub ended: Bounds<Timestamp>,
+    /// It had not ended when observation did.
+    pub ongoing: bool,
+    /// It had begun before observation did.
+    pub before_attach: bool,
+    /// How well its length is known.
+    pub evidence: Evidence,
+    /// Why the loop stood still.
+    pub cause: Cause,
+    /// Where its time went.
+    pub split: TimeSplit,
+    /// How many callbacks of the iteration were seen, at least 1.
+    pub callbacks: u32,
+    /// The longest ready queue seen during it: who was made to wait.
+    pub waiting_callbacks: Option<u32>,
+    /// The asyncio task that ran longest.
+    pub task: Option<NameId>,
+    /// That task's coroutine.
+    pub coroutine: Option<NameId>,
+    /// The request it served.
+    pub endpoint: Option<NameId>,
+    /// Who to blame; `None` where no one is to blame.
+    pub culprit: Option<Culprit>,
+    /// The culprit's stack.
+    pub stack: Option<StackId>,
+    /// An `--allow` pattern accepts it: listed apart, not gated.
+    #[serde(default)]
+    pub allowed: bool,
+}
+
+impl Stall {
+    /// The length the evidence supports: `lo` is certain, `hi` is possible.
+    #[must_use]
+    pub fn length(&self) -> Bounds<Nanos> {
+        Bounds { lo: self.ended.lo.since(self.began.hi), hi: self.ended.hi.since(self.began.lo) }
+    }
+
+    /// The best single figure for its length.
+    #[must_use]
+    pub fn duration(&self) -> Nanos {
+        if self.ongoing {
+            return self.length().hi;
+        }
+        self.ended.middle().since(self.began.middle())
+    }
+}

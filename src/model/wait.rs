@@ -1,0 +1,39 @@
+//! What a thread waits for in the kernel: a system call and the file or peer behind it.
+
+use serde::{Deserialize, Serialize};
+
+use super::NameId;
+
+/// Index into [`Tables::waits`](super::Tables::waits).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WaitId(pub u32);
+
+/// The other end of what a thread waits on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Peer {
+    /// A connected socket's remote address, `10.0.0.7:443` or `[::1]:443`.
+    Remote(NameId),
+    /// A listening or unconnected socket's own address.
+    Local(NameId),
+    /// A file, pipe, eventfd or Unix socket by the name the kernel gives it.
+    Path(NameId),
+    /// A child process being waited for, by its pid (in the target's namespace).
+    Child(i32),
+    /// The interpreter's own global lock.
+    Gil,
+}
+
+/// A blocking system call as seen in `/proc/PID/task/TID/syscall`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Wait {
+    /// The kernel's name of the call, `recvfrom`; `syscall_N` where the number is unknown.
+    pub syscall: NameId,
+    /// The descriptor it works on, where its first argument is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fd: Option<i32>,
+    /// What is behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Peer>,
+}
