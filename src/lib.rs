@@ -1,4 +1,5 @@
 pub mod layout;
 pub mod model;
+pub mod native;
 pub mod target;
 pub mod units;

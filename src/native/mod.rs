@@ -1,0 +1,3 @@
+//! What a thread does below Python: system calls and what they wait for.
+
+pub mod syscalls;
