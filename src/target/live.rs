@@ -37,11 +37,7 @@ impl LiveMemory {
     /// The memory of `pid`. Nothing is opened or checked until the first read.
     #[must_use]
     pub fn new(pid: Pid) -> LiveMemory {
-        LiveMemory {
-            pid: unistd::Pid::from_raw(pid.0),
-            reads: Cell::new(0),
-            failed: Cell::new(0),
-        }
+        LiveMemory { pid: unistd::Pid::from_raw(pid.0), reads: Cell::new(0), failed: Cell::new(0) }
     }
 
     /// What was read so far.
