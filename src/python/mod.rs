@@ -1,0 +1,3 @@
+//! The interpreter view: what the target's bytes mean to Python. Reads only, concludes nothing.
+
+pub mod line_table;
