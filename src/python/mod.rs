@@ -6,6 +6,7 @@
 pub mod code_objects;
 pub mod frames;
 pub mod interpreters;
+pub mod line_table;
 pub mod locate;
 pub mod threads;
 

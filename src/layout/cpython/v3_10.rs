@@ -15,7 +15,7 @@ use crate::layout::shape::{
 };
 
 /// CPython 3.10.
-pub const LAYOUT: Layout = Layout {
+pub(in crate::layout) const LAYOUT: Layout = Layout {
     version: (3, 10),
     shape: SHAPE,
     offsets: Offsets {
