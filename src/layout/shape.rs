@@ -180,6 +180,8 @@ pub struct CodeOffsets {
     pub linetable: u64,
     /// `co_varnames` or `co_localsplusnames`: see [`LocalNames`].
     pub localnames: u64,
+    /// `co_localspluskinds`: which of the names are locals, cells and free variables (3.11 on).
+    pub localkinds: Option<u64>,
     pub cellvars: Option<u64>,
     pub freevars: Option<u64>,
     pub code_adaptive: Option<u64>,
@@ -192,6 +194,7 @@ pub struct ObjectOffsets {
     pub ob_type: u64,
     pub tp_name: u64,
     pub tp_basicsize: u64,
+    pub tp_itemsize: u64,
     pub tp_flags: u64,
     pub tp_dictoffset: u64,
     pub ht_cached_keys: Option<u64>,
@@ -207,16 +210,28 @@ pub struct ObjectOffsets {
     pub tuple_items: u64,
     pub list_size: u64,
     pub list_items: u64,
+    pub dict_used: u64,
     pub dict_keys: u64,
     pub dict_values: u64,
-    /// First value in a `PyDictValues`: 0 to 3.10, its prefix is before it in 3.11 and 3.12.
+    /// First value in a `PyDictValues`: 0 to 3.12 (a bare array, or one with its prefix before it).
     pub dict_values_first: u64,
+    /// `dk_size` or `dk_log2_index_bytes`: see [`DictKeys`].
+    pub keys_size: u64,
+    /// `dk_kind`: 0 when the entries carry a hash (3.11 on).
+    pub keys_kind: Option<u64>,
+    pub keys_nentries: u64,
+    pub keys_indices: u64,
+    pub set_used: u64,
     pub set_mask: u64,
     pub set_table: u64,
     pub float_value: u64,
     /// `ob_size` or `lv_tag`: see [`IntTag`].
     pub int_tag: u64,
     pub int_digits: u64,
+    pub cell_contents: u64,
+    pub deque_size: u64,
+    pub deque_leftblock: u64,
+    pub deque_leftindex: u64,
 }
 
 /// Offsets in asyncio's objects. `Handle` has `__slots__`, so its slots' order is its layout.
@@ -224,6 +239,8 @@ pub struct ObjectOffsets {
 #[allow(missing_docs)]
 pub struct AsyncioOffsets {
     pub handle_callback: u64,
+    /// `_when` of a `TimerHandle`: `loop.time()` it is due at, a float.
+    pub timer_when: u64,
     pub task_coro: u64,
     pub task_name: u64,
     pub step_task: u64,
@@ -232,7 +249,7 @@ pub struct AsyncioOffsets {
     pub coroutine_qualname: u64,
 }
 
-/// All offsets of one interpreter.
+/// All offsets of one interpreter, in bytes from the start of the struct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Offsets {

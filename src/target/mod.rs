@@ -6,13 +6,15 @@ pub mod memory;
 pub mod peers;
 pub mod procfs;
 mod sockets;
+pub mod syscalls;
 pub mod tee;
 pub mod thread_files;
+mod waits;
 
 pub use image::ImageMemory;
 pub use live::{LiveMemory, ReadCounts};
 pub use memory::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span};
-pub use peers::{PeerText, Peers};
+pub use peers::{PeerText, Peers, Waiting};
 pub use procfs::{Mapping, Perms, ProcError, ProcFs, Stat};
 pub use tee::{FaultyMemory, TeeMemory};
 pub use thread_files::{SyscallState, ThreadFiles};

@@ -177,6 +177,16 @@ impl ProcFs {
         self.link(pid, &format!("fd/{fd}"))
     }
 
+    /// A kernel setting, `kernel/yama/ptrace_scope`, without its newline; `None` where this kernel
+    /// has no such setting or does not show it.
+    #[must_use]
+    pub fn setting(&self, name: &str) -> Option<String> {
+        let file = File::open(self.root.join("sys").join(name)).ok()?;
+        let mut text = String::new();
+        file.take(SMALL).read_to_string(&mut text).ok()?;
+        Some(text.trim_end().to_owned())
+    }
+
     /// A path the kernel gave us, without the target's own root in front of it. Paths in another
     /// mount namespace are already told from that namespace's root.
     pub(in crate::target) fn as_target_sees(&self, pid: Pid, path: &Path) -> PathBuf {

@@ -1,0 +1,323 @@
+//! asyncio's own loop, in pure Python: `BaseEventLoop._run_once` in `asyncio/base_events.py`.
+//!
+//! The method's local variable `end_time` is the clock. It is unbound while the loop polls and
+//! takes events in, and is then set to `self.time() + self._clock_resolution`, a float of seconds
+//! on `CLOCK_MONOTONIC` plus its resolution of 1 ns; it keeps its value until the iteration's last
+//! callback has returned. So one read tells whether callbacks run and since when, to the
+//! nanosecond, and its value names the iteration. The variables `i`, `ntodo` and `handle` name the
+//! callback. The names are the same from 3.8 to 3.15; their slots are not, and are read from the
+//! code object. (<https://github.com/python/cpython/blob/v3.12.1/Lib/asyncio/base_events.py#L1906>)
+
+use super::{Clock, Probe, Reading, Running, TaskNames};
+use crate::layout::shape::WakeupCallback;
+use crate::model::{CallbackRun, LoopKind};
+use crate::python::Interpreter;
+use crate::python::code_objects::CodeCache;
+use crate::python::frames::{RawStack, local};
+use crate::python::objects::Objects;
+use crate::target::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span};
+use crate::units::{Addr, Nanos, Timestamp};
+
+/// The method that is one iteration of the loop.
+const METHOD: &str = "_run_once";
+/// The file it is in, whatever the installation.
+const FILE: &str = "asyncio/base_events.py";
+/// The loop's clock adds its resolution, 1e-9 s on Linux (`time.get_clock_info('monotonic')`).
+const CLOCK_RESOLUTION: Nanos = Nanos(1);
+/// How far a stamp may lie ahead of the look: a look takes microseconds, and clocks do not differ.
+const MAX_AHEAD: Nanos = Nanos::from_millis(1);
+/// The first stamp seen may be this old: an iteration longer than that is not told from garbage.
+const MAX_FIRST_AGE: Nanos = Nanos::from_secs(3600);
+/// Bytes of a float object: refcount, type, value.
+const FLOAT_SIZE: usize = 24;
+/// Where `m_self` lies in a `PyCFunctionObject` (Include/cpython/methodobject.h).
+const BUILTIN_SELF: u64 = 24;
+/// Most slots of the frame that are read; `_run_once` has 10.
+const MAX_SLOTS: usize = 64;
+
+/// The probe for the standard library's loop.
+#[derive(Debug, Clone, Copy)]
+pub struct Asyncio;
+
+/// Slots of `_run_once`'s variables.
+#[derive(Debug, Clone, Copy)]
+struct Slots {
+    end_time: usize,
+    index: usize,
+    batch: usize,
+    handle: usize,
+    count: usize,
+}
+
+#[derive(Debug)]
+struct AsyncioClock {
+    frame: Addr,
+    code: Addr,
+    loop_object: Addr,
+    slots: Slots,
+    /// `loop._ready`, a deque that lives as long as the loop.
+    ready: Option<Addr>,
+    /// `PyFloat_Type`, once found by its name: never learnt from an unchecked read.
+    float_type: Option<Addr>,
+    /// Where the last stamp lay: read along with the frame, as it is usually still there.
+    last_float: Addr,
+    /// The latest stamp accepted. Stamps never go back.
+    last_stamp: Option<Timestamp>,
+    /// Target's `CLOCK_MONOTONIC` minus the host's, in ns (time namespaces).
+    clock_offset: i64,
+    buffer: Vec<u8>,
+}
+
+impl Probe for Asyncio {
+    fn kind(&self) -> LoopKind {
+        LoopKind::Asyncio
+    }
+
+    fn find(
+        &self,
+        python: &Interpreter<'_>,
+        codes: &mut CodeCache,
+        stack: &RawStack,
+        now: Timestamp,
+    ) -> Result<Option<Box<dyn Clock>>, ReadError> {
+        for frame in &stack.frames {
+            let Ok(code) = codes.get(python, frame.code, now) else { continue };
+            if code.name != METHOD || !code.filename.ends_with(FILE) {
+                continue;
+            }
+            let slot = |name: &str| {
+                code.local_index(name).ok_or(ReadError::Invalid("_run_once variable"))
+            };
+            let slots = Slots {
+                end_time: slot("end_time")?,
+                index: slot("i")?,
+                batch: slot("ntodo")?,
+                handle: slot("handle")?,
+                count: code.locals.len().min(MAX_SLOTS),
+            };
+            let loop_object = local(python, frame.addr, slot("self")?)?;
+            if !loop_object.is_plausible() {
+                // Being pushed: `self` is not there yet. The next walk will see it.
+                return Ok(None);
+            }
+            let ready = Objects::of(python).attribute(loop_object, "_ready").ok().flatten();
+            let size = frame_span(python, slots.count)?;
+            return Ok(Some(Box::new(AsyncioClock {
+                frame: frame.addr,
+                code: frame.code,
+                loop_object,
+                slots,
+                ready,
+                float_type: None,
+                last_float: Addr(0),
+                last_stamp: None,
+                clock_offset: python.clock_offset,
+                buffer: vec![0; size],
+            })));
+        }
+        Ok(None)
+    }
+}
+
+/// Bytes of a frame from its start to the end of its local variables.
+fn frame_span(python: &Interpreter<'_>, slots: usize) -> Result<usize, ReadError> {
+    let locals = usize::try_from(python.layout.offsets.frame.localsplus)
+        .map_err(|_| ReadError::Invalid("frame layout"))?;
+    locals.checked_add(slots.saturating_mul(8)).ok_or(ReadError::Invalid("frame layout"))
+}
+
+impl AsyncioClock {
+    fn slot(&self, python: &Interpreter<'_>, index: usize) -> Result<Addr, ReadError> {
+        let offset = (index as u64)
+            .saturating_mul(8)
+            .saturating_add(python.layout.offsets.frame.localsplus);
+        Ok(python.untag(Fields(&self.buffer).pointer(offset)?))
+    }
+
+    /// Reads the frame, and where the last stamp lay.
+    fn read(&mut self, python: &Interpreter<'_>) -> Result<Option<[u8; FLOAT_SIZE]>, ReadError> {
+        let mut float = [0; FLOAT_SIZE];
+        let mut spans: Vec<Span<'_>> = Vec::with_capacity(2);
+        spans.push((self.frame, &mut self.buffer));
+        if self.last_float.is_plausible() {
+            spans.push((self.last_float, &mut float));
+        }
+        match python.memory.read_batch(&mut spans)? {
+            0 => Err(ReadError::Unmapped(self.frame)),
+            1 => Ok(None),
+            _ => Ok(Some(float)),
+        }
+    }
+
+    /// The stamp in a float object, if it is one and can be true.
+    fn stamp(
+        &mut self,
+        python: &Interpreter<'_>,
+        float: &[u8],
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, ReadError> {
+        let kind = Fields(float).pointer(python.layout.offsets.object.ob_type)?;
+        match self.float_type {
+            Some(known) if known == kind => {}
+            Some(_) => return Ok(None),
+            None if Objects::of(python).name_of_type(kind).is_ok_and(|name| name == "float") => {
+                self.float_type = Some(kind);
+            }
+            None => return Ok(None),
+        }
+        let seconds = f64::from_bits(Fields(float).u64(python.layout.offsets.object.float_value)?);
+        let Some(stamp) = to_timestamp(seconds, self.clock_offset) else { return Ok(None) };
+        let earliest = self.last_stamp.unwrap_or_else(|| now.before(MAX_FIRST_AGE));
+        if stamp < earliest || stamp > now + MAX_AHEAD {
+            return Ok(None);
+        }
+        Ok(Some(stamp))
+    }
+}
+
+/// `end_time` as a time on the host's clock.
+fn to_timestamp(seconds: f64, clock_offset: i64) -> Option<Timestamp> {
+    /// Beyond this a float of seconds cannot be a monotonic time: 300 years.
+    const MAX_SECONDS: f64 = 1e10;
+    if !(0.0..MAX_SECONDS).contains(&seconds) {
+        return None;
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked just above
+    let nanos = (seconds * 1e9).round() as u64;
+    let host = nanos.checked_add_signed(clock_offset.checked_neg()?)?;
+    host.checked_sub(CLOCK_RESOLUTION.0).map(Timestamp)
+}
+
+impl Clock for AsyncioClock {
+    fn look(&mut self, python: &Interpreter<'_>, now: Timestamp) -> Result<Reading, ReadError> {
+        let beside = match self.read(python) {
+            Ok(beside) => beside,
+            Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
+            Err(_) => return Ok(Reading::Moving),
+        };
+        let Ok(code) = Fields(&self.buffer).pointer(python.layout.offsets.frame.code) else {
+            return Ok(Reading::Torn);
+        };
+        if python.untag(code) != self.code || self.slot(python, 0) != Ok(self.loop_object) {
+            return Ok(Reading::Moving);
+        }
+        let end_time = self.slot(python, self.slots.end_time)?;
+        if end_time.is_null() {
+            return Ok(Reading::Polling);
+        }
+        let float = match beside {
+            Some(float) if end_time == self.last_float => float,
+            _ => {
+                self.last_float = end_time;
+                let mut float = [0; FLOAT_SIZE];
+                match python.memory.read(end_time, &mut float) {
+                    Ok(()) => float,
+                    Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
+                    Err(_) => return Ok(Reading::Torn),
+                }
+            }
+        };
+        let Ok(Some(began)) = self.stamp(python, &float, now) else { return Ok(Reading::Torn) };
+        self.last_stamp = Some(began);
+        let identity = [
+            end_time,
+            self.slot(python, self.slots.index)?,
+            self.slot(python, self.slots.handle)?,
+        ];
+        Ok(Reading::Running(Running { began, identity }))
+    }
+
+    fn callback(&self, python: &Interpreter<'_>, running: &Running) -> Option<CallbackRun> {
+        let objects = Objects::of(python);
+        let [_, index, _] = running.identity;
+        let small = |addr: Addr| u32::try_from(objects.int(addr).ok()?).ok();
+        let batch = small(self.slot(python, self.slots.batch).ok()?)?;
+        Some(CallbackRun { index: small(index)?, batch })
+    }
+
+    fn waiting(&self, python: &Interpreter<'_>) -> Option<u32> {
+        let len = Objects::of(python).deque_len(self.ready?).ok()?;
+        u32::try_from(len).ok()
+    }
+
+    fn task(&self, python: &Interpreter<'_>, running: &Running) -> TaskNames {
+        let [_, _, handle] = running.identity;
+        match task_of(python, handle) {
+            Ok(Some(task)) => names_of(python, task),
+            _ => TaskNames::default(),
+        }
+    }
+
+    fn is_on(&self, stack: &RawStack) -> bool {
+        stack.frames.iter().any(|frame| frame.addr == self.frame && frame.code == self.code)
+    }
+
+    fn loop_object(&self) -> Addr {
+        self.loop_object
+    }
+}
+
+/// The task behind a `Handle`'s callback; `None` for a plain function.
+fn task_of(python: &Interpreter<'_>, handle: Addr) -> Result<Option<Addr>, ReadError> {
+    let offsets = &python.layout.offsets.asyncio;
+    let objects = Objects::of(python);
+    let callback = python.memory.read_pointer(handle.at(offsets.handle_callback))?;
+    let kind = objects.type_name(callback)?;
+    if kind.ends_with("TaskStepMethWrapper") {
+        return python.memory.read_pointer(callback.at(offsets.step_task)).map(Some);
+    }
+    let wakes = match python.layout.shape.wakeup_callback {
+        WakeupCallback::Wrapper => kind.ends_with("TaskWakeupMethWrapper"),
+        WakeupCallback::BoundMethod => kind == "builtin_function_or_method",
+    };
+    if !wakes {
+        return Ok(None);
+    }
+    let offset = match python.layout.shape.wakeup_callback {
+        WakeupCallback::Wrapper => offsets.wakeup_task,
+        WakeupCallback::BoundMethod => BUILTIN_SELF,
+    };
+    let task = python.memory.read_pointer(callback.at(offset))?;
+    // Any builtin can be a callback; only a task's is followed.
+    let is_task = objects.type_name(task).is_ok_and(|name| name.ends_with("Task"));
+    Ok(is_task.then_some(task))
+}
+
+fn names_of(python: &Interpreter<'_>, task: Addr) -> TaskNames {
+    let offsets = &python.layout.offsets.asyncio;
+    let objects = Objects::of(python);
+    let name = python.memory.read_pointer(task.at(offsets.task_name)).ok();
+    // From 3.12 on an unnamed task keeps only its number, an int, until its name is asked for.
+    let task_name = name.and_then(|name| match objects.type_name(name).ok()?.as_str() {
+        "str" => objects.str(name).ok(),
+        "int" => objects.int(name).ok().map(|number| format!("Task-{number}")),
+        _ => None,
+    });
+    let coroutine = python
+        .memory
+        .read_pointer(task.at(offsets.task_coro))
+        .and_then(|coro| python.memory.read_pointer(coro.at(offsets.coroutine_qualname)))
+        .and_then(|name| objects.str(name))
+        .ok();
+    TaskNames { task: task_name, coroutine }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_the_time_less_the_clocks_resolution() {
+        assert_eq!(to_timestamp(2.000_000_001, 0), Some(Timestamp(2_000_000_000)));
+        assert_eq!(to_timestamp(5.0, 3_000_000_000), Some(Timestamp(1_999_999_999)));
+    }
+
+    #[test]
+    fn no_number_of_seconds_is_trusted() {
+        for garbage in [f64::NAN, f64::INFINITY, -1.0, 1e300, -0.5] {
+            assert_eq!(to_timestamp(garbage, 0), None, "{garbage}");
+        }
+        assert_eq!(to_timestamp(1.0, i64::MIN), None);
+        assert_eq!(to_timestamp(0.0, 0), None);
+    }
+}

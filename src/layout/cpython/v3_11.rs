@@ -1,0 +1,124 @@
+//! CPython 3.11: where things lie and what they mean, for x86_64 and aarch64 Linux.
+//!
+//! Numbers only, printed by `scripts/dump-layout` (which also checks them); no code. From:
+//! * <https://github.com/python/cpython/blob/v3.11.7/Include/internal/pycore_interp.h>
+//! * <https://github.com/python/cpython/blob/v3.11.7/Include/cpython/pystate.h>
+//! * <https://github.com/python/cpython/blob/v3.11.7/Include/internal/pycore_frame.h>
+//! * <https://github.com/python/cpython/blob/v3.11.7/Include/cpython/code.h>
+//! * <https://github.com/python/cpython/blob/v3.11.7/Include/internal/pycore_dict.h>
+//! * <https://github.com/python/cpython/blob/v3.11.7/Modules/_asynciomodule.c>
+
+use crate::layout::shape::{
+    AsyncioOffsets, Attributes, CodeOffsets, DictKeys, FrameLink, FrameOffsets, IntTag,
+    InterpreterOffsets, LastInstruction, Layout, LineTable, LocalNames, ObjectOffsets, Offsets,
+    RunningLoop, RuntimeOffsets, Shape, StackReferences, ThreadOffsets, WakeupCallback,
+};
+
+/// CPython 3.11.
+pub(in crate::layout) const LAYOUT: Layout = Layout {
+    version: (3, 11),
+    shape: SHAPE,
+    offsets: Offsets {
+        runtime: RUNTIME,
+        interpreter: INTERPRETER,
+        thread: THREAD,
+        frame: FRAME,
+        code: CODE,
+        object: OBJECT,
+        asyncio: ASYNCIO,
+    },
+};
+
+const SHAPE: Shape = Shape {
+    frame_link: FrameLink::CFrame,
+    last_instruction: LastInstruction::Pointer,
+    line_table: LineTable::Locations,
+    local_names: LocalNames::Joined,
+    attributes: Attributes::DictOrValuesApart,
+    dict_keys: DictKeys::Log2,
+    int_tag: IntTag::Size,
+    stack_references: StackReferences::Plain,
+    running_loop: RunningLoop::ThreadDict,
+    wakeup_callback: WakeupCallback::BoundMethod,
+    first_shim_owner: None,
+};
+
+const RUNTIME: RuntimeOffsets = RuntimeOffsets { size: 166688, interpreters_head: 40 };
+
+const INTERPRETER: InterpreterOffsets =
+    InterpreterOffsets { next: 0, threads_head: 16, modules: 888, sysdict: 904 };
+
+const THREAD: ThreadOffsets = ThreadOffsets {
+    size: 360,
+    next: 8,
+    interp: 16,
+    thread_id: 152,
+    native_thread_id: Some(160),
+    frame: 56,
+    cframe_current_frame: 8,
+    dict: Some(128),
+};
+
+const FRAME: FrameOffsets =
+    FrameOffsets { code: 32, previous: 48, instruction: 56, localsplus: 72, owner: Some(69) };
+
+const CODE: CodeOffsets = CodeOffsets {
+    name: 120,
+    filename: 112,
+    qualname: Some(128),
+    firstlineno: 72,
+    linetable: 136,
+    localnames: 96,
+    localkinds: Some(104),
+    cellvars: None,
+    freevars: None,
+    code_adaptive: Some(184),
+};
+
+const OBJECT: ObjectOffsets = ObjectOffsets {
+    ob_type: 8,
+    tp_name: 24,
+    tp_basicsize: 32,
+    tp_itemsize: 40,
+    tp_flags: 168,
+    tp_dictoffset: 288,
+    ht_cached_keys: Some(872),
+    ascii_size: 48,
+    compact_size: 72,
+    unicode_length: 16,
+    unicode_state: 32,
+    bytes_size: 16,
+    bytes_value: 32,
+    tuple_size: 16,
+    tuple_items: 24,
+    list_size: 16,
+    list_items: 24,
+    dict_used: 16,
+    dict_keys: 32,
+    dict_values: 40,
+    dict_values_first: 0,
+    keys_size: 9,
+    keys_kind: Some(10),
+    keys_nentries: 24,
+    keys_indices: 32,
+    set_used: 24,
+    set_mask: 32,
+    set_table: 40,
+    float_value: 16,
+    int_tag: 16,
+    int_digits: 24,
+    cell_contents: 16,
+    deque_size: 16,
+    deque_leftblock: 24,
+    deque_leftindex: 40,
+};
+
+const ASYNCIO: AsyncioOffsets = AsyncioOffsets {
+    handle_callback: 24,
+    timer_when: 88,
+    task_coro: 136,
+    task_name: 144,
+    step_task: 16,
+    wakeup_task: 24,
+    coroutine_qualname: 40,
+};

@@ -1,0 +1,124 @@
+//! CPython 3.9: where things lie and what they mean, for x86_64 and aarch64 Linux.
+//!
+//! Numbers only, printed by `scripts/dump-layout` (which also checks them); no code. From:
+//! * <https://github.com/python/cpython/blob/v3.9.18/Include/internal/pycore_interp.h>
+//! * <https://github.com/python/cpython/blob/v3.9.18/Include/cpython/pystate.h>
+//! * <https://github.com/python/cpython/blob/v3.9.18/Include/cpython/frameobject.h>
+//! * <https://github.com/python/cpython/blob/v3.9.18/Include/cpython/code.h>
+//! * <https://github.com/python/cpython/blob/v3.9.18/Objects/dict-common.h>
+//! * <https://github.com/python/cpython/blob/v3.9.18/Modules/_asynciomodule.c>
+
+use crate::layout::shape::{
+    AsyncioOffsets, Attributes, CodeOffsets, DictKeys, FrameLink, FrameOffsets, IntTag,
+    InterpreterOffsets, LastInstruction, Layout, LineTable, LocalNames, ObjectOffsets, Offsets,
+    RunningLoop, RuntimeOffsets, Shape, StackReferences, ThreadOffsets, WakeupCallback,
+};
+
+/// CPython 3.9.
+pub(in crate::layout) const LAYOUT: Layout = Layout {
+    version: (3, 9),
+    shape: SHAPE,
+    offsets: Offsets {
+        runtime: RUNTIME,
+        interpreter: INTERPRETER,
+        thread: THREAD,
+        frame: FRAME,
+        code: CODE,
+        object: OBJECT,
+        asyncio: ASYNCIO,
+    },
+};
+
+const SHAPE: Shape = Shape {
+    frame_link: FrameLink::FrameObject,
+    last_instruction: LastInstruction::Bytes,
+    line_table: LineTable::Lnotab,
+    local_names: LocalNames::Separate,
+    attributes: Attributes::DictOffset,
+    dict_keys: DictKeys::Sized,
+    int_tag: IntTag::Size,
+    stack_references: StackReferences::Plain,
+    running_loop: RunningLoop::ThreadDict,
+    wakeup_callback: WakeupCallback::Wrapper,
+    first_shim_owner: None,
+};
+
+const RUNTIME: RuntimeOffsets = RuntimeOffsets { size: 656, interpreters_head: 32 };
+
+const INTERPRETER: InterpreterOffsets =
+    InterpreterOffsets { next: 0, threads_head: 8, modules: 856, sysdict: 872 };
+
+const THREAD: ThreadOffsets = ThreadOffsets {
+    size: 264,
+    next: 8,
+    interp: 16,
+    thread_id: 176,
+    native_thread_id: None,
+    frame: 24,
+    cframe_current_frame: 0,
+    dict: Some(152),
+};
+
+const FRAME: FrameOffsets =
+    FrameOffsets { code: 32, previous: 24, instruction: 104, localsplus: 360, owner: None };
+
+const CODE: CodeOffsets = CodeOffsets {
+    name: 112,
+    filename: 104,
+    qualname: None,
+    firstlineno: 40,
+    linetable: 120,
+    localnames: 72,
+    localkinds: None,
+    cellvars: Some(88),
+    freevars: Some(80),
+    code_adaptive: None,
+};
+
+const OBJECT: ObjectOffsets = ObjectOffsets {
+    ob_type: 8,
+    tp_name: 24,
+    tp_basicsize: 32,
+    tp_itemsize: 40,
+    tp_flags: 168,
+    tp_dictoffset: 288,
+    ht_cached_keys: None,
+    ascii_size: 48,
+    compact_size: 72,
+    unicode_length: 16,
+    unicode_state: 32,
+    bytes_size: 16,
+    bytes_value: 32,
+    tuple_size: 16,
+    tuple_items: 24,
+    list_size: 16,
+    list_items: 24,
+    dict_used: 16,
+    dict_keys: 32,
+    dict_values: 40,
+    dict_values_first: 0,
+    keys_size: 8,
+    keys_kind: None,
+    keys_nentries: 32,
+    keys_indices: 40,
+    set_used: 24,
+    set_mask: 32,
+    set_table: 40,
+    float_value: 16,
+    int_tag: 16,
+    int_digits: 24,
+    cell_contents: 16,
+    deque_size: 16,
+    deque_leftblock: 24,
+    deque_leftindex: 40,
+};
+
+const ASYNCIO: AsyncioOffsets = AsyncioOffsets {
+    handle_callback: 24,
+    timer_when: 88,
+    task_coro: 152,
+    task_name: 160,
+    step_task: 16,
+    wakeup_task: 16,
+    coroutine_qualname: 56,
+};

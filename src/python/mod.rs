@@ -1,0 +1,41 @@
+//! The interpreter view: what the bytes of a process mean to CPython.
+//!
+//! Takes memory and a layout, gives threads, frames, code objects and objects. Every chase is
+//! fallible and bounded: the target may be mid-change, or hostile. Never writes, never waits.
+
+pub mod code_objects;
+pub mod frames;
+pub mod interpreters;
+pub mod line_table;
+pub mod locate;
+pub mod threads;
+
+use crate::layout::Layout;
+use crate::layout::shape::StackReferences;
+use crate::target::RemoteMemory;
+use crate::units::Addr;
+
+/// One interpreter process, ready to be read. Cheap to copy: it borrows everything.
+#[derive(Debug, Clone, Copy)]
+pub struct Interpreter<'a> {
+    /// The process's memory.
+    pub memory: &'a dyn RemoteMemory,
+    /// How its CPython is laid out.
+    pub layout: &'a Layout,
+    /// Where its `_PyRuntime` lies.
+    pub runtime: Addr,
+    /// Its `CLOCK_MONOTONIC` minus the host's, in nanoseconds: 0 outside time namespaces.
+    pub clock_offset: i64,
+}
+
+impl Interpreter<'_> {
+    /// A reference as found in a frame, without its tag bits.
+    #[must_use]
+    pub fn untag(&self, reference: Addr) -> Addr {
+        match self.layout.shape.stack_references {
+            StackReferences::Plain => reference,
+            // `Py_TAG_BITS` is 3 on 64-bit builds (Include/internal/pycore_stackref.h, v3.14.0).
+            StackReferences::Tagged => Addr(reference.0 & !3),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Looking, at a pace: follows processes, their threads and loops, and writes down what is seen.
+//!
+//! Takes pids and a [`Pace`], gives a [`Recording`]. One thread, no locks: whatever is due first
+//! is done first, loops before samples. Never stops the target, never writes to it.
+
+pub mod keeper;
+pub mod loop_watch;
+pub mod notes;
+pub mod pace;
+pub mod process_watch;
+pub mod thread_watch;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::model::{ProcessInfo, Recording, Settings};
+use crate::target::children::descendants;
+use crate::target::{ProcFs, ReadError};
+use crate::units::{Nanos, Pid, Timestamp};
+use notes::Notes;
+use pace::Pace;
+use process_watch::{AttachError, ProcessWatch};
+
+/// How often new children are searched for, and whoever waits is told how things stand.
+const HOUSEKEEPING: Nanos = Nanos::from_millis(200);
+/// Longest sleep: a request to stop is answered within this.
+const LONGEST_SLEEP: Nanos = Nanos::from_millis(50);
+/// Most processes watched at once.
+const MAX_PROCESSES: usize = 512;
+
+/// How a recording stands, for a progress line.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// Time since the start.
+    pub elapsed: Nanos,
+    /// Processes watched now.
+    pub processes: usize,
+    /// Loops watched now.
+    pub loops: usize,
+    /// Iterations looked into so far, by kept looks.
+    pub looks: usize,
+}
+
+/// Watches processes and writes down what is seen.
+#[derive(Debug)]
+pub struct Sampler {
+    procfs: ProcFs,
+    pace: Pace,
+    settings: Settings,
+    follow_children: bool,
+    attached: Timestamp,
+    cpu_before: Nanos,
+    processes: Vec<ProcessWatch>,
+    ended: Vec<ProcessInfo>,
+    /// Children that turned out not to be Python, or not yet: with the number of tries.
+    strangers: std::collections::HashMap<Pid, u32>,
+    notes: Notes,
+}
+
+/// A child that is no Python process is tried this often (it may be about to exec).
+const TRIES: u32 = 25;
+
+impl Sampler {
+    /// A sampler that watches nothing yet.
+    #[must_use]
+    pub fn new(procfs: ProcFs, settings: Settings, follow_children: bool) -> Sampler {
+        pace::wake_precisely();
+        Sampler {
+            pace: Pace::new(settings.threshold, settings.rate_hz),
+            procfs,
+            settings,
+            follow_children,
+            attached: pace::now(),
+            cpu_before: pace::own_cpu(),
+            processes: Vec::new(),
+            ended: Vec::new(),
+            strangers: std::collections::HashMap::new(),
+            notes: Notes::default(),
+        }
+    }
+
+    /// Attaches to a process.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub fn attach(&mut self, pid: Pid) -> Result<(), AttachError> {
+        let watch = ProcessWatch::attach(&self.procfs, pid, false)?;
+        self.processes.push(watch);
+        Ok(())
+    }
+
+    /// Whether anything is still being watched.
+    #[must_use]
+    pub fn is_watching(&self) -> bool {
+        !self.processes.is_empty()
+    }
+
+    /// Watches until `until`, until `stop` is set, or until every process has ended. `report` is
+    /// told a few times a second how things stand, and may end the recording by `false`.
+    pub fn run(
+        &mut self,
+        until: Option<Timestamp>,
+        stop: &AtomicBool,
+        report: &mut dyn FnMut(Progress) -> bool,
+    ) {
+        let mut housekeeping = pace::now();
+        while self.is_watching() && !stop.load(Ordering::Relaxed) {
+            let at = pace::now();
+            if until.is_some_and(|until| at >= until) {
+                break;
+            }
+            if at >= housekeeping {
+                housekeeping = at + HOUSEKEEPING;
+                if self.follow_children {
+                    self.adopt_children();
+                }
+                if !report(self.progress(at)) {
+                    break;
+                }
+            }
+            self.look();
+            let due = self.processes.iter().map(|watch| watch.due(&self.pace)).min();
+            let limit = pace::now() + LONGEST_SLEEP;
+            let next = [due, until, Some(housekeeping), Some(limit)].into_iter().flatten().min();
+            pace::sleep_until(next.unwrap_or(limit));
+        }
+    }
+
+    /// One round of whatever is due.
+    fn look(&mut self) {
+        let mut index = 0;
+        while let Some(watch) = self.processes.get_mut(index) {
+            match watch.run(&mut self.notes, &self.pace) {
+                Err(ReadError::Gone | ReadError::Denied) => {
+                    let mut gone = self.processes.remove(index);
+                    gone.end(&mut self.notes);
+                    gone.finish(&mut self.notes);
+                    self.ended.push(gone.info());
+                }
+                _ => index += 1,
+            }
+        }
+    }
+
+    fn progress(&self, at: Timestamp) -> Progress {
+        Progress {
+            elapsed: at.since(self.attached),
+            processes: self.processes.len(),
+            loops: self.processes.iter().map(ProcessWatch::loops).sum(),
+            looks: self.notes.states.len(),
+        }
+    }
+
+    /// Attaches to children that are Python now.
+    fn adopt_children(&mut self) {
+        let roots: Vec<Pid> = self.processes.iter().map(|watch| watch.pid).collect();
+        for root in roots {
+            for child in descendants(&self.procfs, root) {
+                let known = self.processes.iter().any(|watch| watch.pid == child);
+                let tries = self.strangers.get(&child).copied().unwrap_or(0);
+                if known || tries >= TRIES || self.processes.len() >= MAX_PROCESSES {
+                    continue;
+                }
+                match ProcessWatch::attach(&self.procfs, child, true) {
+                    Ok(watch) => self.processes.push(watch),
+                    Err(_) => {
+                        self.strangers.insert(child, tries + 1);
+                    }
+                }
+            }
+        }
+        if self.strangers.len() > MAX_PROCESSES {
+            self.strangers.clear();
+        }
+    }
+
+    /// Ends the recording.
+    #[must_use]
+    pub fn finish(mut self) -> Recording {
+        for mut watch in std::mem::take(&mut self.processes) {
+            watch.finish(&mut self.notes);
+            self.ended.push(watch.info());
+        }
+        let mut states = self.notes.states;
+        states.sort_by_key(|state| state.at);
+        let mut samples = self.notes.samples;
+        samples.sort_by_key(|sample| sample.at);
+        self.ended.sort_by_key(|info| info.attached);
+        Recording {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            settings: self.settings,
+            attached: self.attached,
+            detached: pace::now(),
+            tables: self.notes.tables,
+            processes: self.ended,
+            loops: self.notes.loops,
+            loop_states: states,
+            samples,
+            losses: self.notes.losses,
+            own_cpu: pace::own_cpu().saturating_sub(self.cpu_before),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What the sampler writes down: the growing half of a recording.
+//!
+//! Takes raw stacks and looks, gives interned ones, within bounds. Concludes nothing.
+
+use crate::model::{
+    CpuState, Frame, FrameKind, GilState, Losses, LoopId, LoopInfo, LoopKind, LoopState, LoopTally,
+    Peer, Sample, Stack, StackId, Tables, Wait,
+};
+use crate::python::Interpreter;
+use crate::python::code_objects::CodeCache;
+use crate::python::frames::RawStack;
+use crate::target::peers::{PeerText, Waiting};
+use crate::units::{Nanos, Pid, Tid, Timestamp};
+
+/// Most background samples kept in order. Past it they are folded into one per thread and stack:
+/// the flamegraph stays exact, only the order in time is lost.
+const MAX_SAMPLES: usize = 100_000;
+/// Most looks at loops kept: some 20,000 stalls. Past it looks are dropped, and counted.
+const MAX_STATES: usize = 100_000;
+
+/// A recording in the making.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// Interned tables.
+    pub tables: Tables,
+    /// Loops seen.
+    pub loops: Vec<LoopInfo>,
+    /// Looks worth keeping.
+    pub states: Vec<LoopState>,
+    /// Background samples.
+    pub samples: Vec<Sample>,
+    /// What could not be seen.
+    pub losses: Losses,
+}
+
+/// Where a process's relative paths begin.
+#[derive(Debug, Clone, Default)]
+pub struct WorkingDirectory(pub String);
+
+impl WorkingDirectory {
+    /// `file` as an absolute path, as the target sees it; names that are no paths stay.
+    #[must_use]
+    pub fn absolute(&self, file: &str) -> String {
+        if file.starts_with('/') || file.starts_with('<') || self.0.is_empty() {
+            return file.to_owned();
+        }
+        format!("{}/{}", self.0.trim_end_matches('/'), file.trim_start_matches("./"))
+    }
+}
+
+impl Notes {
+    /// Writes a raw stack down.
+    pub fn stack(
+        &mut self,
+        python: &Interpreter<'_>,
+        codes: &mut CodeCache,
+        directory: &WorkingDirectory,
+        raw: &RawStack,
+        now: Timestamp,
+    ) -> StackId {
+        let mut frames = Vec::with_capacity(raw.frames.len());
+        for frame in &raw.frames {
+            // A frame whose code cannot be read was being pushed or popped: nobody was in it.
+            let Ok(code) = codes.get(python, frame.code, now) else { continue };
+            let line = code.line(python, frame);
+            let id = code.interned(line, || {
+                let function = self.tables.name(&code.name);
+                let file = Some(self.tables.name(&directory.absolute(&code.filename)));
+                let kind = FrameKind::Python;
+                self.tables.frame(Frame { kind, function, file, line, module: None })
+            });
+            frames.push(id);
+        }
+        self.tables.stack(Stack { frames, truncated: raw.truncated })
+    }
+
+    /// Writes down what a thread waits for.
+    pub fn wait(&mut self, waiting: &Waiting, is_gil: bool) -> CpuState {
+        let syscall = self.tables.name(&waiting.syscall);
+        let peer = if is_gil {
+            Some(Peer::Gil)
+        } else {
+            waiting.peer.as_ref().map(|peer| match peer {
+                PeerText::Remote(text) => Peer::Remote(self.tables.name(text)),
+                PeerText::Local(text) => Peer::Local(self.tables.name(text)),
+                PeerText::Path(text) => Peer::Path(self.tables.name(text)),
+                PeerText::Child(pid) => Peer::Child(*pid),
+            })
+        };
+        let wait = self.tables.wait(Wait { syscall, fd: waiting.fd, peer });
+        CpuState::Blocked { wait: Some(wait) }
+    }
+
+    /// A loop that was found; the same loop found again keeps its id.
+    pub fn add_loop(&mut self, pid: Pid, tid: Tid, kind: LoopKind, now: Timestamp) -> LoopId {
+        let id = LoopId(u32::try_from(self.loops.len()).unwrap_or(u32::MAX));
+        self.loops.push(LoopInfo {
+            id,
+            pid,
+            tid,
+            kind,
+            first_seen: now,
+            last_seen: now,
+            tally: LoopTally::default(),
+        });
+        id
+    }
+
+    /// The counts of a loop.
+    pub fn tally(&mut self, id: LoopId) -> Option<&mut LoopTally> {
+        self.loops.get_mut(id.0 as usize).map(|info| &mut info.tally)
+    }
+
+    /// Notes that a loop was still there.
+    pub fn saw_loop(&mut self, id: LoopId, now: Timestamp) {
+        if let Some(info) = self.loops.get_mut(id.0 as usize) {
+            info.last_seen = now;
+        }
+    }
+
+    /// Keeps looks, as far as there is room.
+    pub fn keep(&mut self, states: &mut Vec<LoopState>) {
+        let room = MAX_STATES.saturating_sub(self.states.len());
+        self.losses.dropped += states.len().saturating_sub(room) as u64;
+        states.truncate(room);
+        self.states.append(states);
+    }
+
+    /// Adds a background sample; where `last` is the thread's previous one and nothing changed, it
+    /// grows instead. Returns its place.
+    pub fn sample(&mut self, last: Option<usize>, sample: Sample) -> usize {
+        if let Some(previous) = last.and_then(|index| self.samples.get_mut(index))
+            && previous.pid == sample.pid
+            && previous.tid == sample.tid
+            && previous.stack == sample.stack
+            && previous.cpu == sample.cpu
+            && previous.gil == sample.gil
+        {
+            previous.count = previous.count.saturating_add(sample.count);
+            previous.weight += sample.weight;
+            return last.unwrap_or_default();
+        }
+        if self.samples.len() >= MAX_SAMPLES {
+            self.fold_samples();
+        }
+        self.samples.push(sample);
+        self.samples.len().saturating_sub(1)
+    }
+
+    fn fold_samples(&mut self) {
+        type Key = (Pid, Tid, StackId, CpuState, GilState);
+        let mut places: std::collections::HashMap<Key, usize> = std::collections::HashMap::new();
+        let mut folded: Vec<Sample> = Vec::new();
+        for sample in std::mem::take(&mut self.samples) {
+            let key = (sample.pid, sample.tid, sample.stack, sample.cpu, sample.gil);
+            match places.get(&key).and_then(|place| folded.get_mut(*place)) {
+                Some(same) => {
+                    same.count = same.count.saturating_add(sample.count);
+                    same.weight += sample.weight;
+                }
+                None => {
+                    places.insert(key, folded.len());
+                    folded.push(sample);
+                }
+            }
+        }
+        if folded.len() >= MAX_SAMPLES / 2 {
+            // Nothing repeats: the later half goes, and is counted.
+            self.losses.dropped += (folded.len() - MAX_SAMPLES / 2) as u64;
+            folded.truncate(MAX_SAMPLES / 2);
+        }
+        self.samples = folded;
+    }
+}
+
+/// The state of a thread of which nothing could be learnt.
+#[must_use]
+pub fn unknown_sample(pid: Pid, tid: Tid, stack: StackId, at: Timestamp) -> Sample {
+    Sample {
+        at,
+        pid,
+        tid,
+        stack,
+        cpu: CpuState::Unknown,
+        gil: GilState::Unknown,
+        count: 1,
+        weight: Nanos::ZERO,
+    }
+}

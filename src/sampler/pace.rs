@@ -1,0 +1,181 @@
+//! The clock, the sleep, and when to look next: the only place that knows what time it is.
+//!
+//! With a base tick no longer than the threshold, and one look aimed at the moment an iteration
+//! reaches the capture age, every iteration that lasts as long as the threshold is seen. That is
+//! arithmetic, not luck; only a look that itself comes late can miss one.
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
+
+use crate::units::{Nanos, Timestamp};
+
+/// Longest time between evenly spaced looks: below it the share of time a loop is busy is known to
+/// about 1 % after 30 s (binomial error of 3000 looks).
+const LONGEST_BASE: Nanos = Nanos::from_millis(10);
+/// A stack is first read when an iteration reaches this part of the threshold, so that a stall that
+/// ends right after the threshold has been looked into.
+const CAPTURE_AGE_PERCENT: u64 = 80;
+/// Distance of looks at an iteration past the capture age: its end is known to half of this, and a
+/// look costs about 10 µs.
+const FAST: Nanos = Nanos::from_micros(500);
+/// The same for thresholds below 2 ms: a quarter of the threshold, but no less than this.
+const FASTEST: Nanos = Nanos::from_micros(250);
+/// An iteration older than this is a hang more than a stall: looks then keep to this part of its
+/// age, so that an hour of it costs no more than a second.
+const FAST_UNTIL: Nanos = Nanos::from_secs(1);
+const FAST_PART_OF_AGE: u64 = 2000;
+/// Distance of looks at a hanging iteration never exceeds this.
+const SLOWEST: Nanos = Nanos::from_millis(50);
+/// A changed stack inside a stall is read again after this long at the earliest, or after this part
+/// of the stall's age: 50 stacks tell where the time of any stall went.
+const RECAPTURE: Nanos = Nanos::from_millis(2);
+const RECAPTURE_PART_OF_AGE: u64 = 50;
+
+/// How often to look, worked out from what the user asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// The shortest stall to report.
+    pub threshold: Nanos,
+    /// Distance of evenly spaced looks at each loop.
+    pub base: Nanos,
+    /// Age at which an iteration is looked into.
+    pub capture_age: Nanos,
+    /// Distance of background samples; `None` when none are wanted.
+    pub sample: Option<Nanos>,
+    fast: Nanos,
+    recapture: Nanos,
+}
+
+impl Pace {
+    /// The pace for a threshold and a rate of background samples (a second; 0 for none).
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // rates are checked positive
+    pub fn new(threshold: Nanos, rate_hz: f64) -> Pace {
+        let fast = Nanos((threshold.0 / 4).clamp(FASTEST.0, FAST.0));
+        Pace {
+            threshold,
+            base: Nanos(threshold.0.min(LONGEST_BASE.0).max(FASTEST.0)),
+            capture_age: threshold.scaled(CAPTURE_AGE_PERCENT, 100),
+            sample: (rate_hz > 0.0).then(|| Nanos((1e9 / rate_hz) as u64)),
+            fast,
+            recapture: Nanos((fast.0 * 4).min(RECAPTURE.0)),
+        }
+    }
+
+    /// Distance to the next look at an iteration of this age, past the capture age.
+    #[must_use]
+    pub fn fast(&self, age: Nanos) -> Nanos {
+        if age <= FAST_UNTIL {
+            return self.fast;
+        }
+        Nanos((age.0 / FAST_PART_OF_AGE).clamp(self.fast.0, SLOWEST.0))
+    }
+
+    /// Distance to the next stack of an iteration of this age.
+    #[must_use]
+    pub fn recapture(&self, age: Nanos) -> Nanos {
+        Nanos((age.0 / RECAPTURE_PART_OF_AGE).max(self.recapture.0))
+    }
+}
+
+/// The time now, on `CLOCK_MONOTONIC`.
+#[must_use]
+pub fn now() -> Timestamp {
+    // The call cannot fail on Linux for this clock; a zero would only make every look "late".
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Timestamp(0), |time| {
+        Timestamp(u64::try_from(time.num_nanoseconds()).unwrap_or(0))
+    })
+}
+
+/// The time since boot, suspensions included: the clock of `starttime` in `/proc/PID/stat`.
+#[must_use]
+pub fn boot_clock() -> Option<Nanos> {
+    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
+    u64::try_from(time.num_nanoseconds()).ok().map(Nanos)
+}
+
+/// Sleeps until `until`, or until a signal comes.
+pub fn sleep_until(until: Timestamp) {
+    let Ok(nanos) = i64::try_from(until.0) else { return };
+    let request = nix::sys::time::TimeSpec::nanoseconds(nanos);
+    let flags = ClockNanosleepFlags::TIMER_ABSTIME;
+    // An interruption by a signal is a wake-up like any other: the caller looks at the time.
+    let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, flags, &request);
+}
+
+/// Asks the kernel to wake us on time: by default it may delay a sleeper by 50 µs to save power
+/// (`PR_SET_TIMERSLACK`, prctl(2)). Only our own thread is affected.
+pub fn wake_precisely() {
+    // Failing costs 50 µs of precision, nothing else.
+    let _ = nix::sys::prctl::set_timerslack(1);
+}
+
+/// CPU time this process has used.
+#[must_use]
+pub fn own_cpu() -> Nanos {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Nanos::ZERO };
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Nanos::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+/// Small random shifts, so that evenly spaced looks do not keep step with a timer in the target.
+#[derive(Debug)]
+pub struct Jitter(u64);
+
+impl Jitter {
+    /// A sequence of its own for each start time.
+    #[must_use]
+    pub fn new(seed: Timestamp) -> Jitter {
+        Jitter(seed.0 | 1)
+    }
+
+    /// A length between 7/8 and all of `period`: never longer, so that the guarantee of the base
+    /// tick holds.
+    pub fn apply(&mut self, period: Nanos) -> Nanos {
+        // xorshift64 (Marsaglia 2003): no more is needed than not to be periodic.
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let eighth = period.0 / 8;
+        Nanos(period.0 - if eighth == 0 { 0 } else { self.0 % eighth })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_tick_never_exceeds_the_threshold() {
+        for millis in [1, 2, 5, 10, 50, 1000] {
+            let pace = Pace::new(Nanos::from_millis(millis), 100.0);
+            assert!(pace.base <= pace.threshold, "{millis} ms");
+            assert!(pace.capture_age < pace.threshold, "{millis} ms");
+        }
+    }
+
+    #[test]
+    fn jitter_only_shortens() {
+        let mut jitter = Jitter::new(Timestamp(12_345));
+        for _ in 0..1000 {
+            let tick = jitter.apply(Nanos::from_millis(10));
+            assert!(tick <= Nanos::from_millis(10) && tick > Nanos::from_micros(8_700));
+        }
+        assert_eq!(jitter.apply(Nanos(3)), Nanos(3));
+    }
+
+    #[test]
+    fn a_hang_is_looked_at_less_and_less_often_but_never_rarely() {
+        let pace = Pace::new(Nanos::from_millis(10), 100.0);
+        assert_eq!(pace.fast(Nanos::from_millis(20)), FAST);
+        assert_eq!(pace.fast(Nanos::from_secs(10)), Nanos::from_millis(5));
+        assert_eq!(pace.fast(Nanos::from_secs(3600)), SLOWEST);
+    }
+
+    #[test]
+    fn sleeping_until_the_past_returns_at_once() {
+        sleep_until(Timestamp(1));
+        assert!(now() > Timestamp(1));
+    }
+}

@@ -1,0 +1,393 @@
+//! One process under observation: its interpreter, threads and loops.
+
+use std::collections::HashSet;
+
+use super::loop_watch::{LoopWatch, Outcome};
+use super::notes::{Notes, WorkingDirectory};
+use super::pace::{Pace, now};
+use super::thread_watch::{Scene, ThreadWatch};
+use crate::event_loop::PROBES;
+use crate::model::{LoopId, LoopState, ProcessInfo, ThreadInfo, WorkerTopology};
+use crate::python::code_objects::CodeCache;
+use crate::python::frames::RawStack;
+use crate::python::locate::{LocateError, Located, locate};
+use crate::python::threads::{ThreadIds, threads, unchanged};
+use crate::server::{Facts, bare, recognise};
+use crate::target::modules::Modules;
+use crate::target::peers::Peers;
+use crate::target::{LiveMemory, ProcError, ProcFs, ReadError};
+use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
+
+/// How often threads that run no loop we know are searched for one, and the list of threads is
+/// compared with the target's.
+const DISCOVERY: Nanos = Nanos::from_millis(100);
+/// How often slow facts (memory, thread names, server) are read again.
+const REFRESH: Nanos = Nanos::from_secs(1);
+/// A fork's birth is known to one clock tick of `/proc` (10 ms); stamps within it are not trusted.
+const BIRTH_STEP: Nanos = Nanos::from_millis(10);
+/// Most source files remembered for recognising the server.
+const MAX_FILES: usize = 4096;
+
+/// Why a process cannot be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// `/proc` does not show it.
+    #[error(transparent)]
+    Proc(#[from] ProcError),
+    /// No interpreter that can be read.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+}
+
+/// One process under observation.
+#[derive(Debug)]
+pub struct ProcessWatch {
+    /// Its pid.
+    pub pid: Pid,
+    procfs: ProcFs,
+    memory: LiveMemory,
+    located: Located,
+    directory: WorkingDirectory,
+    codes: CodeCache,
+    peers: Peers,
+    threads: Vec<ThreadWatch>,
+    loops: Vec<LoopWatch>,
+    /// Loops seen in this process, by thread and loop object: one found again keeps its id.
+    known_loops: Vec<(Tid, Addr, LoopId)>,
+    info: ProcessInfo,
+    files: HashSet<String>,
+    /// When it was forked, if it was forked from a process that is watched.
+    forked: Option<Timestamp>,
+    cpu_before: Nanos,
+    next_sample: Timestamp,
+    next_discovery: Timestamp,
+    next_refresh: Timestamp,
+}
+
+impl ProcessWatch {
+    /// Attaches to a process: reads, checks, changes nothing.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub fn attach(procfs: &ProcFs, pid: Pid, is_child: bool) -> Result<ProcessWatch, AttachError> {
+        let stat = procfs.stat(pid)?;
+        let memory = LiveMemory::new(pid);
+        let modules = Modules::load(procfs, pid)?;
+        let mut located = locate(&memory, &modules)?;
+        located.clock_offset = procfs.monotonic_offset(pid).unwrap_or(0);
+        let attached = now();
+        let directory = procfs.cwd(pid).map_or(String::new(), |dir| dir.display().to_string());
+        let info = ProcessInfo {
+            pid,
+            ppid: stat.ppid,
+            python: located.version.clone(),
+            command: procfs.cmdline(pid).unwrap_or_default().join(" "),
+            topology: bare::topology(),
+            stdlib: None,
+            attached,
+            ended: None,
+            cpu: Nanos::ZERO,
+            rss_bytes: stat.rss_bytes,
+            cpus: procfs.cpus_allowed(pid).unwrap_or(1),
+            threads: Vec::new(),
+        };
+        Ok(ProcessWatch {
+            pid,
+            procfs: procfs.clone(),
+            memory,
+            located,
+            directory: WorkingDirectory(directory),
+            codes: CodeCache::default(),
+            peers: Peers::default(),
+            threads: Vec::new(),
+            loops: Vec::new(),
+            known_loops: Vec::new(),
+            info,
+            files: HashSet::new(),
+            forked: is_child.then(|| born(stat.started, attached)).flatten(),
+            cpu_before: stat.cpu,
+            next_sample: attached,
+            next_discovery: attached,
+            next_refresh: attached,
+        })
+    }
+
+    /// When anything of this process is due.
+    #[must_use]
+    pub fn due(&self, pace: &Pace) -> Timestamp {
+        let loops = self.loops.iter().map(LoopWatch::due);
+        let sample = pace.sample.map(|_| self.next_sample);
+        loops.chain(sample).chain([self.next_discovery]).min().unwrap_or(self.next_discovery)
+    }
+
+    /// Does what is due, loops first: a late look at a loop may miss a stall, a late sample costs
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] when the process has ended, [`ReadError::Denied`] when it became another
+    /// user's.
+    pub fn run(&mut self, notes: &mut Notes, pace: &Pace) -> Result<(), ReadError> {
+        self.run_loops(notes, pace)?;
+        let at = now();
+        if at >= self.next_discovery {
+            self.next_discovery = at + DISCOVERY;
+            self.discover(notes, pace)?;
+        }
+        if let Some(period) = pace.sample
+            && at >= self.next_sample
+        {
+            // A sample that comes late stands for the time nobody looked, too.
+            let late = at.since(self.next_sample);
+            let missed = if late > period { late } else { Nanos::ZERO };
+            self.next_sample = self.next_sample + period + missed;
+            self.sample(notes, pace, period + missed)?;
+        }
+        Ok(())
+    }
+
+    /// What is known of the process now; `ended` when it is over.
+    #[must_use]
+    pub fn info(&self) -> ProcessInfo {
+        self.info.clone()
+    }
+
+    /// Whether any loop was ever found.
+    #[must_use]
+    pub fn loops(&self) -> usize {
+        self.loops.len()
+    }
+
+    /// The process has ended: closes its loops and its account.
+    pub fn end(&mut self, notes: &mut Notes) {
+        let at = now();
+        self.info.ended = Some(at);
+        let mut loops = std::mem::take(&mut self.loops);
+        let (mut scene, _) = self.scene(notes);
+        for watch in &mut loops {
+            watch.end(&mut scene, at);
+        }
+    }
+
+    /// The recording ends: gives up held-back looks and takes the last account.
+    pub fn finish(&mut self, notes: &mut Notes) {
+        if self.info.ended.is_none() {
+            self.refresh();
+        }
+        let mut kept: Vec<LoopState> = Vec::new();
+        for watch in &mut self.loops {
+            watch.finish(&mut kept);
+        }
+        notes.keep(&mut kept);
+        let counts = self.memory.counts();
+        notes.losses.reads += counts.reads;
+        notes.losses.failed_reads += counts.failed;
+    }
+
+    fn scene<'a>(&'a mut self, notes: &'a mut Notes) -> (Scene<'a>, &'a mut Vec<ThreadWatch>) {
+        let scene = Scene {
+            pid: self.pid,
+            python: self.located.view(&self.memory),
+            located: &self.located,
+            memory: &self.memory,
+            procfs: &self.procfs,
+            directory: &self.directory,
+            codes: &mut self.codes,
+            peers: &mut self.peers,
+            notes,
+        };
+        (scene, &mut self.threads)
+    }
+
+    fn run_loops(&mut self, notes: &mut Notes, pace: &Pace) -> Result<(), ReadError> {
+        let mut loops = std::mem::take(&mut self.loops);
+        let mut outcome = Ok(());
+        let mut missing = Vec::new();
+        for (index, watch) in loops.iter_mut().enumerate() {
+            if now() < watch.due() {
+                continue;
+            }
+            let (mut scene, threads) = self.scene(notes);
+            let Some(thread) = threads.iter_mut().find(|thread| thread.tid == watch.tid) else {
+                missing.push(index);
+                continue;
+            };
+            match watch.look(&mut scene, thread, pace) {
+                Ok(Outcome::Watching) => {}
+                Ok(Outcome::Missing) => {
+                    // Its frame moved, or it ended: the thread's stack tells.
+                    let stack = thread.walk(&mut scene);
+                    if !stack.is_ok_and(|stack| watch.clock.is_on(&stack)) {
+                        missing.push(index);
+                    }
+                }
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        for index in missing.into_iter().rev() {
+            let mut gone = loops.remove(index);
+            let (mut scene, _) = self.scene(notes);
+            gone.end(&mut scene, now());
+            self.next_discovery = now();
+        }
+        self.loops = loops;
+        outcome
+    }
+
+    /// Background samples of all threads; looks at loops that fall due meanwhile go first.
+    fn sample(
+        &mut self,
+        notes: &mut Notes,
+        pace: &Pace,
+        period: Nanos,
+    ) -> Result<(), ReadError> {
+        for index in 0..self.threads.len() {
+            if self.loops.iter().any(|watch| watch.due() <= now()) {
+                self.run_loops(notes, pace)?;
+            }
+            let (mut scene, threads) = self.scene(notes);
+            let Some(thread) = threads.get_mut(index) else { break };
+            let tid = thread.tid;
+            if let Some(stack) = thread.sample(&mut scene, period, now())? {
+                self.find_loops(notes, tid, &stack);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the list of threads up to date and looks for loops in those that run none.
+    fn discover(&mut self, notes: &mut Notes, pace: &Pace) -> Result<(), ReadError> {
+        if self.update_threads()? || pace.sample.is_none() {
+            let without_loop: Vec<usize> = (0..self.threads.len())
+                .filter(|index| {
+                    let tid = self.threads.get(*index).map(|thread| thread.tid);
+                    !self.loops.iter().any(|watch| Some(watch.tid) == tid)
+                })
+                .collect();
+            for index in without_loop {
+                let (mut scene, threads) = self.scene(notes);
+                let Some(thread) = threads.get_mut(index) else { break };
+                let tid = thread.tid;
+                if let Ok(stack) = thread.walk(&mut scene) {
+                    self.find_loops(notes, tid, &stack);
+                }
+                self.run_loops(notes, pace)?;
+            }
+        }
+        if now() >= self.next_refresh {
+            self.next_refresh = now() + REFRESH;
+            self.refresh();
+        }
+        Ok(())
+    }
+
+    /// Returns whether the list changed.
+    fn update_threads(&mut self) -> Result<bool, ReadError> {
+        let python = self.located.view(&self.memory);
+        let known: Vec<_> = self.threads.iter().map(|watch| watch.thread).collect();
+        if unchanged(&python, &known) {
+            return Ok(false);
+        }
+        let found = threads(&python)?;
+        let ids = match self.procfs.namespace_tids(self.pid) {
+            Ok(by_native) => ThreadIds { by_native },
+            Err(ProcError::NoSuchProcess(_)) => return Err(ReadError::Gone),
+            Err(_) => return Ok(false),
+        };
+        let mut watches = std::mem::take(&mut self.threads);
+        for thread in found {
+            if let Some(same) = watches.iter().position(|watch| watch.thread == thread) {
+                self.threads.push(watches.swap_remove(same));
+                continue;
+            }
+            let Some(tid) = ids.of(&self.memory, &thread) else { continue };
+            self.threads.push(ThreadWatch::new(&self.procfs, self.pid, tid, thread));
+            if !self.info.threads.iter().any(|info| info.tid == tid) {
+                let name = self.procfs.comm(self.pid, tid).unwrap_or_default();
+                self.info.threads.push(ThreadInfo { tid, name });
+            }
+        }
+        Ok(true)
+    }
+
+    /// Looks for loops, and for signs of the server, in a stack just read.
+    fn find_loops(&mut self, notes: &mut Notes, tid: Tid, stack: &RawStack) {
+        self.remember_files(stack);
+        let watched = self.loops.iter().find(|watch| watch.tid == tid);
+        if watched.is_some_and(|watch| watch.clock.is_on(stack)) {
+            return;
+        }
+        let forked = self.forked;
+        let at = now();
+        for probe in PROBES {
+            let python = self.located.view(&self.memory);
+            let found = probe.find(&python, &mut self.codes, stack, at);
+            let Ok(Some(clock)) = found else { continue };
+            let object = clock.loop_object();
+            let again = self.known_loops.iter().find(|known| known.0 == tid && known.1 == object);
+            let id = match again {
+                Some(known) => known.2,
+                None => {
+                    let id = notes.add_loop(self.pid, tid, probe.kind(), at);
+                    self.known_loops.push((tid, object, id));
+                    id
+                }
+            };
+            let mut watch = LoopWatch::new(id, tid, clock, at);
+            if let Some(born) = forked {
+                watch.ignore_before(born);
+            }
+            // One thread runs one loop: the one it ran before is over.
+            if let Some(index) = self.loops.iter().position(|watch| watch.tid == tid) {
+                let mut gone = self.loops.remove(index);
+                let (mut scene, _) = self.scene(notes);
+                gone.end(&mut scene, at);
+            }
+            self.loops.push(watch);
+            return;
+        }
+    }
+
+    fn remember_files(&mut self, stack: &RawStack) {
+        let python = self.located.view(&self.memory);
+        for frame in &stack.frames {
+            let Ok(code) = self.codes.get(&python, frame.code, now()) else { continue };
+            if self.files.len() < MAX_FILES && !self.files.contains(&code.filename) {
+                self.files.insert(code.filename.clone());
+            }
+        }
+    }
+
+    /// Reads the slow facts again.
+    fn refresh(&mut self) {
+        if let Ok(stat) = self.procfs.stat(self.pid) {
+            self.info.rss_bytes = stat.rss_bytes;
+            self.info.cpu = stat.cpu.saturating_sub(self.cpu_before);
+        }
+        if self.info.topology == bare::topology() {
+            self.info.topology = self.topology();
+        }
+        if self.info.stdlib.is_none() {
+            let suffix = "/asyncio/base_events.py";
+            let found = self.files.iter().find_map(|file| file.strip_suffix(suffix));
+            self.info.stdlib = found.map(str::to_owned);
+        }
+    }
+
+    fn topology(&self) -> WorkerTopology {
+        let command = self.procfs.cmdline(self.pid).unwrap_or_default();
+        let files: Vec<String> = self.files.iter().cloned().collect();
+        let root = self.procfs.path(self.pid, "root");
+        recognise(&Facts { command: &command, files: &files, root: &root })
+    }
+}
+
+/// When a forked child began, on `CLOCK_MONOTONIC`: `/proc` tells it on `CLOCK_BOOTTIME`, which is
+/// ahead by the time the machine was suspended, so the later of the two readings is taken.
+fn born(started: Nanos, attached: Timestamp) -> Option<Timestamp> {
+    let boot = super::pace::boot_clock()?;
+    let age = boot.saturating_sub(started);
+    Some(attached.before(age) + BIRTH_STEP)
+}

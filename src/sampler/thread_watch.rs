@@ -1,0 +1,185 @@
+//! One thread under observation: its frames, its files, and what it was last seen doing.
+
+use super::notes::{Notes, WorkingDirectory};
+use crate::model::{CpuState, GilState, Sample, StackId};
+use crate::python::Interpreter;
+use crate::python::code_objects::CodeCache;
+use crate::python::frames::{Fingerprint, RawStack, Walker};
+use crate::python::locate::Located;
+use crate::python::threads::Thread;
+use crate::target::peers::Peers;
+use crate::target::{ProcFs, ReadError, RemoteMemory, SyscallState, ThreadFiles};
+use crate::units::{Nanos, Pid, Tid, Timestamp};
+
+/// A thread that slept unmoved for this many samples in a row is looked at less often.
+const IDLE_AFTER: u32 = 20;
+/// An idle thread is looked at every so many samples, each look standing for all of them: the
+/// shares stay true, and forty idle pool threads cost as much as five.
+const IDLE_STRIDE: u32 = 8;
+
+/// What every observer of one process needs: borrowed together, for one look.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    /// The process.
+    pub pid: Pid,
+    /// Its interpreter, ready to be read.
+    pub python: Interpreter<'a>,
+    /// The same, as found.
+    pub located: &'a Located,
+    /// Its memory.
+    pub memory: &'a dyn RemoteMemory,
+    /// `/proc`.
+    pub procfs: &'a ProcFs,
+    /// Where its relative paths begin.
+    pub directory: &'a WorkingDirectory,
+    /// Code objects read so far.
+    pub codes: &'a mut CodeCache,
+    /// Peers of descriptors.
+    pub peers: &'a mut Peers,
+    /// Where to write down.
+    pub notes: &'a mut Notes,
+}
+
+/// One thread under observation.
+#[derive(Debug)]
+pub struct ThreadWatch {
+    /// As the interpreter knows it.
+    pub thread: Thread,
+    /// As the kernel knows it.
+    pub tid: Tid,
+    /// Its files in `/proc`.
+    pub files: ThreadFiles,
+    walker: Walker,
+    print: Option<Fingerprint>,
+    stack: Option<StackId>,
+    cpu: CpuState,
+    last_sample: Option<usize>,
+    idle: u32,
+    skipped: u32,
+}
+
+impl ThreadWatch {
+    /// Begins to watch a thread.
+    #[must_use]
+    pub fn new(procfs: &ProcFs, pid: Pid, tid: Tid, thread: Thread) -> ThreadWatch {
+        ThreadWatch {
+            thread,
+            tid,
+            files: ThreadFiles::new(procfs, pid, tid),
+            walker: Walker::default(),
+            print: None,
+            stack: None,
+            cpu: CpuState::Unknown,
+            last_sample: None,
+            idle: 0,
+            skipped: 0,
+        }
+    }
+
+    /// The thread's fingerprint now.
+    ///
+    /// # Errors
+    /// See [`Walker::fingerprint`].
+    pub fn fingerprint(&mut self, scene: &Scene<'_>) -> Result<Fingerprint, ReadError> {
+        self.walker.fingerprint(&scene.python, &self.thread)
+    }
+
+    /// The thread's stack now. A chain that moved under the first try is tried once more.
+    ///
+    /// # Errors
+    /// See [`Walker::walk`].
+    pub fn walk(&mut self, scene: &mut Scene<'_>) -> Result<RawStack, ReadError> {
+        match self.walker.walk(&scene.python, &self.thread) {
+            Err(ReadError::Invalid(_)) => {
+                scene.notes.losses.torn_reads += 1;
+                self.walker.walk(&scene.python, &self.thread)
+            }
+            walked => walked,
+        }
+    }
+
+    /// Whether the thread runs, or what it waits for.
+    pub fn cpu_state(&self, scene: &mut Scene<'_>) -> CpuState {
+        match self.files.syscall() {
+            SyscallState::Running => CpuState::Running,
+            state @ SyscallState::Blocked { args: [first, ..], .. } => {
+                let waiting = scene.peers.describe(scene.procfs, scene.memory, scene.pid, &state);
+                let Some(waiting) = waiting else { return CpuState::Blocked { wait: None } };
+                // A futex inside the runtime's own data is the interpreter lock's.
+                let is_gil = waiting.syscall.starts_with("futex")
+                    && scene.located.runtime_contains(crate::units::Addr(first));
+                scene.notes.wait(&waiting, is_gil)
+            }
+            SyscallState::BlockedOutside { .. } => CpuState::Blocked { wait: None },
+            SyscallState::Ended | SyscallState::Denied => CpuState::Unknown,
+        }
+    }
+
+    /// Takes a background sample that stands for `period`. Returns the stack if it had to be read
+    /// anew, for whoever looks for loops in it.
+    ///
+    /// # Errors
+    /// Only [`ReadError::Gone`] and [`ReadError::Denied`]; a torn sample is counted and dropped.
+    pub fn sample(
+        &mut self,
+        scene: &mut Scene<'_>,
+        period: Nanos,
+        now: Timestamp,
+    ) -> Result<Option<RawStack>, ReadError> {
+        self.skipped += 1;
+        if self.idle >= IDLE_AFTER && self.skipped < IDLE_STRIDE {
+            return Ok(None);
+        }
+        let count = std::mem::take(&mut self.skipped);
+        let fresh = match self.look(scene, now) {
+            Ok(fresh) => fresh,
+            Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
+            Err(_) => {
+                scene.notes.losses.torn_reads += 1;
+                return Ok(None);
+            }
+        };
+        if let Some(stack) = self.stack {
+            let sample = Sample {
+                at: now,
+                pid: scene.pid,
+                tid: self.tid,
+                stack,
+                cpu: self.cpu,
+                gil: GilState::Unknown,
+                count,
+                weight: Nanos(period.0.saturating_mul(u64::from(count))),
+            };
+            self.last_sample = Some(scene.notes.sample(self.last_sample, sample));
+        }
+        Ok(fresh)
+    }
+
+    fn look(
+        &mut self,
+        scene: &mut Scene<'_>,
+        now: Timestamp,
+    ) -> Result<Option<RawStack>, ReadError> {
+        let print = self.fingerprint(scene)?;
+        let mut fresh = None;
+        if self.print == Some(print) && self.stack.is_some() {
+            self.cpu = self.cpu_state(scene);
+            let asleep = matches!(self.cpu, CpuState::Blocked { .. });
+            self.idle = if asleep { self.idle.saturating_add(1) } else { 0 };
+        } else {
+            self.idle = 0;
+            let stack = self.walk(scene)?;
+            self.cpu = self.cpu_state(scene);
+            self.print = Some(print);
+            self.stack = Some(scene.notes.stack(
+                &scene.python,
+                scene.codes,
+                scene.directory,
+                &stack,
+                now,
+            ));
+            fresh = Some(stack);
+        }
+        Ok(fresh)
+    }
+}

@@ -1,0 +1,67 @@
+//! The request a stack serves, from the ASGI `scope` that every application is called with.
+//!
+//! (<https://asgi.readthedocs.io/en/latest/specs/www.html#http-connection-scope>)
+
+use crate::python::Interpreter;
+use crate::python::code_objects::CodeCache;
+use crate::python::frames::{RawStack, local};
+use crate::python::objects::Objects;
+use crate::target::ReadError;
+use crate::units::{Addr, Timestamp};
+
+/// The parameter's name in the specification; servers and frameworks all use it.
+const SCOPE: &str = "scope";
+/// Most entries of a scope that are read. The specification has 13; frameworks add a few.
+const MAX_ENTRIES: usize = 64;
+/// Most frames of one stack whose `scope` is tried.
+const MAX_TRIED: usize = 8;
+
+/// `GET /path` of the request that the innermost `scope` in the stack describes; the path without
+/// its query, which may hold secrets.
+#[must_use]
+pub fn endpoint(
+    python: &Interpreter<'_>,
+    codes: &mut CodeCache,
+    stack: &RawStack,
+    now: Timestamp,
+) -> Option<String> {
+    let mut tried = 0;
+    for frame in &stack.frames {
+        let Ok(code) = codes.get(python, frame.code, now) else { continue };
+        let Some(index) = code.local_index(SCOPE) else { continue };
+        tried += 1;
+        if tried > MAX_TRIED {
+            return None;
+        }
+        let found = local(python, frame.addr, index).and_then(|scope| describe(python, scope));
+        if let Ok(Some(endpoint)) = found {
+            return Some(endpoint);
+        }
+    }
+    None
+}
+
+fn describe(python: &Interpreter<'_>, mut scope: Addr) -> Result<Option<String>, ReadError> {
+    let objects = Objects::of(python);
+    if objects.type_name(scope)? == "cell" {
+        scope = objects.cell_contents(scope)?;
+    }
+    if objects.type_name(scope)? != "dict" {
+        return Ok(None);
+    }
+    let (mut kind, mut method, mut path) = (None, None, None);
+    for (key, value) in objects.dict_items(scope, MAX_ENTRIES)? {
+        let slot = match objects.str(key).as_deref() {
+            Ok("type") => &mut kind,
+            Ok("method") => &mut method,
+            Ok("path") => &mut path,
+            _ => continue,
+        };
+        *slot = objects.str(value).ok();
+    }
+    Ok(match (kind.as_deref(), method, path) {
+        (Some("http"), Some(method), Some(path)) => Some(format!("{method} {path}")),
+        (Some("websocket"), _, Some(path)) => Some(format!("WS {path}")),
+        _ => None,
+    })
+}
