@@ -1,6 +1,8 @@
 //! One process, as the kernel shows it: bytes and `/proc`, never an interpretation.
 
+pub mod children;
 pub mod image;
+pub mod launch;
 pub mod live;
 pub mod memory;
 pub mod peers;
@@ -11,7 +13,9 @@ pub mod tee;
 pub mod thread_files;
 mod waits;
 
+pub use children::{Descendants, descendants};
 pub use image::ImageMemory;
+pub use launch::{LaunchError, Launched};
 pub use live::{LiveMemory, ReadCounts};
 pub use memory::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span};
 pub use peers::{PeerText, Peers, Waiting};

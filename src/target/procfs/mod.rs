@@ -84,6 +84,12 @@ impl ProcFs {
         self.root.join(pid.to_string()).join(file)
     }
 
+    /// Where a file of the whole system lies: `/proc/FILE`.
+    #[must_use]
+    pub fn top(&self, file: impl AsRef<Path>) -> PathBuf {
+        self.root.join(file)
+    }
+
     /// Every process, in ascending order.
     ///
     /// # Errors
@@ -181,7 +187,7 @@ impl ProcFs {
     /// has no such setting or does not show it.
     #[must_use]
     pub fn setting(&self, name: &str) -> Option<String> {
-        let file = File::open(self.root.join("sys").join(name)).ok()?;
+        let file = File::open(self.top("sys").join(name)).ok()?;
         let mut text = String::new();
         file.take(SMALL).read_to_string(&mut text).ok()?;
         Some(text.trim_end().to_owned())
