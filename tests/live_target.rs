@@ -3,7 +3,9 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use stallspy::target::{ProcError, ProcFs, SyscallState, ThreadFiles};
+use stallspy::target::{
+    Descendants, LiveMemory, PeerText, Peers, ProcError, ProcFs, SyscallState, ThreadFiles, Waiting,
+};
 use stallspy::units::{Addr, Nanos, Pid, Tid, Timestamp};
 
 /// A child that ends with the test.
@@ -82,6 +84,83 @@ fn a_sleeping_child() {
     let maps = procfs.maps(child.pid()).unwrap();
     assert!(maps.iter().any(|mapping| mapping.contains(pc) && mapping.perms.execute));
     assert!(files.sched(Timestamp(1)).unwrap().on_cpu > Nanos::ZERO);
+}
+
+/// What the child's first thread waits for.
+fn waiting(child: &Owned, files: &ThreadFiles) -> Option<Waiting> {
+    let memory = LiveMemory::new(child.pid());
+    Peers::new().describe(&ProcFs::host(), &memory, child.pid(), &files.syscall(), Timestamp(0))
+}
+
+#[test]
+fn a_sleeping_child_waits_for_time() {
+    let child = Owned::spawn("sleep", &["100"]);
+    let files = child.files();
+    let waits = eventually(|| {
+        waiting(&child, &files).filter(|waiting| waiting.syscall.ends_with("nanosleep"))
+    });
+    assert_eq!((waits.fd, waits.peer), (None, None));
+}
+
+/// A thread of ours that does one thing for ever, seen as any other process's.
+fn seen_in_a_thread(blocks: impl FnOnce() + Send + 'static, call: &str) -> Waiting {
+    let (send, tid) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        send.send(nix::unistd::gettid().as_raw()).unwrap();
+        blocks();
+    });
+    let (procfs, us, tid) = (ProcFs::host(), ourselves(), Tid(tid.recv().unwrap()));
+    let (files, memory) = (ThreadFiles::new(&procfs, us, tid), LiveMemory::new(us));
+    eventually(|| {
+        let state = files.syscall();
+        let waiting = Peers::new().describe(&procfs, &memory, us, &state, Timestamp(0));
+        waiting.filter(|waiting| waiting.syscall == call)
+    })
+}
+
+#[test]
+fn whom_a_blocked_socket_talks_to() {
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    for bind in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(listener) = TcpListener::bind(bind) else { continue }; // no IPv6 here
+        let address = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(address).unwrap();
+        let waits = seen_in_a_thread(move || drop(client.read(&mut [0])), "recvfrom");
+        assert!(waits.fd.is_some());
+        assert_eq!(waits.peer, Some(PeerText::Remote(address.to_string())));
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let waits = seen_in_a_thread(move || drop(listener.accept()), "accept4");
+    assert_eq!(waits.peer, Some(PeerText::Local(address.to_string())));
+}
+
+#[test]
+fn a_unix_socket_by_its_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().canonicalize().unwrap().join("db.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let waits = seen_in_a_thread(move || drop(listener.accept()), "accept4");
+    assert_eq!(waits.peer, Some(PeerText::Path(path.to_str().unwrap().to_owned())));
+}
+
+#[test]
+fn a_shell_waits_for_its_child() {
+    let shell = Owned::spawn("sh", &["-c", "sleep 100 & wait $!; true"]);
+    let mut family = Descendants::new();
+    let below = eventually(|| {
+        let below = family.of(&ProcFs::host(), &[shell.pid()]);
+        (!below.is_empty()).then_some(below)
+    });
+    assert_eq!(below.len(), 1);
+    let comm = ProcFs::host().comm(below[0], Tid(below[0].0)).unwrap();
+    assert!(["sh", "sleep"].contains(&comm.as_str()), "{comm}");
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(below[0].0),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
 }
 
 #[test]

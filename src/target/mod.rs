@@ -1,10 +1,12 @@
 //! One process, as the kernel shows it: bytes and `/proc`, never an interpretation.
 
 pub mod children;
+pub mod elf;
 pub mod image;
 pub mod launch;
 pub mod live;
 pub mod memory;
+pub mod modules;
 pub mod peers;
 pub mod procfs;
 mod sockets;
@@ -14,10 +16,12 @@ pub mod thread_files;
 mod waits;
 
 pub use children::{Descendants, descendants};
+pub use elf::{ElfError, ElfFile};
 pub use image::ImageMemory;
 pub use launch::{LaunchError, Launched};
 pub use live::{LiveMemory, ReadCounts};
 pub use memory::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span};
+pub use modules::{Module, Modules};
 pub use peers::{PeerText, Peers, Waiting};
 pub use procfs::{Mapping, Perms, ProcError, ProcFs, Stat};
 pub use tee::{FaultyMemory, TeeMemory};
