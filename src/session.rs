@@ -8,11 +8,12 @@ use std::sync::atomic::AtomicBool;
 
 use crate::conclusion;
 use crate::error::Error;
-use crate::gate::Allow;
+use crate::gate::Pattern;
 use crate::layout::LayoutError;
-use crate::model::{Recording, Report, Settings};
+use crate::model::{Recording, Report, Settings, Snapshot};
 use crate::python::locate::LocateError;
 use crate::sampler::process_watch::AttachError;
+use crate::sampler::snapshot::snapshot;
 use crate::sampler::{Progress, Sampler, pace};
 use crate::target::launch::Launched;
 use crate::target::{ProcError, ProcFs, ReadError};
@@ -24,6 +25,14 @@ const LAUNCH_STEP: Nanos = Nanos::from_millis(20);
 const LAUNCH_WRAPPER: Nanos = Nanos::from_millis(500);
 /// A launched command with no Python in it after this will not have any.
 const LAUNCH_LIMIT: Nanos = Nanos::from_secs(30);
+
+/// The shortest stall reported unless the user says otherwise: below it people do not notice, above
+/// it every request of a busy server does.
+pub const DEFAULT_THRESHOLD: Nanos = Nanos::from_millis(10);
+/// Background samples a second unless the user says otherwise; py-spy's own default.
+pub const DEFAULT_RATE_HZ: f64 = 100.0;
+/// Below this the looks themselves (some 10 µs each, woken late by as much) blur what they see.
+pub const SHORTEST_THRESHOLD: Nanos = Nanos::from_micros(500);
 
 /// What to watch.
 #[derive(Debug)]
@@ -43,6 +52,8 @@ pub struct Plan {
     pub duration: Option<Nanos>,
     /// Children that are Python, too.
     pub subprocesses: bool,
+    /// Pause the target for each background sample.
+    pub blocking: bool,
     /// The subcommand, for sentences that say what to type.
     pub command: &'static str,
 }
@@ -90,10 +101,19 @@ pub fn record(
 
 /// Everything that follows from a recording.
 #[must_use]
-pub fn conclude(recording: Recording, allow: &[Allow]) -> Report {
+pub fn conclude(recording: Recording, allow: &[Pattern]) -> Report {
     conclusion::conclude(recording, &|recording, stall| {
-        allow.iter().any(|pattern| pattern.accepts(recording, stall))
+        allow.iter().any(|pattern| pattern.accepts(stall, &recording.tables))
     })
+}
+
+/// Looks once at a process.
+///
+/// # Errors
+/// See [`Error`].
+pub fn look_once(pid: Pid, locals: bool) -> Result<Snapshot, Error> {
+    let procfs = ProcFs::host();
+    snapshot(&procfs, pid, locals).map_err(|error| explain(&procfs, pid, "dump", error))
 }
 
 /// A command just started is no interpreter yet, and may never be one itself: `sh -c`, `env`, a
@@ -190,10 +210,4 @@ fn yama(procfs: &ProcFs) -> String {
         }
         _ => String::new(),
     }
-}
-
-/// The time now; for those who may not read clocks themselves.
-#[must_use]
-pub fn now() -> Timestamp {
-    pace::now()
 }

@@ -30,6 +30,18 @@ pub(super) struct Output {
     path: Option<PathBuf>,
 }
 
+impl Output {
+    /// A report in a file.
+    pub(super) fn file(format: Format, path: PathBuf) -> Output {
+        Output { format, path: Some(path) }
+    }
+
+    /// A report on standard output.
+    pub(super) fn stdout(format: Format) -> Output {
+        Output { format, path: None }
+    }
+}
+
 impl OutputArgs {
     /// The outputs asked for, proven writable. Without any for standard output, the text summary
     /// goes there.

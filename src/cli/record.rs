@@ -74,7 +74,7 @@ pub(super) struct Args {
     no_progress: bool,
 }
 
-fn parse_pid(text: &str) -> Result<Pid, String> {
+pub(super) fn parse_pid(text: &str) -> Result<Pid, String> {
     let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(hex) => i32::from_str_radix(hex, 16),
         None => text.parse::<i32>(),

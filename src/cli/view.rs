@@ -75,7 +75,7 @@ impl ViewArgs {
 }
 
 /// The width asked for by `COLUMNS`, as a shell sets it.
-fn terminal_width() -> usize {
+pub(super) fn terminal_width() -> usize {
     let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     columns.filter(|width| (40..=400).contains(width)).unwrap_or(DEFAULT_WIDTH)
 }

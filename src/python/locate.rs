@@ -63,7 +63,7 @@ pub enum LocateError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// It is CPython older than any layout we have, or one that none of them fits.
-    #[error("no known CPython layout fits (stallspy reads {})", layout::SUPPORTED)]
+    #[error("it is not one of the CPython versions stallspy knows")]
     NoLayoutFits,
     /// Memory could not be read.
     #[error(transparent)]
@@ -156,7 +156,7 @@ fn tabled(
         if let Ok(hex) = hexversion(&located.view(memory))
             && minor_of(hex) == layout.version
         {
-            return Ok(Located { version: layout::version_text(hex), ..located });
+            return Ok(Located { version: version_of(hex), ..located });
         }
     }
     let known = |hex: u64| layout::tables().iter().any(|table| table.version == minor_of(hex));
@@ -172,6 +172,10 @@ fn head_is_null(memory: &dyn RemoteMemory, runtime: Addr) -> bool {
     layout::tables().iter().all(|table| {
         memory.read_u64(runtime.at(table.offsets.runtime.interpreters_head)) == Ok(0)
     })
+}
+
+fn version_of(hex: u64) -> String {
+    u32::try_from(hex).map(layout::version_name).unwrap_or_default()
 }
 
 fn minor_of(hex: u64) -> (u8, u8) {

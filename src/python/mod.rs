@@ -8,6 +8,8 @@ pub mod frames;
 pub mod interpreters;
 pub mod line_table;
 pub mod locate;
+pub mod objects;
+pub mod thread_names;
 pub mod threads;
 
 use crate::layout::Layout;

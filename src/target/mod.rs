@@ -1,11 +1,18 @@
 //! One process, as the kernel shows it: bytes and `/proc`, never an interpretation.
 
+pub mod image;
 pub mod live;
 pub mod memory;
+pub mod peers;
 pub mod procfs;
+mod sockets;
+pub mod tee;
 pub mod thread_files;
 
+pub use image::ImageMemory;
 pub use live::{LiveMemory, ReadCounts};
 pub use memory::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span};
+pub use peers::{PeerText, Peers};
 pub use procfs::{Mapping, Perms, ProcError, ProcFs, Stat};
+pub use tee::{FaultyMemory, TeeMemory};
 pub use thread_files::{SyscallState, ThreadFiles};

@@ -179,7 +179,7 @@ impl ProcFs {
 
     /// A path the kernel gave us, without the target's own root in front of it. Paths in another
     /// mount namespace are already told from that namespace's root.
-    fn as_target_sees(&self, pid: Pid, path: &Path) -> PathBuf {
+    pub(in crate::target) fn as_target_sees(&self, pid: Pid, path: &Path) -> PathBuf {
         match self.root(pid).ok().and_then(|root| path.strip_prefix(root).ok().map(Path::new)) {
             Some(inside) => Path::new("/").join(inside),
             None => path.to_owned(),
@@ -230,7 +230,7 @@ fn numbers(entries: fs::ReadDir) -> impl Iterator<Item = i32> {
 }
 
 /// A plain decimal number and nothing else.
-fn decimal(bytes: &[u8]) -> Option<u64> {
+pub(in crate::target) fn decimal(bytes: &[u8]) -> Option<u64> {
     if !bytes.first()?.is_ascii_digit() {
         return None; // `parse` would take a sign.
     }
