@@ -6,7 +6,6 @@
 
 use super::Interpreter;
 use super::interpreters::interpreters;
-use super::objects::Objects;
 use crate::layout::{self, DEBUG_COOKIE, DEBUG_OFFSETS_LEN, Layout, LayoutError};
 use crate::target::modules::{Module, Modules};
 use crate::target::{Fields, ReadError, RemoteMemory, RemoteMemoryExt};
@@ -190,7 +189,7 @@ fn hexversion(python: &Interpreter<'_>) -> Result<u64, ReadError> {
     let sysdict = python
         .memory
         .read_pointer(interpreter.at(python.layout.offsets.interpreter.sysdict))?;
-    let objects = Objects::of(python);
+    let objects = python.objects();
     for (key, value) in objects.dict_items(sysdict, MAX_SYS_ENTRIES)? {
         if objects.str(key).is_ok_and(|name| name == "hexversion") {
             let hex = objects.int(value)?;

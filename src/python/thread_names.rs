@@ -4,12 +4,9 @@ use std::collections::HashMap;
 
 use super::Interpreter;
 use super::interpreters::interpreters;
-use super::objects::Objects;
 use super::threads::MAX_THREADS;
 use crate::target::{ReadError, RemoteMemoryExt};
 
-/// Most entries of `sys.modules` and of the module's dict that are searched.
-const MAX_ENTRIES: usize = 16_384;
 /// Where a module object keeps its dict, `md_dict` (Objects/moduleobject.c; the same 3.8 to 3.15).
 const MODULE_DICT: u64 = 16;
 
@@ -18,14 +15,14 @@ const MODULE_DICT: u64 = 16;
 /// # Errors
 /// When the interpreter's tables cannot be read.
 pub fn thread_names(python: &Interpreter<'_>) -> Result<HashMap<u64, String>, ReadError> {
-    let objects = Objects::of(python);
+    let objects = python.objects();
     let mut names = HashMap::new();
     for interpreter in interpreters(python)? {
         let modules =
             python.memory.read_pointer(interpreter.at(python.layout.offsets.interpreter.modules))?;
-        let Some(module) = objects.dict_get(modules, "threading", MAX_ENTRIES)? else { continue };
+        let Some(module) = objects.dict_get(modules, "threading")? else { continue };
         let dict = python.memory.read_pointer(module.at(MODULE_DICT))?;
-        let Some(active) = objects.dict_get(dict, "_active", MAX_ENTRIES)? else { continue };
+        let Some(active) = objects.dict_get(dict, "_active")? else { continue };
         for (ident, thread) in objects.dict_items(active, MAX_THREADS)? {
             let name = objects.attribute(thread, "_name").ok().flatten();
             let Some(name) = name.and_then(|name| objects.str(name).ok()) else { continue };

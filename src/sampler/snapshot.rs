@@ -7,7 +7,6 @@ use crate::model::{
     CpuState, LoopKind, Peer, Snapshot, SnapshotFrame, SnapshotLoop, SnapshotThread, WaitId,
 };
 use crate::python::frames::{RawFrame, RawStack, local};
-use crate::python::objects::Objects;
 use crate::python::thread_names::thread_names;
 use crate::sampler::notes::Notes;
 use crate::sampler::thread_watch::{Scene, ThreadWatch};
@@ -121,12 +120,12 @@ fn describe(scene: &Scene<'_>, wait: WaitId) -> (Option<String>, Option<String>)
 fn frame(scene: &mut Scene<'_>, raw: &RawFrame, locals: bool) -> Option<SnapshotFrame> {
     let code = scene.codes.get(&scene.python, raw.code, now()).ok()?;
     let values = locals.then(|| {
-        let objects = Objects::of(&scene.python);
+        let objects = scene.python.objects();
         let slots = code.locals.iter().enumerate();
         slots
             .filter_map(|(index, name)| {
                 let value = local(&scene.python, raw.addr, index).ok()?;
-                (!value.is_null()).then(|| (name.clone(), objects.repr(value, MAX_VALUE)))
+                (!value.is_null()).then(|| (name.clone(), objects.repr(value, REPR).unwrap_or_else(|_| "?".to_owned())))
             })
             .collect()
     });

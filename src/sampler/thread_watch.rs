@@ -1,14 +1,15 @@
 //! One thread under observation: its frames, its files, and what it was last seen doing.
 
 use super::notes::{Notes, WorkingDirectory};
+use super::pace::now;
 use crate::model::{CpuState, GilState, Sample, StackId};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::{Fingerprint, RawStack, Walker};
 use crate::python::locate::Located;
 use crate::python::threads::Thread;
-use crate::target::peers::Peers;
-use crate::target::{ProcFs, ReadError, RemoteMemory, SyscallState, ThreadFiles};
+use crate::native::describe;
+use crate::target::{Peers, ProcFs, ReadError, RemoteMemory, SyscallState, ThreadFiles};
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 
 /// A thread that slept unmoved for this many samples in a row is looked at less often.
@@ -103,7 +104,9 @@ impl ThreadWatch {
         match self.files.syscall() {
             SyscallState::Running => CpuState::Running,
             state @ SyscallState::Blocked { args: [first, ..], .. } => {
-                let waiting = scene.peers.describe(scene.procfs, scene.memory, scene.pid, &state);
+                let at = now();
+                let waiting =
+                    describe(scene.peers, scene.procfs, scene.memory, scene.pid, &state, at);
                 let Some(waiting) = waiting else { return CpuState::Blocked { wait: None } };
                 // A futex inside the runtime's own data is the interpreter lock's.
                 let is_gil = waiting.syscall.starts_with("futex")
