@@ -17,7 +17,7 @@ use crate::sampler::snapshot::snapshot;
 use crate::sampler::{Progress, Sampler, pace};
 use crate::target::launch::Launched;
 use crate::target::{ProcError, ProcFs, ReadError};
-use crate::units::{Nanos, Pid, Timestamp};
+use crate::units::{Nanos, Pid};
 
 /// How often a launched command is tried until it is a Python process.
 const LAUNCH_STEP: Nanos = Nanos::from_millis(20);

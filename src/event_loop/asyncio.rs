@@ -14,7 +14,7 @@ use crate::model::{CallbackRun, LoopKind};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::{RawStack, local};
-use crate::target::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span};
+use crate::target::{Fields, ReadError, RemoteMemoryExt, Span};
 use crate::units::{Addr, Nanos, Timestamp};
 
 /// The method that is one iteration of the loop.

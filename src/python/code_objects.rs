@@ -9,7 +9,7 @@ use super::line_table::line_at;
 use super::Interpreter;
 use crate::layout::shape::{LastInstruction, LocalNames};
 use crate::model::FrameId;
-use crate::target::{Fields, ReadError, RemoteMemory, RemoteMemoryExt};
+use crate::target::{Fields, ReadError};
 use crate::units::{Addr, Nanos, Timestamp};
 
 /// Most code objects kept; past it the cache starts anew. A large application has about 20,000

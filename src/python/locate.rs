@@ -111,7 +111,7 @@ fn prove(
     module: &Module,
 ) -> Result<Located, LocateError> {
     let words = memory.read_vec(runtime, DEBUG_OFFSETS_LEN)?;
-    if words.starts_with(&DEBUG_COOKIE) {
+    if words.starts_with(DEBUG_COOKIE) {
         return described(memory, runtime, &words);
     }
     if words.iter().all(|byte| *byte == 0) {
@@ -220,7 +220,7 @@ fn scan_described(
     data: &[u8],
 ) -> Result<Option<Located>, LocateError> {
     let words = data.chunks_exact(8).enumerate();
-    for (index, _) in words.filter(|(_, word)| *word == DEBUG_COOKIE) {
+    for (index, _) in words.filter(|(_, word)| word == DEBUG_COOKIE) {
         let runtime = start.at((index as u64).saturating_mul(8));
         let Ok(words) = memory.read_vec(runtime, DEBUG_OFFSETS_LEN) else { continue };
         match described(memory, runtime, &words) {

@@ -7,6 +7,7 @@ use crate::model::{
     CpuState, LoopKind, Peer, Snapshot, SnapshotFrame, SnapshotLoop, SnapshotThread, WaitId,
 };
 use crate::python::frames::{RawFrame, RawStack, local};
+use crate::python::objects::ReprLimits;
 use crate::python::thread_names::thread_names;
 use crate::sampler::notes::Notes;
 use crate::sampler::thread_watch::{Scene, ThreadWatch};
@@ -18,8 +19,6 @@ use crate::units::{Pid, Tid};
 const SCHEMA: &str = "stallspy-dump/1";
 /// A moving thread is walked this often before it is shown as unreadable.
 const TRIES: usize = 20;
-/// Longest text of one local variable.
-const MAX_VALUE: usize = 128;
 
 /// Looks once at every thread of `pid`; with their local variables if `locals`.
 ///
@@ -125,7 +124,7 @@ fn frame(scene: &mut Scene<'_>, raw: &RawFrame, locals: bool) -> Option<Snapshot
         slots
             .filter_map(|(index, name)| {
                 let value = local(&scene.python, raw.addr, index).ok()?;
-                (!value.is_null()).then(|| (name.clone(), objects.repr(value, REPR).unwrap_or_else(|_| "?".to_owned())))
+                (!value.is_null()).then(|| (name.clone(), objects.repr(value, ReprLimits::default()).unwrap_or_else(|_| "?".to_owned())))
             })
             .collect()
     });
