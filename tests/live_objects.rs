@@ -81,7 +81,7 @@ fn layout_of(python: &Python, memory: &dyn RemoteMemory, runtime: Addr) -> Layou
     }
     let words = memory.read_vec(runtime, DEBUG_OFFSETS_LEN).unwrap();
     let (layout, version) = layout::from_debug_offsets(&words).unwrap();
-    assert_eq!(version, python.version);
+    assert!(version.starts_with(&python.version), "{version}");
     layout
 }
 
@@ -100,7 +100,7 @@ fn check_interpreter(python: &Python, memory: &dyn RemoteMemory, layout: &Layout
     let objects = Objects::new(memory, layout);
     let hexversion = objects.dict_get(Addr(told.sysdict), "hexversion").unwrap().unwrap();
     assert_eq!(objects.int(hexversion), Ok(told.hexversion.into()));
-    assert_eq!(layout::version_name(told.hexversion), python.version);
+    assert!(layout::version_name(told.hexversion).starts_with(&python.version));
     assert!(objects.dict_get(Addr(told.modules), "ctypes").unwrap().is_some());
 }
 

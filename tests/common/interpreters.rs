@@ -1,8 +1,9 @@
 //! The Python interpreters the live tests run, and starting a script under each.
 //!
 //! `STALLSPY_INTERPRETERS` names a JSON file: a list of
-//! `{"version": "3.14.0", "how": "plain" | "chroot", "root": "/some/root", "python": "/usr/bin/python3"}`
-//! (`root` only for `chroot`). Without it there is just the `python3` on the path, if any.
+//! `{"version": "3.14", "how": "plain" | "chroot", "root": "/some/root", "python": "/usr/bin/python3"}`
+//! (`root` only for `chroot`; the version may be full). Without it there is just the `python3` on
+//! the path, if any.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use serde::Deserialize;
 /// One interpreter.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Python {
-    /// As in `sys.version`.
+    /// As in `sys.version`, perhaps without the patch level.
     pub version: String,
     how: How,
     #[serde(default)]
