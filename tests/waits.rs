@@ -4,8 +4,7 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use stallspy::native::{Waiting, describe};
-use stallspy::target::{ImageMemory, PeerText, Peers, ProcFs, SyscallState};
+use stallspy::target::{ImageMemory, PeerText, Peers, ProcFs, SyscallState, Waiting};
 use stallspy::units::{Addr, Pid, Timestamp};
 
 const READ: u64 = 0;
@@ -22,7 +21,7 @@ const NEWFSTATAT: u64 = 262;
 fn wait_in(memory: &ImageMemory, nr: u64, args: [u64; 6]) -> Option<Waiting> {
     let procfs = ProcFs::at(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/proc"));
     let state = SyscallState::Blocked { nr, args, sp: Addr(1), pc: Addr(2) };
-    describe(&mut Peers::new(), &procfs, memory, Pid(4242), &state, Timestamp(0))
+    Peers::new().describe(&procfs, memory, Pid(4242), &state, Timestamp(0))
 }
 
 /// The call's name, descriptor and peer, in one line.

@@ -1,18 +1,24 @@
 //! One process, as the kernel shows it: bytes and `/proc`, never an interpretation.
 
+pub mod children;
 pub mod image;
+pub mod launch;
 pub mod live;
 pub mod memory;
 pub mod peers;
 pub mod procfs;
 mod sockets;
+pub mod syscalls;
 pub mod tee;
 pub mod thread_files;
+mod waits;
 
+pub use children::{Descendants, descendants};
 pub use image::ImageMemory;
+pub use launch::{LaunchError, Launched};
 pub use live::{LiveMemory, ReadCounts};
 pub use memory::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span};
-pub use peers::{PeerText, Peers};
+pub use peers::{PeerText, Peers, Waiting};
 pub use procfs::{Mapping, Perms, ProcError, ProcFs, Stat};
 pub use tee::{FaultyMemory, TeeMemory};
 pub use thread_files::{SyscallState, ThreadFiles};

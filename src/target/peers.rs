@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::procfs::{ProcFs, decimal};
 use super::sockets::{self, Socket};
+pub use super::waits::Waiting;
 use crate::units::{Nanos, Pid, Timestamp};
 
 /// How long an answer for a socket holds. Its inode is its own for life; what can change is an

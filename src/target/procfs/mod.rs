@@ -85,6 +85,12 @@ impl ProcFs {
         self.root.join(pid.to_string()).join(file)
     }
 
+    /// Where a file of the whole system lies: `/proc/FILE`.
+    #[must_use]
+    pub fn top(&self, file: impl AsRef<Path>) -> PathBuf {
+        self.root.join(file)
+    }
+
     /// Every process, in ascending order.
     ///
     /// # Errors
@@ -176,6 +182,16 @@ impl ProcFs {
     /// Any [`ProcError`]; [`ProcError::Io`] where it is not open.
     pub fn fd_link(&self, pid: Pid, fd: i32) -> Result<PathBuf, ProcError> {
         self.link(pid, &format!("fd/{fd}"))
+    }
+
+    /// A kernel setting, `kernel/yama/ptrace_scope`, without its newline; `None` where this kernel
+    /// has no such setting or does not show it.
+    #[must_use]
+    pub fn setting(&self, name: &str) -> Option<String> {
+        let file = File::open(self.top("sys").join(name)).ok()?;
+        let mut text = String::new();
+        file.take(SMALL).read_to_string(&mut text).ok()?;
+        Some(text.trim_end().to_owned())
     }
 
     /// A path the kernel gave us, without the target's own root in front of it. Paths in another

@@ -71,7 +71,7 @@ impl ProcFs {
             Err(error) => return Err(error),
         };
         // A recorded tree has no `self`: its reader was in the initial namespace.
-        let ours = std::fs::read(self.root.join("self/timens_offsets")).unwrap_or_default();
+        let ours = std::fs::read(self.top("self/timens_offsets")).unwrap_or_default();
         Ok(theirs.saturating_sub(parse_offset(&ours).unwrap_or(0)))
     }
 

@@ -6,8 +6,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::memory::{RemoteMemory, RemoteMemoryExt};
+use super::peers::{PeerText, Peers};
+use super::procfs::ProcFs;
 use super::syscalls::{self, Subject};
-use crate::target::{PeerText, Peers, ProcFs, RemoteMemory, RemoteMemoryExt, SyscallState};
+use super::thread_files::SyscallState;
 use crate::units::{Addr, Pid, Timestamp};
 
 /// Entries read of a `pollfd` array: what it waits on is nearly always the first.
@@ -33,48 +36,50 @@ pub struct Waiting {
     pub peer: Option<PeerText>,
 }
 
-/// Says what a thread of `pid` in this state waits for; `None` unless it is in a system call.
-///
-/// A `futex` has no descriptor and no peer: whether it is the interpreter's lock, only the caller
-/// can tell. `now` only ages what `peers` remembers.
-pub fn describe(
-    peers: &mut Peers,
-    procfs: &ProcFs,
-    memory: &dyn RemoteMemory,
-    pid: Pid,
-    state: &SyscallState,
-    now: Timestamp,
-) -> Option<Waiting> {
-    let SyscallState::Blocked { nr, args, .. } = *state else { return None };
-    let Some(name) = syscalls::name(nr) else {
-        return Some(Waiting { syscall: format!("syscall_{nr}"), fd: None, peer: None });
-    };
-    let mut behind = |fd: Option<i32>| fd.and_then(|fd| peers.behind(procfs, pid, fd, now));
-    let (fd, peer) = match syscalls::subject(name, args) {
-        Subject::Nothing => (None, None),
-        Subject::Fd(fd) => (Some(fd), behind(Some(fd))),
-        Subject::Connect { fd, address, length } => {
-            (Some(fd), sockaddr(memory, address, length).or_else(|| behind(Some(fd))))
-        }
-        Subject::Poll { fds, count } => {
-            let fd = first_polled(memory, fds, count);
-            (fd, behind(fd))
-        }
-        Subject::Select { sets, count } => {
-            let fd = first_selected(memory, sets, count);
-            (fd, behind(fd))
-        }
-        Subject::Child(child) => (None, (child > 0).then_some(PeerText::Child(child))),
-        Subject::Path { dir, name } => match read_name(memory, name) {
-            // An empty name stands for the directory's descriptor itself (AT_EMPTY_PATH).
-            Some(name) if name.is_empty() => (dir, behind(dir)),
-            Some(name) => (None, Some(PeerText::Path(name))),
-            None => (None, None),
-        },
-    };
-    // A descriptor below zero is no descriptor: the call is about to fail, or maps no file.
-    let fd = fd.filter(|fd| *fd >= 0);
-    Some(Waiting { syscall: name.to_owned(), fd, peer })
+impl Peers {
+    /// Says what a thread of `pid` in this state waits for; `None` unless it is in a system call.
+    ///
+    /// A `futex` has no descriptor and no peer: whether it is the interpreter's lock, only the
+    /// caller can tell. `now` only ages the answers kept.
+    pub fn describe(
+        &mut self,
+        procfs: &ProcFs,
+        memory: &dyn RemoteMemory,
+        pid: Pid,
+        state: &SyscallState,
+        now: Timestamp,
+    ) -> Option<Waiting> {
+        let SyscallState::Blocked { nr, args, .. } = *state else { return None };
+        let Some(name) = syscalls::name(nr) else {
+            return Some(Waiting { syscall: format!("syscall_{nr}"), fd: None, peer: None });
+        };
+        let mut behind = |fd: Option<i32>| fd.and_then(|fd| self.behind(procfs, pid, fd, now));
+        let (fd, peer) = match syscalls::subject(name, args) {
+            Subject::Nothing => (None, None),
+            Subject::Fd(fd) => (Some(fd), behind(Some(fd))),
+            Subject::Connect { fd, address, length } => {
+                (Some(fd), sockaddr(memory, address, length).or_else(|| behind(Some(fd))))
+            }
+            Subject::Poll { fds, count } => {
+                let fd = first_polled(memory, fds, count);
+                (fd, behind(fd))
+            }
+            Subject::Select { sets, count } => {
+                let fd = first_selected(memory, sets, count);
+                (fd, behind(fd))
+            }
+            Subject::Child(child) => (None, (child > 0).then_some(PeerText::Child(child))),
+            Subject::Path { dir, name } => match read_name(memory, name) {
+                // An empty name stands for the directory's descriptor itself (AT_EMPTY_PATH).
+                Some(name) if name.is_empty() => (dir, behind(dir)),
+                Some(name) => (None, Some(PeerText::Path(name))),
+                None => (None, None),
+            },
+        };
+        // A descriptor below zero is none: the call is about to fail, or maps no file.
+        let fd = fd.filter(|fd| *fd >= 0);
+        Some(Waiting { syscall: name.to_owned(), fd, peer })
+    }
 }
 
 /// The first descriptor in a `struct pollfd { int fd; short events, revents; }` array; a negative
