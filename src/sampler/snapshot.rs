@@ -80,7 +80,7 @@ fn walk(scene: &mut Scene<'_>, thread: &mut ThreadWatch) -> Result<RawStack, Rea
 
 fn look(
     scene: &mut Scene<'_>,
-    thread: &ThreadWatch,
+    thread: &mut ThreadWatch,
     stack: &RawStack,
     locals: bool,
     name: Option<String>,
