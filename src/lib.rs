@@ -1,4 +1,6 @@
 pub mod layout;
 pub mod model;
+pub mod printable;
 pub mod target;
 pub mod units;
+pub mod values;
