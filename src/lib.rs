@@ -1,3 +1,4 @@
+pub mod gate;
 pub mod layout;
 pub mod model;
 pub mod printable;
