@@ -1,3 +1,4 @@
+pub mod export;
 pub mod gate;
 pub mod layout;
 pub mod model;
