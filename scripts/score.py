@@ -12,6 +12,8 @@ What is counted:
              entries (--iterations): those are compared where there are any.
   headline   per reported stall: is its culprit the line that truly took the most of it?
              kind, syscall, peer, endpoint and function are judged on the same ones, where the truth has them.
+             Where the truth says that the thread computed and had the CPU for less than half of the time,
+             `cpu_starved` is a right kind, and then it needs no line (`starved`).
   false      a reported stall in which the truth, all added up, has less than 0.8 of the threshold. The kinds
              that speak of others than the application are counted apart, as is a wait for the GIL while
              another loop of the process was truly blocked.
@@ -29,6 +31,7 @@ KINDS = {
     "pipe": {"blocking_call"}, "lock": {"blocking_call"}, "nested": {"blocking_call"},
     "cpu": {"cpu"}, "json": {"c_call", "cpu"}, "pbkdf2": {"c_call", "cpu"}, "sqlite": {"c_call", "cpu"},
 }
+COMPUTES = {"cpu", "json", "pbkdf2", "sqlite"}
 APART = {"cpu_starved", "many_callbacks"}
 
 
@@ -86,7 +89,7 @@ def score(truth, report, threshold_ns=None):
     # What is said of each reported stall.
     errors, starts, ends = [], [], []
     judged = {name: [0, 0] for name in ("headline", "function", "kind", "syscall", "peer", "endpoint")}
-    wrong, false, apart, explained = [], [], {kind: 0 for kind in sorted(APART)}, 0
+    wrong, false, apart, explained, starved = [], [], {kind: 0 for kind in sorted(APART)}, 0, 0
     for stall in stalls:
         parts = [entry for entry in blocked if same_thread(stall, entry)
                  and overlap(stall["start_ns"], stall["end_ns"], entry["start_ns"], entry["end_ns"])]
@@ -128,6 +131,12 @@ def score(truth, report, threshold_ns=None):
         most = max(shares.values())
         heads = [part for part in parts if shares[(part["file"], part["line"])] >= 0.9 * most]
         culprit = stall.get("culprit") or {}
+        was_starved = stall.get("kind") == "cpu_starved" and any(_starved(part) for part in heads)
+        if was_starved:
+            starved += 1
+            _tally(judged, "kind", True)
+            if not culprit:
+                continue
         hits = [part for part in heads if same_file(part["file"], culprit.get("file"))
                 and culprit.get("line") in part.get("lines", [part["line"]])]
         _tally(judged, "headline", bool(hits))
@@ -138,7 +147,9 @@ def score(truth, report, threshold_ns=None):
         heads = hits or heads
         function = (culprit.get("function") or "").rsplit(".", 1)[-1]  # 3.11+ may give the qualified name
         _tally(judged, "function", any(part["function"] == function for part in heads))
-        _tally(judged, "kind", any(stall.get("kind") in KINDS.get(part["kind"], {part["kind"]}) for part in heads))
+        if not was_starved:
+            _tally(judged, "kind", any(
+                stall.get("kind") in KINDS.get(part["kind"], {part["kind"]}) for part in heads))
         for name, said in [("syscall", culprit.get("syscall")), ("peer", culprit.get("peer")),
                            ("endpoint", stall.get("endpoint"))]:
             if any(name in part for part in heads):
@@ -157,8 +168,12 @@ def score(truth, report, threshold_ns=None):
         "accuracy": {name: {"right": right, "of": of, "share": right / of if of else None}
                      for name, (right, of) in judged.items()},
         "wrong_lines": wrong, "false": len(false), "false_reports": false,
-        "apart": apart, "gil_wait_explained": explained,
+        "apart": apart, "gil_wait_explained": explained, "starved": starved,
     }
+
+
+def _starved(entry):
+    return entry["kind"] in COMPUTES and 2 * entry.get("cpu_ns", float("inf")) < entry["end_ns"] - entry["start_ns"]
 
 
 def _tally(judged, name, right):
@@ -189,6 +204,8 @@ def text(result, misses=False):
     for name, row in result["accuracy"].items():
         if row["of"]:
             lines.append("%-9s %s  (%d of %d)" % (name, share(row["share"]), row["right"], row["of"]))
+    if result["starved"]:
+        lines.append("starved   %d  (rightly: the thread had less than half of its time on a CPU)" % result["starved"])
     lines.append("false     %d  (apart: %s; gil_wait explained by another loop: %d)" % (
         result["false"], ", ".join("%s %d" % pair for pair in result["apart"].items()),
         result["gil_wait_explained"]))

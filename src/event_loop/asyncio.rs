@@ -9,13 +9,12 @@
 //! code object. (<https://github.com/python/cpython/blob/v3.12.1/Lib/asyncio/base_events.py#L1906>)
 
 use super::{Clock, Probe, Reading, Running, TaskNames};
-use crate::layout::shape::WakeupCallback;
+use crate::layout::shape::{IntTag, WakeupCallback};
 use crate::model::{CallbackRun, LoopKind};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::{RawStack, local};
-use crate::python::objects::Objects;
-use crate::target::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span};
+use crate::target::{Fields, ReadError, RemoteMemoryExt, Span};
 use crate::units::{Addr, Nanos, Timestamp};
 
 /// The method that is one iteration of the loop.
@@ -100,7 +99,9 @@ impl Probe for Asyncio {
                 // Being pushed: `self` is not there yet. The next walk will see it.
                 return Ok(None);
             }
-            let ready = Objects::of(python).attribute(loop_object, "_ready").ok().flatten();
+            let objects = python.objects();
+            let ready = objects.attribute(loop_object, "_ready").ok().flatten();
+            let ready = ready.filter(|ready| objects.deque_len(*ready).is_ok());
             let size = frame_span(python, slots.count)?;
             return Ok(Some(Box::new(AsyncioClock {
                 frame: frame.addr,
@@ -160,7 +161,7 @@ impl AsyncioClock {
         match self.float_type {
             Some(known) if known == kind => {}
             Some(_) => return Ok(None),
-            None if Objects::of(python).name_of_type(kind).is_ok_and(|name| name == "float") => {
+            None if python.objects().name_of_type(kind).is_ok_and(|name| name == "float") => {
                 self.float_type = Some(kind);
             }
             None => return Ok(None),
@@ -228,16 +229,15 @@ impl Clock for AsyncioClock {
     }
 
     fn callback(&self, python: &Interpreter<'_>, running: &Running) -> Option<CallbackRun> {
-        let objects = Objects::of(python);
         let [_, index, _] = running.identity;
-        let small = |addr: Addr| u32::try_from(objects.int(addr).ok()?).ok();
-        let batch = small(self.slot(python, self.slots.batch).ok()?)?;
-        Some(CallbackRun { index: small(index)?, batch })
+        let batch = small_int(python, self.slot(python, self.slots.batch).ok()?).ok()?;
+        Some(CallbackRun { index: small_int(python, index).ok()?, batch })
     }
 
     fn waiting(&self, python: &Interpreter<'_>) -> Option<u32> {
-        let len = Objects::of(python).deque_len(self.ready?).ok()?;
-        u32::try_from(len).ok()
+        // Proven to be a deque when it was found; it lives as long as the loop.
+        let size = self.ready?.at(python.layout.offsets.object.deque_size);
+        u32::try_from(python.memory.read_u64(size).ok()?).ok()
     }
 
     fn task(&self, python: &Interpreter<'_>, running: &Running) -> TaskNames {
@@ -257,10 +257,29 @@ impl Clock for AsyncioClock {
     }
 }
 
+/// The value of an int below 2^30, in one read: `i` and `ntodo` count callbacks. The caller trusts
+/// it only if the frame that refers to it held still.
+fn small_int(python: &Interpreter<'_>, addr: Addr) -> Result<u32, ReadError> {
+    let offsets = &python.layout.offsets.object;
+    let mut bytes = [0; 12];
+    python.memory.read(addr.at(offsets.int_tag), &mut bytes)?;
+    let fields = Fields(&bytes);
+    let tag = fields.u64(0)?;
+    let digits = match python.layout.shape.int_tag {
+        IntTag::Size => tag,
+        IntTag::Tag => tag >> 3,
+    };
+    match digits {
+        0 => Ok(0),
+        1 => fields.u32(offsets.int_digits.wrapping_sub(offsets.int_tag)),
+        _ => Err(ReadError::Invalid("small int")),
+    }
+}
+
 /// The task behind a `Handle`'s callback; `None` for a plain function.
 fn task_of(python: &Interpreter<'_>, handle: Addr) -> Result<Option<Addr>, ReadError> {
     let offsets = &python.layout.offsets.asyncio;
-    let objects = Objects::of(python);
+    let objects = python.objects();
     let callback = python.memory.read_pointer(handle.at(offsets.handle_callback))?;
     let kind = objects.type_name(callback)?;
     if kind.ends_with("TaskStepMethWrapper") {
@@ -285,7 +304,7 @@ fn task_of(python: &Interpreter<'_>, handle: Addr) -> Result<Option<Addr>, ReadE
 
 fn names_of(python: &Interpreter<'_>, task: Addr) -> TaskNames {
     let offsets = &python.layout.offsets.asyncio;
-    let objects = Objects::of(python);
+    let objects = python.objects();
     let name = python.memory.read_pointer(task.at(offsets.task_name)).ok();
     // From 3.12 on an unnamed task keeps only its number, an int, until its name is asked for.
     let task_name = name.and_then(|name| match objects.type_name(name).ok()?.as_str() {

@@ -6,11 +6,10 @@ use std::rc::Rc;
 
 use super::frames::RawFrame;
 use super::line_table::line_at;
-use super::objects::Objects;
 use super::Interpreter;
 use crate::layout::shape::{LastInstruction, LocalNames};
 use crate::model::FrameId;
-use crate::target::{Fields, ReadError, RemoteMemory, RemoteMemoryExt};
+use crate::target::{Fields, ReadError};
 use crate::units::{Addr, Nanos, Timestamp};
 
 /// Most code objects kept; past it the cache starts anew. A large application has about 20,000
@@ -138,7 +137,7 @@ impl CodeCache {
         if self.code_type == Some(kind) {
             return Ok(());
         }
-        if self.code_type.is_some() || Objects::of(python).name_of_type(kind)? != "code" {
+        if self.code_type.is_some() || python.objects().name_of_type(kind)? != "code" {
             return Err(ReadError::Invalid("code object"));
         }
         self.code_type = Some(kind);
@@ -170,7 +169,7 @@ fn read(
     identity: Identity,
 ) -> Result<CodeObject, ReadError> {
     let offsets = &python.layout.offsets.code;
-    let objects = Objects::of(python);
+    let objects = python.objects();
     let fields = Fields(bytes);
     let names = match python.layout.shape.local_names {
         LocalNames::Joined => vec![Some(offsets.localnames)],

@@ -6,7 +6,6 @@
 
 use super::Interpreter;
 use super::interpreters::interpreters;
-use super::objects::Objects;
 use crate::layout::{self, DEBUG_COOKIE, DEBUG_OFFSETS_LEN, Layout, LayoutError};
 use crate::target::modules::{Module, Modules};
 use crate::target::{Fields, ReadError, RemoteMemory, RemoteMemoryExt};
@@ -63,7 +62,7 @@ pub enum LocateError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// It is CPython older than any layout we have, or one that none of them fits.
-    #[error("no known CPython layout fits (stallspy reads {})", layout::SUPPORTED)]
+    #[error("it is not one of the CPython versions stallspy knows")]
     NoLayoutFits,
     /// Memory could not be read.
     #[error(transparent)]
@@ -112,7 +111,7 @@ fn prove(
     module: &Module,
 ) -> Result<Located, LocateError> {
     let words = memory.read_vec(runtime, DEBUG_OFFSETS_LEN)?;
-    if words.starts_with(&DEBUG_COOKIE) {
+    if words.starts_with(DEBUG_COOKIE) {
         return described(memory, runtime, &words);
     }
     if words.iter().all(|byte| *byte == 0) {
@@ -156,7 +155,7 @@ fn tabled(
         if let Ok(hex) = hexversion(&located.view(memory))
             && minor_of(hex) == layout.version
         {
-            return Ok(Located { version: layout::version_text(hex), ..located });
+            return Ok(Located { version: version_of(hex), ..located });
         }
     }
     let known = |hex: u64| layout::tables().iter().any(|table| table.version == minor_of(hex));
@@ -174,6 +173,10 @@ fn head_is_null(memory: &dyn RemoteMemory, runtime: Addr) -> bool {
     })
 }
 
+fn version_of(hex: u64) -> String {
+    u32::try_from(hex).map(layout::version_name).unwrap_or_default()
+}
+
 fn minor_of(hex: u64) -> (u8, u8) {
     let byte = |shift: u32| u8::try_from((hex >> shift) & 0xff).unwrap_or(0);
     (byte(24), byte(16))
@@ -186,7 +189,7 @@ fn hexversion(python: &Interpreter<'_>) -> Result<u64, ReadError> {
     let sysdict = python
         .memory
         .read_pointer(interpreter.at(python.layout.offsets.interpreter.sysdict))?;
-    let objects = Objects::of(python);
+    let objects = python.objects();
     for (key, value) in objects.dict_items(sysdict, MAX_SYS_ENTRIES)? {
         if objects.str(key).is_ok_and(|name| name == "hexversion") {
             let hex = objects.int(value)?;
@@ -217,7 +220,7 @@ fn scan_described(
     data: &[u8],
 ) -> Result<Option<Located>, LocateError> {
     let words = data.chunks_exact(8).enumerate();
-    for (index, _) in words.filter(|(_, word)| *word == DEBUG_COOKIE) {
+    for (index, _) in words.filter(|(_, word)| word == DEBUG_COOKIE) {
         let runtime = start.at((index as u64).saturating_mul(8));
         let Ok(words) = memory.read_vec(runtime, DEBUG_OFFSETS_LEN) else { continue };
         match described(memory, runtime, &words) {

@@ -8,7 +8,11 @@ pub mod frames;
 pub mod interpreters;
 pub mod line_table;
 pub mod locate;
+pub mod objects;
+pub mod thread_names;
 pub mod threads;
+
+use objects::Objects;
 
 use crate::layout::Layout;
 use crate::layout::shape::StackReferences;
@@ -28,7 +32,13 @@ pub struct Interpreter<'a> {
     pub clock_offset: i64,
 }
 
-impl Interpreter<'_> {
+impl<'a> Interpreter<'a> {
+    /// A reader of this interpreter's objects.
+    #[must_use]
+    pub fn objects(&self) -> Objects<'a> {
+        Objects::new(self.memory, self.layout)
+    }
+
     /// A reference as found in a frame, without its tag bits.
     #[must_use]
     pub fn untag(&self, reference: Addr) -> Addr {

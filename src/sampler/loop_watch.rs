@@ -39,7 +39,9 @@ pub struct LoopWatch {
 struct Captured {
     identity: [Addr; 3],
     print: Fingerprint,
+    /// When the thread was last looked into.
     at: Timestamp,
+    callback: Option<CallbackRun>,
     look: ThreadLook,
 }
 
@@ -106,8 +108,10 @@ impl LoopWatch {
             Reading::Polling => {
                 self.misses = 0;
                 self.iteration = None;
-                let state = self.state(LoopPhase::Polling, at, window);
-                self.keep(scene, thread, state, false);
+                let mut state = self.state(LoopPhase::Polling, at, window);
+                // The baseline of the next stall, and the account of the last.
+                state.sched = thread.files.sched(at);
+                self.keep(scene, state, false);
             }
             Reading::Running(running) if self.is_inherited(running.began) => {}
             Reading::Running(running) => {
@@ -192,39 +196,39 @@ impl LoopWatch {
             self.captured = None;
         }
         let age = at.since(running.began);
-        let old = age >= pace.capture_age;
         let mut state = self.state(LoopPhase::Running, at, window);
         state.began = Some(Bounds::exactly(running.began));
-        if old || is_new {
-            state.callback = self.callback(scene, &running);
-        }
-        let mut outcome = Outcome::Watching;
-        if old {
-            state.waiting = self.clock.waiting(&scene.python);
-            match self.capture(scene, thread, pace, running, age)? {
-                Capture::Look(look) => state.look = Some(look),
-                Capture::NotNow => {}
-                // The iteration moved on under the look, or its frame is only a memory.
-                Capture::Moved => {
-                    scene.notes.losses.torn_reads += 1;
-                    self.look_again_soon(pace, at);
-                    return Ok(Outcome::Watching);
-                }
-                Capture::Stale => outcome = Outcome::Missing,
-            }
-            if outcome == Outcome::Missing {
-                return Ok(outcome);
-            }
-            self.next_fast = Some(at + pace.fast(age));
-        } else {
+        if age < pace.capture_age {
             self.next_fast = Some(running.began + pace.capture_age);
+            if is_new {
+                state.callback = self.clock.callback(&scene.python, &running);
+                state.sched = thread.files.sched(at);
+            }
+            self.keep(scene, state, false);
+            return Ok(Outcome::Watching);
         }
-        self.keep(scene, thread, state, old);
-        Ok(outcome)
-    }
-
-    fn callback(&self, scene: &Scene<'_>, running: &Running) -> Option<CallbackRun> {
-        self.clock.callback(&scene.python, running)
+        match self.capture(scene, thread, pace, running, age)? {
+            Capture::Look(look) => {
+                state.look = Some(look);
+                state.waiting = self.clock.waiting(&scene.python);
+                state.sched = thread.files.sched(at);
+            }
+            Capture::NotNow => {}
+            // The iteration moved on under the look, or its frame is only a memory.
+            Capture::Moved => {
+                scene.notes.losses.torn_reads += 1;
+                self.look_again_soon(pace, at);
+                return Ok(Outcome::Watching);
+            }
+            Capture::Stale => return Ok(Outcome::Missing),
+        }
+        state.callback = match &self.captured {
+            Some(last) if last.identity == running.identity => last.callback,
+            _ => self.clock.callback(&scene.python, &running),
+        };
+        self.next_fast = Some(at + pace.fast(age));
+        self.keep(scene, state, true);
+        Ok(Outcome::Watching)
     }
 
     /// Reads what the thread does, and proves that it was one moment: the loop's clock shows the
@@ -237,15 +241,18 @@ impl LoopWatch {
         running: Running,
         age: Nanos,
     ) -> Result<Capture, ReadError> {
+        let at = now();
+        if self.captured.as_ref().is_some_and(|last| at.since(last.at) < pace.recapture(age)) {
+            return Ok(Capture::NotNow);
+        }
         let Ok(print) = thread.fingerprint(scene) else { return Ok(Capture::Moved) };
-        if let Some(last) = &mut self.captured {
-            if last.identity == running.identity && last.print == print {
-                last.look.cpu = thread.cpu_state(scene);
-                return Ok(Capture::Look(last.look.clone()));
-            }
-            if now().since(last.at) < pace.recapture(age) {
-                return Ok(Capture::NotNow);
-            }
+        if let Some(last) = &mut self.captured
+            && last.identity == running.identity
+            && last.print == print
+        {
+            last.look.cpu = thread.cpu_state(scene);
+            last.at = at;
+            return Ok(Capture::Look(last.look.clone()));
         }
         let stack = match thread.walk(scene) {
             Ok(stack) => stack,
@@ -256,28 +263,26 @@ impl LoopWatch {
             return Ok(Capture::Stale);
         }
         let cpu = thread.cpu_state(scene);
-        let at = now();
+        let callback = self.clock.callback(&scene.python, &running);
         let known = self.captured.take().filter(|last| last.identity == running.identity);
         let (task, coroutine, endpoint) = match known {
             Some(Captured { look, .. }) => (look.task, look.coroutine, look.endpoint),
             None => {
                 let names = self.clock.task(&scene.python, &running);
                 let endpoint = asgi::endpoint(&scene.python, scene.codes, &stack, at);
-                let mut intern = |text: Option<String>| {
-                    text.map(|text| scene.notes.tables.name(&text))
-                };
+                let mut intern =
+                    |text: Option<String>| text.map(|text| scene.notes.tables.name(&text));
                 (intern(names.task), intern(names.coroutine), intern(endpoint))
             }
         };
-        let stack =
-            scene.notes.stack(&scene.python, scene.codes, scene.directory, &stack, at);
-        match self.clock.look(&scene.python, at)? {
+        let stack = scene.notes.stack(&scene.python, scene.codes, scene.directory, &stack, at);
+        match self.clock.look(&scene.python, now())? {
             Reading::Running(again) if again == running => {}
             _ => return Ok(Capture::Moved),
         }
         let look = ThreadLook { stack, cpu, task, coroutine, endpoint };
         let identity = running.identity;
-        self.captured = Some(Captured { identity, print, at, look: look.clone() });
+        self.captured = Some(Captured { identity, print, at, callback, look: look.clone() });
         Ok(Capture::Look(look))
     }
 
@@ -295,14 +300,7 @@ impl LoopWatch {
         }
     }
 
-    fn keep(
-        &mut self,
-        scene: &mut Scene<'_>,
-        thread: &ThreadWatch,
-        mut state: LoopState,
-        old: bool,
-    ) {
-        state.sched = thread.files.sched(state.at);
+    fn keep(&mut self, scene: &mut Scene<'_>, state: LoopState, old: bool) {
         let mut kept = Vec::new();
         self.keeper.see(state, old, &mut kept);
         scene.notes.keep(&mut kept);

@@ -8,6 +8,7 @@ pub mod loop_watch;
 pub mod notes;
 pub mod pace;
 pub mod process_watch;
+pub mod snapshot;
 pub mod thread_watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -9,7 +9,7 @@ use crate::model::{
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::RawStack;
-use crate::target::peers::{PeerText, Waiting};
+use crate::target::{PeerText, Waiting};
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 
 /// Most background samples kept in order. Past it they are folded into one per thread and stack:

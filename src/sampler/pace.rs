@@ -21,10 +21,9 @@ const CAPTURE_AGE_PERCENT: u64 = 80;
 const FAST: Nanos = Nanos::from_micros(500);
 /// The same for thresholds below 2 ms: a quarter of the threshold, but no less than this.
 const FASTEST: Nanos = Nanos::from_micros(250);
-/// An iteration older than this is a hang more than a stall: looks then keep to this part of its
-/// age, so that an hour of it costs no more than a second.
-const FAST_UNTIL: Nanos = Nanos::from_secs(1);
-const FAST_PART_OF_AGE: u64 = 2000;
+/// Looks at an older iteration keep to this part of its age: its length is then known to a quarter
+/// of a percent, and an hour of hanging costs no more than a second.
+const FAST_PART_OF_AGE: u64 = 200;
 /// Distance of looks at a hanging iteration never exceeds this.
 const SLOWEST: Nanos = Nanos::from_millis(50);
 /// A changed stack inside a stall is read again after this long at the earliest, or after this part
@@ -66,9 +65,6 @@ impl Pace {
     /// Distance to the next look at an iteration of this age, past the capture age.
     #[must_use]
     pub fn fast(&self, age: Nanos) -> Nanos {
-        if age <= FAST_UNTIL {
-            return self.fast;
-        }
         Nanos((age.0 / FAST_PART_OF_AGE).clamp(self.fast.0, SLOWEST.0))
     }
 
@@ -169,7 +165,7 @@ mod tests {
     fn a_hang_is_looked_at_less_and_less_often_but_never_rarely() {
         let pace = Pace::new(Nanos::from_millis(10), 100.0);
         assert_eq!(pace.fast(Nanos::from_millis(20)), FAST);
-        assert_eq!(pace.fast(Nanos::from_secs(10)), Nanos::from_millis(5));
+        assert_eq!(pace.fast(Nanos::from_secs(1)), Nanos::from_millis(5));
         assert_eq!(pace.fast(Nanos::from_secs(3600)), SLOWEST);
     }
 

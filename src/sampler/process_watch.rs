@@ -157,6 +157,11 @@ impl ProcessWatch {
         self.loops.len()
     }
 
+    /// How many threads are known.
+    pub(super) fn thread_count(&self) -> usize {
+        self.threads.len()
+    }
+
     /// The process has ended: closes its loops and its account.
     pub fn end(&mut self, notes: &mut Notes) {
         let at = now();
@@ -183,7 +188,7 @@ impl ProcessWatch {
         notes.losses.failed_reads += counts.failed;
     }
 
-    fn scene<'a>(&'a mut self, notes: &'a mut Notes) -> (Scene<'a>, &'a mut Vec<ThreadWatch>) {
+    pub(super) fn scene<'a>(&'a mut self, notes: &'a mut Notes) -> (Scene<'a>, &'a mut Vec<ThreadWatch>) {
         let scene = Scene {
             pid: self.pid,
             python: self.located.view(&self.memory),
@@ -284,7 +289,7 @@ impl ProcessWatch {
     }
 
     /// Returns whether the list changed.
-    fn update_threads(&mut self) -> Result<bool, ReadError> {
+    pub(super) fn update_threads(&mut self) -> Result<bool, ReadError> {
         let python = self.located.view(&self.memory);
         let known: Vec<_> = self.threads.iter().map(|watch| watch.thread).collect();
         if unchanged(&python, &known) {
@@ -350,7 +355,7 @@ impl ProcessWatch {
         }
     }
 
-    fn remember_files(&mut self, stack: &RawStack) {
+    pub(super) fn remember_files(&mut self, stack: &RawStack) {
         let python = self.located.view(&self.memory);
         for frame in &stack.frames {
             let Ok(code) = self.codes.get(&python, frame.code, now()) else { continue };
@@ -361,7 +366,7 @@ impl ProcessWatch {
     }
 
     /// Reads the slow facts again.
-    fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         if let Ok(stat) = self.procfs.stat(self.pid) {
             self.info.rss_bytes = stat.rss_bytes;
             self.info.cpu = stat.cpu.saturating_sub(self.cpu_before);

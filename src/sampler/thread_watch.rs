@@ -1,21 +1,25 @@
 //! One thread under observation: its frames, its files, and what it was last seen doing.
 
 use super::notes::{Notes, WorkingDirectory};
+use super::pace::now;
 use crate::model::{CpuState, GilState, Sample, StackId};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::{Fingerprint, RawStack, Walker};
 use crate::python::locate::Located;
 use crate::python::threads::Thread;
-use crate::target::peers::Peers;
-use crate::target::{ProcFs, ReadError, RemoteMemory, SyscallState, ThreadFiles};
-use crate::units::{Nanos, Pid, Tid, Timestamp};
+use crate::target::{Peers, ProcFs, ReadError, RemoteMemory, SyscallState, ThreadFiles};
+use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
 
 /// A thread that slept unmoved for this many samples in a row is looked at less often.
 const IDLE_AFTER: u32 = 20;
 /// An idle thread is looked at every so many samples, each look standing for all of them: the
 /// shares stay true, and forty idle pool threads cost as much as five.
 const IDLE_STRIDE: u32 = 8;
+
+/// A thread found in the same call, with the same arguments and stack, so soon after is taken to be
+/// in it still: what is behind its descriptor is not looked up again.
+const SAME_CALL: Nanos = Nanos::from_millis(25);
 
 /// What every observer of one process needs: borrowed together, for one look.
 #[derive(Debug)]
@@ -53,9 +57,18 @@ pub struct ThreadWatch {
     print: Option<Fingerprint>,
     stack: Option<StackId>,
     cpu: CpuState,
+    blocked: Option<Blocked>,
     last_sample: Option<usize>,
     idle: u32,
     skipped: u32,
+}
+
+/// The call a thread was last found in.
+#[derive(Debug)]
+struct Blocked {
+    state: SyscallState,
+    at: Timestamp,
+    cpu: CpuState,
 }
 
 impl ThreadWatch {
@@ -70,6 +83,7 @@ impl ThreadWatch {
             print: None,
             stack: None,
             cpu: CpuState::Unknown,
+            blocked: None,
             last_sample: None,
             idle: 0,
             skipped: 0,
@@ -99,16 +113,26 @@ impl ThreadWatch {
     }
 
     /// Whether the thread runs, or what it waits for.
-    pub fn cpu_state(&self, scene: &mut Scene<'_>) -> CpuState {
+    pub fn cpu_state(&mut self, scene: &mut Scene<'_>) -> CpuState {
         match self.files.syscall() {
             SyscallState::Running => CpuState::Running,
             state @ SyscallState::Blocked { args: [first, ..], .. } => {
-                let waiting = scene.peers.describe(scene.procfs, scene.memory, scene.pid, &state);
+                let at = now();
+                if let Some(known) = &self.blocked
+                    && known.state == state
+                    && at.since(known.at) < SAME_CALL
+                {
+                    return known.cpu;
+                }
+                let (procfs, memory) = (scene.procfs, scene.memory);
+                let waiting = scene.peers.describe(procfs, memory, scene.pid, &state, at);
                 let Some(waiting) = waiting else { return CpuState::Blocked { wait: None } };
                 // A futex inside the runtime's own data is the interpreter lock's.
                 let is_gil = waiting.syscall.starts_with("futex")
-                    && scene.located.runtime_contains(crate::units::Addr(first));
-                scene.notes.wait(&waiting, is_gil)
+                    && scene.located.runtime_contains(Addr(first));
+                let cpu = scene.notes.wait(&waiting, is_gil);
+                self.blocked = Some(Blocked { state, at, cpu });
+                cpu
             }
             SyscallState::BlockedOutside { .. } => CpuState::Blocked { wait: None },
             SyscallState::Ended | SyscallState::Denied => CpuState::Unknown,

@@ -5,7 +5,6 @@
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::{RawStack, local};
-use crate::python::objects::Objects;
 use crate::target::ReadError;
 use crate::units::{Addr, Timestamp};
 
@@ -42,7 +41,7 @@ pub fn endpoint(
 }
 
 fn describe(python: &Interpreter<'_>, mut scope: Addr) -> Result<Option<String>, ReadError> {
-    let objects = Objects::of(python);
+    let objects = python.objects();
     if objects.type_name(scope)? == "cell" {
         scope = objects.cell_contents(scope)?;
     }

@@ -7,6 +7,7 @@
 
 mod maps;
 pub(in crate::target) mod stat;
+mod settings;
 mod status;
 mod tree;
 

@@ -1,0 +1,349 @@
+//! Which frames are the application's, and so whom a reader can ask to change something.
+//!
+//! Knows where Python installations keep the standard library and installed packages, and the
+//! names of the servers and frameworks that call applications. Takes a stack, gives the frame to
+//! blame and the library below it. Never looks at time: one stack, one answer.
+//!
+//! The rules, in order:
+//!
+//! 1. Only the callback counts: frames at or above asyncio's `_run_once` started the loop and
+//!    have no part in what blocks it (`uvicorn.run(app)` in `main.py` is not a culprit).
+//! 2. The culprit is the deepest frame that is neither in the standard library nor in an
+//!    installed package.
+//! 3. If there is none, the application may be an installed package itself: from the root, the
+//!    first package that is not a known server, framework or plumbing; its deepest frame.
+//! 4. If there is none either, the framework is at it on its own: the deepest frame outside the
+//!    standard library; else the deepest of all.
+//!
+//! The `library` is the deepest frame of an installed package below the culprit (the client that
+//! made the call); without one, the deepest of the standard library below it that says something.
+
+use crate::model::{Frame, FrameId, FrameKind, StackId, Tables};
+
+/// Packages that call applications or instrument them: met on the way from the root to an
+/// application that is installed as a package, and never that application themselves.
+pub const PLUMBING: &[&str] = &[
+    // servers and what they are made of
+    "uvicorn",
+    "uvicorn_worker",
+    "gunicorn",
+    "hypercorn",
+    "daphne",
+    "granian",
+    "h11",
+    "h2",
+    "httptools",
+    "websockets",
+    "wsproto",
+    "watchfiles",
+    // frameworks
+    "starlette",
+    "fastapi",
+    "tornado",
+    "aiohttp",
+    "django",
+    "rest_framework",
+    "flask",
+    "werkzeug",
+    "quart",
+    "sanic",
+    "falcon",
+    "litestar",
+    "asgiref",
+    "a2wsgi",
+    "socketio",
+    "engineio",
+    "pydantic",
+    "pydantic_core",
+    // loops
+    "anyio",
+    "asyncio",
+    "nest_asyncio",
+    "uvloop",
+    "gevent",
+    "greenlet",
+    "eventlet",
+    "trio",
+    "sniffio",
+    // instrumentation
+    "sentry_sdk",
+    "opentelemetry",
+    "ddtrace",
+    "newrelic",
+    "elasticapm",
+    "prometheus_client",
+    "prometheus_fastapi_instrumentator",
+    "starlette_exporter",
+    "wrapt",
+    // ways to start
+    "click",
+    "typer",
+];
+
+/// Standard-library modules that only pass calls on: as "who made the call" they say nothing.
+const MUTE: &[&str] = &["asyncio", "contextlib", "contextvars", "dataclasses", "functools"];
+
+/// Files of code that was typed or generated at run time and is the application's own, as for
+/// `python -c`. Other names in angle brackets are the interpreter's or a generator's.
+const TYPED_IN: &[&str] = &["<string>", "<stdin>", "<template>"];
+
+/// Whose code a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin<'a> {
+    /// The application's.
+    Application,
+    /// An installed package's, by its import name.
+    Package(&'a str),
+    /// The standard library's or the interpreter's, by the module's name.
+    Stdlib(&'a str),
+    /// Not Python code.
+    Foreign,
+}
+
+/// What one stack says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Site {
+    /// The frame to blame.
+    pub culprit: FrameId,
+    /// The library below it that did the work.
+    pub library: Option<FrameId>,
+}
+
+/// The frame of `stack` to blame; `None` for an empty or unknown stack.
+#[must_use]
+pub fn site(tables: &Tables, stdlib: Option<&str>, stack: StackId) -> Option<Site> {
+    let all: Vec<(FrameId, &Frame)> = tables.frames_of(stack).collect();
+    let runner = all.iter().position(|(_, frame)| is_loop_runner(tables, frame));
+    let of_callback = runner.and_then(|at| all.get(..at)).filter(|frames| !frames.is_empty());
+    let frames: Vec<(FrameId, Origin<'_>)> = of_callback
+        .unwrap_or(&all)
+        .iter()
+        .map(|(id, frame)| (*id, origin_of(tables, stdlib, frame)))
+        .collect();
+
+    let deepest =
+        |wanted: &dyn Fn(Origin<'_>) -> bool| frames.iter().position(|(_, origin)| wanted(*origin));
+    let installed = || {
+        let application = frames.iter().rev().find_map(|(_, origin)| match origin {
+            Origin::Package(name) if !PLUMBING.contains(name) => Some(*name),
+            _ => None,
+        })?;
+        deepest(&|origin| origin == Origin::Package(application))
+    };
+    let at = deepest(&|origin| origin == Origin::Application)
+        .or_else(installed)
+        .or_else(|| deepest(&|origin| matches!(origin, Origin::Package(_))))
+        .or_else(|| deepest(&|origin| origin != Origin::Foreign))
+        .or_else(|| deepest(&|_| true))?;
+
+    let below = frames.get(..at).unwrap_or_default();
+    let library = below
+        .iter()
+        .find(|(_, origin)| matches!(origin, Origin::Package(_)))
+        .or_else(|| below.iter().find(|(_, origin)| is_telling(*origin)))
+        .map(|(id, _)| *id);
+    frames.get(at).map(|(culprit, _)| Site { culprit: *culprit, library })
+}
+
+/// Whose code a frame is, by its file. `stdlib` is where the process's standard library lies.
+#[must_use]
+pub fn origin_of<'a>(tables: &'a Tables, stdlib: Option<&str>, frame: &Frame) -> Origin<'a> {
+    match (frame.kind, frame.file) {
+        (FrameKind::Python, Some(file)) => {
+            origin(tables.text(file), tables.text(frame.function), stdlib)
+        }
+        // Code without a file was made up at run time, by machinery rather than by a person.
+        (FrameKind::Python, None) => Origin::Stdlib(""),
+        (FrameKind::Native | FrameKind::Marker, _) => Origin::Foreign,
+    }
+}
+
+fn origin<'a>(path: &'a str, function: &str, stdlib: Option<&str>) -> Origin<'a> {
+    if path.starts_with('<') {
+        // dataclasses, namedtuple and enum compile methods from strings; people type functions.
+        let generated = function.starts_with("__") && function.ends_with("__");
+        return if TYPED_IN.contains(&path) && !generated {
+            Origin::Application
+        } else {
+            Origin::Stdlib("")
+        };
+    }
+    if let Some(package) = package_of(path) {
+        return Origin::Package(package);
+    }
+    let in_stdlib = stdlib
+        .map(|prefix| prefix.trim_end_matches('/'))
+        .filter(|prefix| prefix.len() > 1)
+        .and_then(|prefix| path.strip_prefix(prefix)?.strip_prefix('/'));
+    match in_stdlib.or_else(|| after_versioned_lib(path)) {
+        Some(rest) => Origin::Stdlib(first_module(rest)),
+        None => Origin::Application,
+    }
+}
+
+/// The package a file was installed with: what follows the last `site-packages` or
+/// `dist-packages` (Debian), or an unpacked wheel or egg.
+fn package_of(path: &str) -> Option<&str> {
+    let mut rest = None;
+    for marker in ["/site-packages/", "/dist-packages/", ".whl/", ".egg/"] {
+        let mut from = rest.unwrap_or(path);
+        while let Some((_, after)) = from.split_once(marker) {
+            rest = Some(after);
+            from = after;
+        }
+    }
+    rest.map(first_module)
+}
+
+/// What follows `/lib/python3.12/` (also `lib64`, `python3.13t`, `python312.zip`): the standard
+/// library of an interpreter, should its prefix be unknown or be a link to elsewhere.
+fn after_versioned_lib(path: &str) -> Option<&str> {
+    let mut from = path;
+    while let Some((before, after)) = from.split_once("/python") {
+        let (version, rest) = after.split_once('/')?;
+        let digits = version.trim_end_matches('t').trim_end_matches(".zip");
+        let is_version = digits.starts_with('3')
+            && digits.len() > 1
+            && digits.chars().all(|c| c.is_ascii_digit() || c == '.');
+        let in_lib = before.ends_with("/lib") || before.ends_with("/lib64");
+        if is_version && in_lib {
+            return Some(rest);
+        }
+        from = after;
+    }
+    None
+}
+
+/// The import name of the first step of a path: `json/decoder.py` is `json`, `socket.py` `socket`.
+fn first_module(path: &str) -> &str {
+    let first = path.split('/').next().unwrap_or(path);
+    first.split('.').next().unwrap_or(first)
+}
+
+fn is_telling(origin: Origin<'_>) -> bool {
+    matches!(origin, Origin::Stdlib(module) if !module.is_empty() && !MUTE.contains(&module))
+}
+
+fn is_loop_runner(tables: &Tables, frame: &Frame) -> bool {
+    let file = frame.file.map(|file| tables.text(file));
+    tables.text(frame.function) == "_run_once"
+        && file.is_some_and(|file| file.ends_with("asyncio/base_events.py"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Stack;
+
+    const STDLIB: Option<&str> = Some("/opt/py/lib/python3.12");
+
+    #[test]
+    fn paths_tell_whose_code_it_is() {
+        for (path, expected) in [
+            ("/srv/app/main.py", Origin::Application),
+            ("main.py", Origin::Application),
+            ("/srv/python/handlers.py", Origin::Application),
+            ("/srv/lib/pythonic/x.py", Origin::Application),
+            ("/opt/py/lib/python3.12/json/decoder.py", Origin::Stdlib("json")),
+            ("/opt/py/lib/python3.12/socket.py", Origin::Stdlib("socket")),
+            ("/usr/lib/python3.9/ssl.py", Origin::Stdlib("ssl")),
+            ("/usr/lib64/python3.13t/ssl.py", Origin::Stdlib("ssl")),
+            ("/opt/py/lib/python3.12/site-packages/urllib3/a.py", Origin::Package("urllib3")),
+            ("/srv/.venv/lib/python3.8/site-packages/six.py", Origin::Package("six")),
+            ("/usr/lib/python3/dist-packages/yaml/a.py", Origin::Package("yaml")),
+            ("/root/.pex/installed/x-1.0-py3-none-any.whl/x/a.py", Origin::Package("x")),
+            ("<frozen importlib._bootstrap>", Origin::Stdlib("")),
+            ("<string>", Origin::Application),
+            ("<attrs generated init a.B>", Origin::Stdlib("")),
+        ] {
+            assert_eq!(origin(path, "f", STDLIB), expected, "{path}");
+        }
+        assert_eq!(origin("<string>", "__init__", STDLIB), Origin::Stdlib(""));
+        // A prefix that would swallow everything is no prefix.
+        assert_eq!(origin("/srv/app/main.py", "f", Some("/")), Origin::Application);
+        assert_eq!(origin("/srv/app/main.py", "f", Some("")), Origin::Application);
+        // Nor is one that only shares its letters.
+        assert_eq!(origin("/srv/application/x.py", "f", Some("/srv/app")), Origin::Application);
+    }
+
+    /// Blames in a stack given root first, as a traceback prints it.
+    fn blame(frames: &[(&str, &str)]) -> (String, Option<String>) {
+        let mut tables = Tables::default();
+        let ids: Vec<FrameId> = frames
+            .iter()
+            .rev()
+            .map(|(file, function)| {
+                let (file, function) = (Some(tables.name(file)), tables.name(function));
+                let kind = FrameKind::Python;
+                tables.frame(Frame { kind, function, file, line: Some(1), module: None })
+            })
+            .collect();
+        let stack = tables.stack(Stack { frames: ids, truncated: None });
+        let site = site(&tables, STDLIB, stack).unwrap();
+        let name = |id| tables.text(tables.get_frame(id).unwrap().function).to_owned();
+        (name(site.culprit), site.library.map(name))
+    }
+
+    const RUN: [(&str, &str); 3] = [
+        ("/srv/app/main.py", "<module>"),
+        ("/opt/py/lib/python3.12/site-packages/uvicorn/main.py", "run"),
+        ("/opt/py/lib/python3.12/asyncio/base_events.py", "_run_once"),
+    ];
+
+    fn after_loop(frames: &[(&str, &str)]) -> (String, Option<String>) {
+        blame(&[&RUN[..], frames].concat())
+    }
+
+    #[test]
+    fn the_deepest_application_frame_is_to_blame_and_its_client_named() {
+        let found = after_loop(&[
+            ("/srv/app/middleware.py", "dispatch"),
+            ("/opt/py/lib/python3.12/site-packages/fastapi/routing.py", "app"),
+            ("/srv/app/lifecycle.py", "list_sandboxes"),
+            ("/opt/py/lib/python3.12/site-packages/kubernetes/rest.py", "request"),
+            ("/opt/py/lib/python3.12/site-packages/urllib3/connection.py", "getresponse"),
+            ("/opt/py/lib/python3.12/socket.py", "readinto"),
+        ]);
+        assert_eq!(found, ("list_sandboxes".into(), Some("getresponse".into())));
+    }
+
+    #[test]
+    fn without_a_package_below_the_standard_library_is_named() {
+        let found = after_loop(&[
+            ("/srv/app/views.py", "render"),
+            ("/opt/py/lib/python3.12/json/encoder.py", "iterencode"),
+            ("/opt/py/lib/python3.12/contextlib.py", "inner"),
+        ]);
+        assert_eq!(found, ("render".into(), Some("iterencode".into())));
+        assert_eq!(after_loop(&[("/srv/app/views.py", "sleep")]), ("sleep".into(), None));
+    }
+
+    #[test]
+    fn an_installed_application_is_found_behind_its_framework() {
+        let found = after_loop(&[
+            ("/opt/py/lib/python3.12/site-packages/starlette/routing.py", "handle"),
+            ("/opt/py/lib/python3.12/site-packages/shop/views.py", "cart"),
+            ("/opt/py/lib/python3.12/site-packages/shop/db.py", "query"),
+            ("/opt/py/lib/python3.12/site-packages/psycopg2/x.py", "execute"),
+        ]);
+        assert_eq!(found, ("query".into(), Some("execute".into())));
+    }
+
+    #[test]
+    fn a_framework_on_its_own_is_named_and_the_script_that_started_it_is_not() {
+        let found = after_loop(&[
+            ("/opt/py/lib/python3.12/asyncio/events.py", "_run"),
+            ("/opt/py/lib/python3.12/site-packages/fastapi/encoders.py", "jsonable_encoder"),
+            ("/opt/py/lib/python3.12/enum.py", "__call__"),
+        ]);
+        assert_eq!(found, ("jsonable_encoder".into(), Some("__call__".into())));
+        let found = after_loop(&[("/opt/py/lib/python3.12/asyncio/events.py", "_run")]);
+        assert_eq!(found.0, "_run");
+    }
+
+    #[test]
+    fn a_stack_cut_off_at_the_loop_still_has_an_answer() {
+        assert_eq!(blame(&RUN).0, "<module>");
+        assert_eq!(blame(&RUN[2..]).0, "_run_once");
+    }
+}

@@ -1,0 +1,178 @@
+//! The cause of a stall: which of the ways a loop can be made to stand still it was.
+//!
+//! Takes the [`Facts`] gathered by the neighbouring files, gives one [`Cause`]. Pure choice: it
+//! gathers nothing itself. Every threshold here is a named constant with its reason.
+
+use super::batch::Batch;
+use super::culprit::CpuTimes;
+use crate::model::{Cause, TimeSplit};
+use crate::units::Nanos;
+
+/// Share of the duration: from half on, waiting for a CPU was the larger part.
+const STARVED: (u64, u64) = (1, 2);
+/// A smaller share that is still to blame when without the wait there would have been no stall:
+/// below a third, a shift in what the scheduler had booked at the looks could decide it.
+const STARVED_DECISIVELY: (u64, u64) = (1, 3);
+/// Waiting for the interpreter lock is the cause from half of the culprit's time on.
+const MOSTLY: (u64, u64) = (1, 2);
+/// One callback is to blame from half of the time on: then no two others together outweigh it.
+const ONE_CALLBACK: (u64, u64) = (1, 2);
+
+/// What is known of one stall.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    /// How long it lasted.
+    pub duration: Nanos,
+    /// The shortest stall there is.
+    pub threshold: Nanos,
+    /// Where its time went, by the scheduler's clock.
+    pub split: TimeSplit,
+    /// What its looks saw.
+    pub looks: CpuTimes,
+    /// What the culprit's own looks saw; `None` if no stack was seen.
+    pub winner: Option<CpuTimes>,
+    /// What the callback indices tell.
+    pub batch: Option<Batch>,
+}
+
+/// Why the loop stood still.
+#[must_use]
+pub fn judge(facts: &Facts) -> Cause {
+    if is_starved(facts) {
+        return Cause::CpuStarved;
+    }
+    let Some(winner) = facts.winner else { return Cause::Unknown };
+    if winner.gil > Nanos::ZERO && winner.gil >= part(winner.total(), MOSTLY) {
+        return Cause::GilWait;
+    }
+    if facts.batch.is_some_and(|batch| is_many(facts, &batch)) {
+        return Cause::ManyCallbacks;
+    }
+    blocked_or_busy(facts)
+}
+
+/// Whether a line of the application is to blame for a stall of this cause. A thread that got no
+/// CPU would have stalled on any line; who held the interpreter lock is another thread's line;
+/// of many callbacks none is the one.
+#[must_use]
+pub fn has_culprit(cause: Cause) -> bool {
+    !matches!(cause, Cause::CpuStarved | Cause::GilWait | Cause::ManyCallbacks)
+}
+
+/// Without the wait for a CPU there would have been no stall, or less than half of one.
+fn is_starved(facts: &Facts) -> bool {
+    let delay = facts.split.run_delay;
+    if delay == Nanos::ZERO {
+        return false;
+    }
+    let never_blocked = facts.looks.running > Nanos::ZERO && facts.looks.blocked == Nanos::ZERO;
+    let decisive = facts.duration.saturating_sub(delay) < facts.threshold
+        && never_blocked
+        && delay >= part(facts.duration, STARVED_DECISIVELY);
+    decisive || delay >= part(facts.duration, STARVED)
+}
+
+fn is_many(facts: &Facts, batch: &Batch) -> bool {
+    batch.longest_seen < part(batch.window, ONE_CALLBACK)
+        && batch.longest_estimated < part(facts.duration, ONE_CALLBACK)
+        && batch.longest_estimated < facts.threshold
+}
+
+/// Whether it slept or computed. The looks begin only when a stall is nearly a threshold old, so
+/// a short stall that computed first and slept last shows only its sleep; the scheduler's clock
+/// covers all of it, and of time on a CPU it never shows too much.
+fn blocked_or_busy(facts: &Facts) -> Cause {
+    let TimeSplit { on_cpu, off_cpu, .. } = facts.split;
+    let (blocked, running) = (facts.looks.blocked, facts.looks.running);
+    if on_cpu > part(facts.duration, MOSTLY) {
+        return Cause::Cpu;
+    }
+    if blocked + running > Nanos::ZERO {
+        return if blocked >= running { Cause::BlockingCall } else { Cause::Cpu };
+    }
+    if on_cpu + off_cpu > Nanos::ZERO {
+        return if off_cpu >= on_cpu { Cause::BlockingCall } else { Cause::Cpu };
+    }
+    Cause::Unknown
+}
+
+fn part(whole: Nanos, (numerator, denominator): (u64, u64)) -> Nanos {
+    whole.scaled(numerator, denominator)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(n: u64) -> Nanos {
+        Nanos::from_millis(n)
+    }
+
+    fn facts(duration: u64, running: u64, blocked: u64) -> Facts {
+        let looks = CpuTimes { running: ms(running), blocked: ms(blocked), ..CpuTimes::default() };
+        Facts {
+            duration: ms(duration),
+            threshold: ms(10),
+            split: TimeSplit::default(),
+            looks,
+            winner: Some(looks),
+            batch: None,
+        }
+    }
+
+    fn with_split(facts: Facts, on_cpu: u64, off_cpu: u64, run_delay: u64) -> Facts {
+        let split =
+            TimeSplit { on_cpu: ms(on_cpu), off_cpu: ms(off_cpu), run_delay: ms(run_delay) };
+        Facts { split, ..facts }
+    }
+
+    #[test]
+    fn sleeping_and_computing_are_told_apart() {
+        assert_eq!(judge(&facts(50, 5, 45)), Cause::BlockingCall);
+        assert_eq!(judge(&facts(50, 45, 5)), Cause::Cpu);
+        // Computed for 8 ms before anyone looked.
+        assert_eq!(judge(&with_split(facts(11, 0, 11), 8, 3, 0)), Cause::Cpu);
+        // The scheduler had not yet booked the last tick.
+        assert_eq!(judge(&with_split(facts(11, 11, 0), 3, 8, 0)), Cause::Cpu);
+    }
+
+    #[test]
+    fn a_thread_without_a_cpu_is_not_to_blame() {
+        assert_eq!(judge(&with_split(facts(20, 20, 0), 9, 0, 11)), Cause::CpuStarved);
+        // 8 ms of its own work would have been no stall.
+        assert_eq!(judge(&with_split(facts(13, 13, 0), 8, 0, 5)), Cause::CpuStarved);
+        // 11 ms would have been.
+        assert_eq!(judge(&with_split(facts(17, 17, 0), 11, 0, 6)), Cause::Cpu);
+        assert_eq!(judge(&with_split(facts(13, 0, 13), 0, 8, 5)), Cause::BlockingCall);
+        let unseen = Facts { winner: None, ..with_split(facts(20, 0, 0), 2, 0, 18) };
+        assert_eq!(judge(&unseen), Cause::CpuStarved);
+    }
+
+    #[test]
+    fn without_a_look_the_cause_is_unknown() {
+        assert_eq!(judge(&Facts { winner: None, ..facts(20, 0, 0) }), Cause::Unknown);
+    }
+
+    #[test]
+    fn the_interpreter_lock_is_named() {
+        let winner =
+            CpuTimes { blocked: ms(30), gil: ms(26), running: ms(20), ..CpuTimes::default() };
+        assert_eq!(judge(&Facts { winner: Some(winner), ..facts(50, 20, 30) }), Cause::GilWait);
+    }
+
+    #[test]
+    fn many_short_callbacks_are_no_long_one() {
+        let with = |window, longest_seen, longest_estimated| Facts {
+            batch: Some(Batch {
+                window: ms(window),
+                longest_seen: ms(longest_seen),
+                longest_estimated: ms(longest_estimated),
+            }),
+            ..facts(30, 30, 0)
+        };
+        assert_eq!(judge(&with(22, 1, 2)), Cause::ManyCallbacks);
+        assert_eq!(judge(&with(22, 12, 2)), Cause::Cpu);
+        assert_eq!(judge(&with(22, 9, 10)), Cause::Cpu);
+        assert_eq!(judge(&with(22, 9, 16)), Cause::Cpu);
+    }
+}

@@ -1,0 +1,165 @@
+//! The culprit: the application line that took the largest share of a stall.
+//!
+//! Takes weighed looks and a way to blame one stack, gives the winning line with everything its
+//! own looks say: stack, wait, task, request. Never weighs or blames by itself.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use super::application::Site;
+use super::weight::Weighed;
+use crate::model::{CpuState, FrameId, NameId, Peer, StackId, Tables, WaitId};
+use crate::units::Nanos;
+
+/// How a thread spent the time that some looks stand for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CpuTimes {
+    /// On a CPU or ready to be.
+    pub running: Nanos,
+    /// Asleep in the kernel, the interpreter lock included.
+    pub blocked: Nanos,
+    /// Of `blocked`: waiting for the interpreter lock.
+    pub gil: Nanos,
+    /// Not readable.
+    pub unknown: Nanos,
+}
+
+impl CpuTimes {
+    /// The times of these looks together.
+    #[must_use]
+    pub fn of(tables: &Tables, looks: &[Weighed<'_>]) -> CpuTimes {
+        let mut times = CpuTimes::default();
+        for seen in looks {
+            times.count(tables, seen);
+        }
+        times
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn total(self) -> Nanos {
+        self.running + self.blocked + self.unknown
+    }
+
+    fn count(&mut self, tables: &Tables, seen: &Weighed<'_>) {
+        match seen.look.cpu {
+            CpuState::Running => self.running += seen.weight,
+            CpuState::Unknown => self.unknown += seen.weight,
+            CpuState::Blocked { wait } => {
+                self.blocked += seen.weight;
+                let peer = wait.and_then(|wait| tables.get_wait(wait)?.peer.as_ref());
+                if matches!(peer, Some(Peer::Gil)) {
+                    self.gil += seen.weight;
+                }
+            }
+        }
+    }
+}
+
+/// The application line with the largest share of a stall.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Winner {
+    /// Its frame, and the library below it, both of its heaviest stack.
+    pub site: Site,
+    /// The time its looks stand for.
+    pub weight: Nanos,
+    /// The time all looks stand for.
+    pub total: Nanos,
+    /// Its heaviest stack.
+    pub stack: StackId,
+    /// How it spent its time.
+    pub times: CpuTimes,
+    /// The wait it spent most of its blocked time in, if it was blocked for half its time.
+    pub wait: Option<WaitId>,
+    /// The asyncio task it mostly ran in.
+    pub task: Option<NameId>,
+    /// That task's coroutine.
+    pub coroutine: Option<NameId>,
+    /// The request it mostly served.
+    pub endpoint: Option<NameId>,
+}
+
+impl Winner {
+    /// The line with the most weight, the earlier one of equals; `None` without a usable look.
+    pub fn among(
+        tables: &Tables,
+        looks: &[Weighed<'_>],
+        mut blame: impl FnMut(StackId) -> Option<Site>,
+    ) -> Option<Winner> {
+        let blamed: Vec<(Site, &Weighed<'_>)> =
+            looks.iter().filter_map(|seen| Some((blame(seen.look.stack)?, seen))).collect();
+        let frame: FrameId =
+            heaviest(blamed.iter().map(|(site, seen)| (site.culprit, seen.weight)))?;
+        let own: Vec<Weighed<'_>> = blamed
+            .iter()
+            .filter(|(site, _)| site.culprit == frame)
+            .map(|(_, seen)| **seen)
+            .collect();
+        let stack = heaviest(own.iter().map(|seen| (seen.look.stack, seen.weight)))?;
+        let times = CpuTimes::of(tables, &own);
+        let mostly_blocked = times.blocked >= times.total().scaled(1, 2);
+        Some(Winner {
+            site: blame(stack)?,
+            weight: own.iter().map(|seen| seen.weight).sum(),
+            total: blamed.iter().map(|(_, seen)| seen.weight).sum(),
+            stack,
+            times,
+            wait: mostly_blocked.then(|| heaviest_wait(&own)).flatten(),
+            task: heaviest_name(&own, |seen| seen.look.task),
+            coroutine: heaviest_name(&own, |seen| seen.look.coroutine),
+            endpoint: heaviest_name(&own, |seen| seen.look.endpoint),
+        })
+    }
+}
+
+/// What most of the looks of a stall have in common, where no line is to blame.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Common {
+    /// The coroutine that at least half of the time went to.
+    pub coroutine: Option<NameId>,
+    /// The request that at least half of the time went to.
+    pub endpoint: Option<NameId>,
+}
+
+impl Common {
+    /// What these looks have in common.
+    #[must_use]
+    pub fn of(looks: &[Weighed<'_>]) -> Common {
+        let half = looks.iter().map(|seen| seen.weight).sum::<Nanos>().scaled(1, 2);
+        let shared = |name: fn(&Weighed<'_>) -> Option<NameId>| {
+            heaviest_name(looks, name).filter(|found| {
+                let with = looks.iter().filter(|seen| name(seen) == Some(*found));
+                with.map(|seen| seen.weight).sum::<Nanos>() >= half
+            })
+        };
+        Common {
+            coroutine: shared(|seen| seen.look.coroutine),
+            endpoint: shared(|seen| seen.look.endpoint),
+        }
+    }
+}
+
+fn heaviest_wait(looks: &[Weighed<'_>]) -> Option<WaitId> {
+    heaviest(looks.iter().filter_map(|seen| match seen.look.cpu {
+        CpuState::Blocked { wait: Some(wait) } => Some((wait, seen.weight)),
+        _ => None,
+    }))
+}
+
+fn heaviest_name(
+    looks: &[Weighed<'_>],
+    name: impl Fn(&Weighed<'_>) -> Option<NameId>,
+) -> Option<NameId> {
+    heaviest(looks.iter().filter_map(|seen| Some((name(seen)?, seen.weight))))
+}
+
+/// The key with the largest sum; of equals the one met first, so that a report does not change
+/// from run to run.
+fn heaviest<K: Copy + Eq + Hash>(weights: impl Iterator<Item = (K, Nanos)>) -> Option<K> {
+    let mut sums: HashMap<K, (Nanos, Reverse<usize>)> = HashMap::new();
+    for (order, (key, weight)) in weights.enumerate() {
+        sums.entry(key).or_insert((Nanos::ZERO, Reverse(order))).0 += weight;
+    }
+    sums.into_iter().max_by_key(|(_, rank)| *rank).map(|(key, _)| key)
+}

@@ -1,0 +1,104 @@
+//! Why a loop stood still, and who is to blame.
+//!
+//! Knows only [`crate::model`] and [`crate::units`]. Takes a stall and the loop states that
+//! witnessed it, gives the stall back with its cause, culprit and where its time went. Never
+//! looks for stalls itself, never reads a clock or a process.
+//!
+//! A look sees one moment; it stands for the time up to half-way to its neighbours. All shares
+//! here are shares of that time.
+
+pub mod application;
+pub mod batch;
+pub mod cause;
+pub mod culprit;
+pub mod split;
+pub mod weight;
+
+use std::collections::HashMap;
+
+use self::application::Site;
+use self::batch::Batch;
+use self::cause::Facts;
+use self::culprit::Winner;
+use self::weight::Span;
+use crate::model::{Cause, Culprit, LoopState, Recording, StackId, Stall};
+use crate::units::Pid;
+
+/// The loop states that witnessed a stall.
+#[derive(Debug, Clone, Copy)]
+pub struct Witnesses<'a> {
+    /// The last state before it.
+    pub before: Option<&'a LoopState>,
+    /// The states that show it, in time order.
+    pub during: &'a [&'a LoopState],
+    /// The first state that shows it over.
+    pub after: Option<&'a LoopState>,
+}
+
+/// Explains the stalls of one recording. Keeps what it has found out about a stack, which many
+/// looks share.
+#[derive(Debug)]
+pub struct Attribution<'a> {
+    recording: &'a Recording,
+    sites: HashMap<(Pid, StackId), Option<Site>>,
+}
+
+impl<'a> Attribution<'a> {
+    /// Explains stalls of this recording.
+    #[must_use]
+    pub fn new(recording: &'a Recording) -> Attribution<'a> {
+        Attribution { recording, sites: HashMap::new() }
+    }
+
+    /// The stall with everything its witnesses tell about it.
+    #[must_use]
+    pub fn explain(&mut self, mut stall: Stall, witnesses: &Witnesses<'_>) -> Stall {
+        let tables = &self.recording.tables;
+        let threshold = self.recording.settings.threshold;
+        let span = Span::of(&stall);
+        let looks = weight::weigh(span, witnesses.during);
+        let blocked = culprit::CpuTimes::of(tables, &looks);
+        stall.split = split::split(span, threshold, witnesses, &blocked);
+
+        let winner = Winner::among(tables, &looks, |stack| self.site(stall.pid, stack));
+        stall.cause = cause::judge(&Facts {
+            duration: span.length(),
+            threshold,
+            split: stall.split,
+            looks: blocked,
+            winner: winner.as_ref().map(|winner| winner.times),
+            batch: Batch::of(span, witnesses.during),
+        });
+
+        if stall.cause == Cause::ManyCallbacks {
+            // No callback is to blame, but what they have in common is worth saying.
+            let common = culprit::Common::of(&looks);
+            (stall.coroutine, stall.endpoint) = (common.coroutine, common.endpoint);
+            return stall;
+        }
+        let Some(winner) = winner else { return stall };
+        // What ran is kept also where it is not to blame: it shows who was made to wait.
+        stall.stack = Some(winner.stack);
+        stall.task = winner.task;
+        stall.coroutine = winner.coroutine;
+        stall.endpoint = winner.endpoint;
+        if cause::has_culprit(stall.cause) {
+            stall.culprit = Some(Culprit {
+                frame: winner.site.culprit,
+                tid: stall.tid,
+                wait: winner.wait,
+                library: winner.site.library,
+                share: winner.weight.share_of(winner.total),
+            });
+        }
+        stall
+    }
+
+    fn site(&mut self, pid: Pid, stack: StackId) -> Option<Site> {
+        let recording = self.recording;
+        *self.sites.entry((pid, stack)).or_insert_with(|| {
+            let stdlib = recording.get_process(pid).and_then(|process| process.stdlib.as_deref());
+            application::site(&recording.tables, stdlib, stack)
+        })
+    }
+}

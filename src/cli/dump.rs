@@ -1,0 +1,82 @@
+//! `stallspy dump`: one look.
+
+use std::io::Write;
+
+use super::stdout_error;
+use crate::error::{Error, exit};
+use crate::model::Snapshot;
+use crate::printable::printable;
+use crate::session;
+use crate::units::Pid;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The process to look at, decimal or hex
+    #[arg(short, long, value_parser = super::record::parse_pid)]
+    pid: Pid,
+    /// As JSON
+    #[arg(short, long)]
+    json: bool,
+    /// With the local variables of each frame
+    #[arg(short, long)]
+    locals: bool,
+    /// Never pause the target (the default)
+    #[arg(long)]
+    nonblocking: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<u8, Error> {
+    let snapshot = session::look_once(args.pid, args.locals)?;
+    let mut out = std::io::stdout().lock();
+    let written = if args.json {
+        serde_json::to_writer_pretty(&mut out, &snapshot)
+            .map_err(std::io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        print(&mut out, &snapshot)
+    };
+    written.map_err(|error| stdout_error(&error))?;
+    Ok(exit::DONE)
+}
+
+fn print(out: &mut dyn Write, snapshot: &Snapshot) -> std::io::Result<()> {
+    writeln!(out, "Process {}: {}", snapshot.pid, printable(&snapshot.command))?;
+    write!(out, "Python v{}", snapshot.python)?;
+    if let Some(server) = &snapshot.topology.server {
+        let version = snapshot.topology.server_version.as_deref().unwrap_or("");
+        write!(out, " · {server} {version}")?;
+    }
+    writeln!(out)?;
+    for thread in &snapshot.threads {
+        let doing = match (&thread.syscall, &thread.peer) {
+            (Some(call), Some(peer)) => format!("blocked in {call}(): {}", printable(peer)),
+            (Some(call), None) => format!("blocked in {call}()"),
+            _ => thread.state.to_owned(),
+        };
+        writeln!(out, "\nThread {} ({doing}): \"{}\"", thread.tid, printable(&thread.name))?;
+        if let Some(event_loop) = &thread.event_loop {
+            write!(out, "    {} loop: {}", event_loop.kind, event_loop.phase)?;
+            if let Some(age) = event_loop.running_for {
+                write!(out, " for {:.1} ms", age.as_millis_f64())?;
+            }
+            if let Some(waiting) = event_loop.waiting_callbacks {
+                write!(out, ", {waiting} callbacks waiting")?;
+            }
+            for text in [&event_loop.task, &event_loop.coroutine, &event_loop.endpoint].into_iter().flatten() {
+                write!(out, ", {}", printable(text))?;
+            }
+            writeln!(out)?;
+        }
+        for frame in &thread.frames {
+            let line = frame.line.map(|line| format!(":{line}")).unwrap_or_default();
+            writeln!(out, "    {} ({}{line})", printable(&frame.function), printable(&frame.file))?;
+            for (name, value) in frame.locals.iter().flatten() {
+                writeln!(out, "        {} = {}", printable(name), printable(value))?;
+            }
+        }
+        if thread.truncated {
+            writeln!(out, "    (deeper frames could not be read)")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! The command line: flags in, text and exit codes out. The only part that prints.
+
+mod demo;
+mod dump;
+mod outputs;
+mod progress;
+mod record;
+mod report;
+mod view;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::error::{Error, exit};
+
+/// Find what blocks a Python server's event loop: attach to a running process, without changing,
+/// stopping or restarting it.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    infer_subcommands = true,
+    after_help = "Exit codes: 0 done, 1 error, 2 bad usage, 3 a --fail-on gate failed, 4 no such \
+                  process or not Python, 5 not permitted, 6 the target ended before anything was \
+                  seen.\n\nStart with: stallspy record -p PID"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch a process, or launch one, and report every stall of its event loops
+    Record(record::Args),
+    /// Render a recording again, in any format
+    Report(report::Args),
+    /// Look once: every thread's Python stack, and what its event loop is doing
+    Dump(dump::Args),
+    /// Try stallspy on a small server of its own; needs only python3
+    Demo(demo::Args),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    // A reader that stops reading (`| head`) is no error of ours.
+    let _ = reset_sigpipe();
+    let command = Cli::command().color(color_choice());
+    let matches = match command.try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::DONE });
+        }
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let given = matches.subcommand().map(|(_, matches)| matches);
+    let outcome = match cli.command {
+        Command::Record(args) => record::run(&args, given),
+        Command::Report(args) => report::run(&args, given),
+        Command::Dump(args) => dump::run(&args),
+        Command::Demo(args) => demo::run(&args),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Says something on standard error.
+fn complain(sentence: &str) {
+    let _ = writeln!(std::io::stderr(), "stallspy: {sentence}");
+}
+
+/// Whether clap's own texts are coloured, by the conventions of no-color.org.
+fn color_choice() -> ColorChoice {
+    if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+        ColorChoice::Never
+    } else {
+        ColorChoice::Auto
+    }
+}
+
+/// Rust ignores SIGPIPE; a filter in a pipeline should die of it as others do.
+fn reset_sigpipe() -> nix::Result<()> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: installs the default action, before any thread is started; no handler code runs.
+    #[allow(unsafe_code)]
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map(|_| ())
+}
+
+/// When to colour the text report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    /// Whether to colour what goes to standard output.
+    fn on_stdout(self) -> bool {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        match self {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto if set("NO_COLOR") => false,
+            Color::Auto if set("CLICOLOR_FORCE") => true,
+            Color::Auto => std::io::stdout().is_terminal(),
+        }
+    }
+}
+
+/// An error of the system while writing to standard output.
+fn stdout_error(error: &std::io::Error) -> Error {
+    Error::File(format!("cannot write to standard output: {error}"))
+}

@@ -1,0 +1,81 @@
+//! Flags that shape what is shown, shared by `record` and `report`.
+
+use clap::Args;
+
+use super::Color;
+use crate::error::Error;
+use crate::export::View;
+
+/// Columns of text where the terminal does not say.
+const DEFAULT_WIDTH: usize = 100;
+
+/// How to show samples and text.
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // one flag each
+pub(super) struct ViewArgs {
+    /// Include threads that sleep, in the flamegraph
+    #[arg(short, long, help_heading = "Flamegraph")]
+    idle: bool,
+    /// Only threads that hold the GIL (not in this version yet)
+    #[arg(short, long, help_heading = "Flamegraph")]
+    gil: bool,
+    /// A root frame for each thread
+    #[arg(short, long, help_heading = "Flamegraph")]
+    threads: bool,
+    /// One frame for a function, not one for each of its lines
+    #[arg(short = 'F', long, help_heading = "Flamegraph")]
+    function: bool,
+    /// No line numbers
+    #[arg(long, help_heading = "Flamegraph")]
+    nolineno: bool,
+    /// File names in full
+    #[arg(long, help_heading = "Flamegraph")]
+    full_filenames: bool,
+    /// C frames in the flamegraph (not in this version yet)
+    #[arg(short, long, overrides_with = "no_native", help_heading = "Flamegraph")]
+    native: bool,
+    /// No C frames (the default)
+    #[arg(long, help_heading = "Flamegraph")]
+    no_native: bool,
+    /// Colour the text report
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+}
+
+impl ViewArgs {
+    /// The view asked for.
+    ///
+    /// # Errors
+    /// For what this version cannot do yet: better said than silently left out.
+    pub(super) fn view(&self) -> Result<View, Error> {
+        if self.gil {
+            return Err(Error::Usage(
+                "-g/--gil is not in this version yet: it needs to read who holds the GIL; \
+                 leave it out to see all running threads"
+                    .to_owned(),
+            ));
+        }
+        if self.native {
+            return Err(Error::Usage(
+                "-n/--native is not in this version yet: leave it out to see Python frames only"
+                    .to_owned(),
+            ));
+        }
+        Ok(View {
+            idle: self.idle,
+            gil: false,
+            threads: self.threads,
+            functions: self.function,
+            nolineno: self.nolineno,
+            full_filenames: self.full_filenames,
+            color: self.color.on_stdout(),
+            width: terminal_width(),
+        })
+    }
+}
+
+/// The width asked for by `COLUMNS`, as a shell sets it.
+pub(super) fn terminal_width() -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    columns.filter(|width| (40..=400).contains(width)).unwrap_or(DEFAULT_WIDTH)
+}

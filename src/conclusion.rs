@@ -1,0 +1,184 @@
+//! From a recording to its report: the one place where the pure stages meet.
+//!
+//! Takes a recording and what the user accepts; gives stalls, culprits, loop figures, findings
+//! and one sentence. The same for a live recording and for one read from a file. Never observes.
+
+use std::collections::BTreeMap;
+
+use crate::attribution::{Attribution, Witnesses};
+use crate::diagnosis::blocked::{self, Blocked};
+use crate::diagnosis::rules::loop_hung::is_hung;
+use crate::diagnosis::{RULES, wording};
+use crate::model::{
+    Cause, CulpritTotal, Finding, FrameId, LoopInfo, LoopSummary, Recording, Report, Stall, Verdict,
+};
+use crate::stall;
+use crate::units::Nanos;
+
+/// Everything a recording says. `allow` picks the stalls that the user knows and accepts.
+#[must_use]
+pub fn conclude(recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> bool) -> Report {
+    let mut stalls = stalls_of(&recording);
+    for stall in &mut stalls {
+        stall.allowed = allow(&recording, stall);
+    }
+    let (findings, undecided) = findings(&recording, &stalls);
+    let verdict = verdict(&recording, &stalls, &findings);
+    Report {
+        culprits: culprits(&stalls),
+        loops: recording.loops.iter().map(|info| summarize(info, &stalls)).collect(),
+        stalls,
+        findings,
+        undecided,
+        verdict,
+        recording,
+    }
+}
+
+/// The explained stalls of a recording, in order of beginning; none of them allowed yet.
+#[must_use]
+pub fn stalls_of(recording: &Recording) -> Vec<Stall> {
+    let mut attribution = Attribution::new(recording);
+    let episodes = stall::episodes(recording);
+    episodes
+        .iter()
+        .filter_map(|episode| {
+            // A state of a loop that is not in the table can only come from a damaged file.
+            let info = recording.get_loop(episode.loop_id)?;
+            let witnesses =
+                Witnesses { before: episode.before, during: &episode.during, after: episode.after };
+            Some(attribution.explain(episode.to_stall(info), &witnesses))
+        })
+        .collect()
+}
+
+/// Stalls by culprit and cause: the costliest first, allowed ones last.
+fn culprits(stalls: &[Stall]) -> Vec<CulpritTotal> {
+    // Frames are interned: the same file, line and function have the same id.
+    type Key = (bool, Option<FrameId>, Cause);
+    let mut groups: BTreeMap<Key, Vec<&Stall>> = BTreeMap::new();
+    for stall in stalls {
+        let frame = stall.culprit.as_ref().map(|culprit| culprit.frame);
+        groups.entry((stall.allowed, frame, stall.cause)).or_default().push(stall);
+    }
+    let all: Nanos = stalls.iter().map(Stall::duration).sum();
+    let mut totals: Vec<CulpritTotal> = groups
+        .into_iter()
+        .filter_map(|((allowed, _, cause), group)| {
+            let longest = group.iter().copied().reduce(|longest, stall| {
+                if stall.duration() > longest.duration() { stall } else { longest }
+            })?;
+            let total: Nanos = group.iter().map(|stall| stall.duration()).sum();
+            let shared = group.iter().all(|stall| stall.endpoint == longest.endpoint);
+            Some(CulpritTotal {
+                culprit: longest.culprit.clone(),
+                endpoint: longest.endpoint.filter(|_| shared),
+                cause,
+                count: group.len(),
+                total,
+                max: longest.duration(),
+                share: total.share_of(all),
+                allowed,
+            })
+        })
+        .collect();
+    // The sort is stable: equals stay in the order of their frames.
+    totals.sort_by(|a, b| {
+        a.allowed.cmp(&b.allowed).then(b.total.cmp(&a.total)).then(b.max.cmp(&a.max))
+    });
+    totals
+}
+
+/// One loop's figures. The quantiles come from counts in buckets and are rounded up; the longest
+/// stall is known better, so nothing may exceed it.
+fn summarize(info: &LoopInfo, stalls: &[Stall]) -> LoopSummary {
+    let own = stalls.iter().filter(|stall| stall.loop_id == info.id);
+    let longest = own.map(Stall::duration).max();
+    let lag_max = longest.or_else(|| info.tally.lag_quantile(1.0)).unwrap_or_default();
+    let quantile = |q| info.tally.lag_quantile(q).map(|lag| lag.min(lag_max));
+    LoopSummary {
+        loop_id: info.id,
+        utilization: info.tally.utilization(),
+        lag_p50: quantile(0.50),
+        lag_p99: quantile(0.99),
+        lag_max,
+    }
+}
+
+/// What the rules found, ordered by the time it explains, then by severity, then as in [`RULES`];
+/// and which rules could not tell.
+fn findings(
+    recording: &Recording,
+    stalls: &[Stall],
+) -> (Vec<Finding>, Vec<(&'static str, &'static str)>) {
+    let (mut findings, mut undecided) = (Vec::new(), Vec::new());
+    for rule in RULES {
+        match rule.check(recording, stalls) {
+            Verdict::Clear => {}
+            Verdict::Found(finding) => findings.push(finding),
+            Verdict::NotEnoughData { need } => undecided.push((rule.id(), need)),
+        }
+    }
+    let explained = |finding: &Finding| -> Nanos {
+        let stalls = finding.stalls.iter().filter_map(|index| stalls.get(*index));
+        stalls.map(|stall| blocked::observed(recording, stall)).sum()
+    };
+    findings
+        .sort_by(|a, b| explained(b).cmp(&explained(a)).then_with(|| b.severity.cmp(&a.severity)));
+    (findings, undecided)
+}
+
+/// The one sentence a reader sees first: that of whatever explains most of the stalled time.
+fn verdict(recording: &Recording, stalls: &[Stall], findings: &[Finding]) -> String {
+    if recording.loops.is_empty() {
+        return without_loops(recording);
+    }
+    let time = |picked: &[usize]| -> Nanos {
+        let picked = picked.iter().filter_map(|index| stalls.get(*index));
+        picked.map(|stall| blocked::observed(recording, stall)).sum()
+    };
+    let found = findings.first().map(|finding| (time(&finding.stalls), finding.summary.clone()));
+    let unruled = UNRULED.iter().filter_map(|(cause, words)| {
+        let of_cause = |stall: &Stall| stall.cause == *cause && !is_hung(stall);
+        let blocked = Blocked::of(recording, stalls, of_cause)?;
+        let extent = wording::extent(&blocked);
+        Some((time(&blocked.stalls), format!("{} {words}: {extent}", wording::loops_are(&blocked))))
+    });
+    // Of equals the finding wins, as it comes with advice.
+    let most = found.into_iter().chain(unruled).reduce(|a, b| if b.0 > a.0 { b } else { a });
+    most.map_or_else(|| nothing_seen(recording), |(_, sentence)| sentence)
+}
+
+/// Causes that no rule speaks of, and how the verdict words them.
+const UNRULED: &[(Cause, &str)] = &[
+    (Cause::GilWait, "held up by another thread that holds the interpreter lock"),
+    (Cause::CCall, "blocked by C code"),
+    (Cause::Gc, "held up by the garbage collector"),
+    (Cause::PageFault, "held up by memory that had to be fetched"),
+    (Cause::Unknown, "blocked, by what was not seen"),
+];
+
+/// A recording that found no loop still holds samples; say what there is.
+fn without_loops(recording: &Recording) -> String {
+    let threads = recording.processes.iter().map(|process| process.threads.len()).sum();
+    let looks: u64 = recording.samples.iter().map(|sample| u64::from(sample.count)).sum();
+    let processes = match recording.processes.len() {
+        1 => "1 process".to_owned(),
+        several => format!("{several} processes"),
+    };
+    format!(
+        "no event loop was found: {looks} looks were taken at {} of {processes} in {}",
+        wording::several(threads, "thread"),
+        wording::length(recording.length())
+    )
+}
+
+/// Loops there were, but neither a stall nor a rule that could conclude from that.
+fn nothing_seen(recording: &Recording) -> String {
+    let threshold = wording::length(recording.settings.threshold);
+    if recording.loops.iter().all(|info| info.tally.looks() == 0) {
+        return "an event loop was found, but no look at it succeeded: nothing is known of stalls"
+            .to_owned();
+    }
+    format!("no stall of {threshold} or more, but no event loop ran while it was watched")
+}

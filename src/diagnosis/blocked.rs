@@ -1,0 +1,140 @@
+//! The stalls a rule speaks of, added up.
+//!
+//! Takes a recording and its stalls, gives counts, lengths and shares of time, over all and per
+//! culprit. Stalls the user accepts (`--allow`) never count. Never judges.
+
+use std::collections::BTreeMap;
+
+use crate::model::{FrameId, LoopId, Measured, Recording, Stall, WaitId};
+use crate::units::{Nanos, Timestamp};
+
+/// Some stalls of a recording, added up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Blocked {
+    /// Indices of the stalls, as in the report.
+    pub stalls: Vec<usize>,
+    /// The share of the recording that the most blocked loop spent in them, 0 to 1.
+    pub share: f64,
+    /// The longest.
+    pub max: Nanos,
+    /// Loops they struck.
+    pub loops: usize,
+    /// The lines to blame, the costliest first.
+    pub culprits: Vec<Blame>,
+}
+
+/// The part one line has in some stalls.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Blame {
+    /// The line.
+    pub frame: FrameId,
+    /// The library below it, in the longest of them.
+    pub library: Option<FrameId>,
+    /// The wait of the longest of them.
+    pub wait: Option<WaitId>,
+    /// Whether every one of them served a request whose endpoint is known.
+    pub in_request: bool,
+    /// How many.
+    pub count: usize,
+    /// The time they took of the recording, over all loops.
+    pub total: Nanos,
+    /// The longest.
+    pub max: Nanos,
+}
+
+impl Blocked {
+    /// Adds up the stalls that `wanted` picks among those not allowed; `None` if there are none.
+    #[must_use]
+    pub fn of(
+        recording: &Recording,
+        stalls: &[Stall],
+        wanted: impl Fn(&Stall) -> bool,
+    ) -> Option<Blocked> {
+        let mut picked = Vec::new();
+        let mut per_loop: BTreeMap<LoopId, Nanos> = BTreeMap::new();
+        let mut culprits: BTreeMap<FrameId, Blame> = BTreeMap::new();
+        for (index, stall) in stalls.iter().enumerate() {
+            if stall.allowed || !wanted(stall) {
+                continue;
+            }
+            let time = observed(recording, stall);
+            picked.push(index);
+            *per_loop.entry(stall.loop_id).or_default() += time;
+            if let Some(culprit) = &stall.culprit {
+                let blame = culprits.entry(culprit.frame).or_insert(Blame {
+                    frame: culprit.frame,
+                    library: None,
+                    wait: None,
+                    in_request: true,
+                    count: 0,
+                    total: Nanos::ZERO,
+                    max: Nanos::ZERO,
+                });
+                if stall.duration() > blame.max {
+                    (blame.library, blame.wait) = (culprit.library, culprit.wait);
+                }
+                blame.in_request &= stall.endpoint.is_some();
+                blame.count += 1;
+                blame.total += time;
+                blame.max = blame.max.max(stall.duration());
+            }
+        }
+        let longest = picked.iter().filter_map(|index| stalls.get(*index)).map(Stall::duration);
+        let max = longest.max()?;
+        let mut culprits: Vec<Blame> = culprits.into_values().collect();
+        culprits.sort_by(|a, b| b.total.cmp(&a.total).then(a.frame.cmp(&b.frame)));
+        let worst = per_loop.values().copied().max().unwrap_or_default();
+        Some(Blocked {
+            stalls: picked,
+            share: worst.share_of(recording.length()).min(1.0),
+            max,
+            loops: per_loop.len(),
+            culprits,
+        })
+    }
+
+    /// The figures a finding rests on.
+    #[must_use]
+    pub fn measured(&self) -> Vec<Measured> {
+        vec![ratio("blocked_share", self.share), count("stalls", self.stalls.len()), max(self.max)]
+    }
+}
+
+impl Blame {
+    /// The figures a recommendation about this line rests on.
+    #[must_use]
+    pub fn measured(&self, recording: &Recording) -> Vec<Measured> {
+        vec![
+            ratio("blocked_share", self.total.share_of(recording.length())),
+            count("stalls", self.count),
+            max(self.max),
+        ]
+    }
+}
+
+/// The part of a stall that lies within the recording. A stall that began before can be longer
+/// than everything that was observed.
+#[must_use]
+pub fn observed(recording: &Recording, stall: &Stall) -> Nanos {
+    let inside =
+        |at: Timestamp| at.clamp(recording.attached, recording.detached.max(recording.attached));
+    let end = if stall.ongoing { stall.ended.hi } else { stall.ended.middle() };
+    inside(end).since(inside(stall.began.middle()))
+}
+
+/// A share, 0 to 1.
+#[must_use]
+pub fn ratio(name: &str, value: f64) -> Measured {
+    Measured { name: name.to_owned(), value, unit: "ratio".to_owned() }
+}
+
+/// A number of things.
+#[must_use]
+#[allow(clippy::cast_precision_loss)] // counts stay far below 2^53
+pub fn count(name: &str, value: usize) -> Measured {
+    Measured { name: name.to_owned(), value: value as f64, unit: "count".to_owned() }
+}
+
+fn max(value: Nanos) -> Measured {
+    Measured { name: "longest_stall".to_owned(), value: value.as_secs_f64(), unit: "s".to_owned() }
+}

@@ -1,0 +1,115 @@
+//! Findings: what the stalls of a recording add up to, and what to do about it.
+//!
+//! Knows only [`crate::model`] and [`crate::units`]. Takes a recording and its explained stalls,
+//! gives one [`Verdict`] per rule. A rule that cannot tell says what it would need; it never
+//! guesses. The prose lives in `docs/findings/`, one page per rule, included at build time.
+
+pub mod blocked;
+pub mod remedy;
+pub mod rules;
+pub mod wording;
+
+use std::fmt::Debug;
+
+use self::blocked::Blocked;
+use crate::model::{Finding, Recommendation, Recording, Severity, Stall, Verdict};
+use crate::units::Nanos;
+
+/// A share of the time from which a finding matters most: at a tenth of the time blocked, one
+/// request in ten meets a blocked loop.
+pub const HIGH_SHARE: f64 = 0.10;
+/// A single stall from which a finding matters most: one second is where a user's train of
+/// thought breaks (Nielsen, *Usability Engineering*, 1993, ch. 5).
+pub const HIGH_LENGTH: Nanos = Nanos::from_secs(1);
+/// A share of the time from which users notice: it moves the 99th percentile of the delay.
+pub const MEDIUM_SHARE: f64 = 0.01;
+/// A single stall from which users notice: 100 ms still feels instantaneous (Nielsen, as above).
+pub const MEDIUM_LENGTH: Nanos = Nanos::from_millis(100);
+
+/// One thing that can be wrong with a server.
+pub trait Rule: Debug + Sync {
+    /// Its id, `loop-blocked-by-call`: stable, used by `--fail-on finding:ID`.
+    fn id(&self) -> &'static str;
+
+    /// Its Markdown page: the first line is a one-sentence summary.
+    fn page(&self) -> &'static str;
+
+    /// How much it matters, given the stalls it speaks of.
+    fn severity(&self, blocked: &Blocked) -> Severity {
+        if blocked.share >= HIGH_SHARE || blocked.max >= HIGH_LENGTH {
+            Severity::High
+        } else if blocked.share >= MEDIUM_SHARE || blocked.max >= MEDIUM_LENGTH {
+            Severity::Medium
+        } else {
+            Severity::Low
+        }
+    }
+
+    /// Whether it is so. `stalls` are the report's, in the report's order.
+    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict;
+}
+
+/// All rules. Of two findings that explain the same share of time and matter the same, the one
+/// further up comes first.
+pub static RULES: [&dyn Rule; 7] = [
+    &rules::loop_hung::LoopHung,
+    &rules::loop_blocked_by_call::LoopBlockedByCall,
+    &rules::loop_blocked_by_cpu::LoopBlockedByCpu,
+    &rules::many_small_callbacks::ManySmallCallbacks,
+    &rules::cpu_starved::CpuStarved,
+    &rules::healthy::Healthy,
+    &rules::not_under_load::NotUnderLoad,
+];
+
+/// The first line of a rule's page, without its `#`.
+#[must_use]
+pub fn title(rule: &dyn Rule) -> &'static str {
+    rule.page().lines().next().unwrap_or_default().trim_start_matches('#').trim()
+}
+
+/// What a recording lacks for a rule to say that there were no stalls: that someone could look.
+fn lacks(recording: &Recording) -> Option<&'static str> {
+    if recording.loops.is_empty() {
+        return Some("an event loop in a watched process");
+    }
+    let looks = recording.loops.iter().any(|info| info.tally.looks() > 0);
+    let blind = !looks && recording.loop_states.is_empty();
+    blind.then_some("a look at an event loop that succeeded")
+}
+
+/// A finding about some stalls.
+fn found_in(
+    rule: &dyn Rule,
+    blocked: Blocked,
+    summary: String,
+    recommendations: Vec<Recommendation>,
+) -> Verdict {
+    Verdict::Found(Finding {
+        id: rule.id().to_owned(),
+        severity: rule.severity(&blocked),
+        summary,
+        evidence: blocked.measured(),
+        stalls: blocked.stalls,
+        recommendations,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_has_its_own_page_and_the_index_lists_it() {
+        let index = include_str!("../../docs/FINDINGS.md");
+        for rule in RULES {
+            let title = title(rule);
+            assert!(rule.page().starts_with("# ") && title.len() > 20, "{}", rule.id());
+            assert!(title.ends_with('.'), "{}: not a sentence: {title}", rule.id());
+            for heading in ["## What it means", "## What to do", "## How sure it is"] {
+                assert!(rule.page().contains(heading), "{}: no {heading}", rule.id());
+            }
+            let entry = format!("[`{0}`](findings/{0}.md) | {title}", rule.id());
+            assert!(index.contains(&entry), "docs/FINDINGS.md lacks: {entry}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What to change at a line that blocks the loop.
+//!
+//! Knows the usual blocking clients and what replaces them. Takes a blamed line with its library
+//! and its wait, gives a recommendation with its figures. Mitigation first (take it off the
+//! loop), cure second (use something that does not block). Never decides whether to recommend.
+
+use super::blocked::Blame;
+use crate::model::{FrameId, Peer, Recommendation, Recording, Remedy, Tables};
+
+/// Lines to recommend something for: the costliest few. With more, none gets done.
+pub const MOST_LINES: usize = 3;
+
+/// Packages that block, by import name, and what does the same without blocking.
+const ASYNC_INSTEAD: &[(&str, &str)] = &[
+    ("requests", "use an async client: `httpx.AsyncClient`, or aiohttp"),
+    ("urllib3", "use an async client: `httpx.AsyncClient`, or aiohttp"),
+    ("httplib2", "use an async client: `httpx.AsyncClient`, or aiohttp"),
+    ("httpcore", "use `httpx.AsyncClient` instead of `httpx.Client`"),
+    ("httpx", "use `httpx.AsyncClient` instead of `httpx.Client`"),
+    ("botocore", "use aioboto3, or aiobotocore"),
+    ("kubernetes", "use kubernetes_asyncio"),
+    ("grpc", "use `grpc.aio`"),
+    ("psycopg2", "use psycopg 3 (`AsyncConnection`), or asyncpg"),
+    ("psycopg", "use `psycopg.AsyncConnection`"),
+    ("pymysql", "use asyncmy, or aiomysql"),
+    ("MySQLdb", "use asyncmy, or aiomysql"),
+    ("sqlalchemy", "use `sqlalchemy.ext.asyncio` with an async driver"),
+    ("redis", "use `redis.asyncio`"),
+    ("pymongo", "use `pymongo.AsyncMongoClient`"),
+    ("elasticsearch", "use `AsyncElasticsearch`"),
+    ("kafka", "use aiokafka"),
+    ("pika", "use aio-pika"),
+    ("paramiko", "use asyncssh"),
+    ("smtplib", "use aiosmtplib"),
+    ("subprocess", "use `asyncio.create_subprocess_exec`"),
+    ("urllib", "use an async client: `httpx.AsyncClient`, or aiohttp"),
+    ("http", "use an async client: `httpx.AsyncClient`, or aiohttp"),
+    ("socket", "use `asyncio.open_connection`, or the loop's `getaddrinfo` for names"),
+    ("queue", "use `asyncio.Queue`"),
+    ("threading", "use asyncio's own `Lock`, `Event` or `Condition` on the loop"),
+];
+
+/// What to do about a line that sleeps in a call.
+#[must_use]
+pub fn for_call(recording: &Recording, blame: &Blame) -> Recommendation {
+    let tables = &recording.tables;
+    let take_off = if blame.in_request {
+        "make the handler `def`, or `await asyncio.to_thread(…)`"
+    } else {
+        "`await asyncio.to_thread(…)`"
+    };
+    let cure = match wait_kind(tables, blame) {
+        Some(WaitKind::Sleep) => Some("`await asyncio.sleep(…)` instead"),
+        Some(WaitKind::Child) => Some("use `asyncio.create_subprocess_exec`"),
+        None => blame.library.and_then(|library| async_instead(tables, library)),
+    };
+    let command = match (wait_kind(tables, blame), cure) {
+        // A sleep needs no thread.
+        (Some(WaitKind::Sleep), Some(cure)) => cure.to_owned(),
+        (_, Some(cure)) => format!("{take_off}; or {cure}"),
+        (_, None) => take_off.to_owned(),
+    };
+    recommendation(
+        recording,
+        blame,
+        command,
+        "the call sleeps on the loop's thread, and nothing else runs until it returns",
+    )
+}
+
+/// What to do about a line that computes.
+#[must_use]
+pub fn for_cpu(recording: &Recording, blame: &Blame) -> Recommendation {
+    recommendation(
+        recording,
+        blame,
+        "run it in a process pool: `await loop.run_in_executor(process_pool, …)`; or split it \
+         with `await asyncio.sleep(0)` between the parts"
+            .to_owned(),
+        "it computes on the loop's thread; a thread would still hold the interpreter lock, \
+         unless the work is in C code that releases it",
+    )
+}
+
+/// What to do about a line that did not come back.
+#[must_use]
+pub fn for_hang(recording: &Recording, blame: &Blame) -> Recommendation {
+    recommendation(
+        recording,
+        blame,
+        "give the call a timeout, and take it off the loop: `await asyncio.to_thread(…)`"
+            .to_owned(),
+        "it had not returned when observation ended; look again with `stallspy dump` to see \
+         what every thread holds and waits for",
+    )
+}
+
+enum WaitKind {
+    Sleep,
+    Child,
+}
+
+fn wait_kind(tables: &Tables, blame: &Blame) -> Option<WaitKind> {
+    let wait = tables.get_wait(blame.wait?)?;
+    if matches!(wait.peer, Some(Peer::Child(_))) {
+        return Some(WaitKind::Child);
+    }
+    match tables.text(wait.syscall) {
+        // time.sleep: clock_nanosleep since 3.11, select without descriptors before
+        // (pysleep, Modules/timemodule.c).
+        "clock_nanosleep" | "nanosleep" => Some(WaitKind::Sleep),
+        "select" | "pselect6" if wait.fd.is_none() && blame.library.is_none() => {
+            Some(WaitKind::Sleep)
+        }
+        "wait4" | "waitid" => Some(WaitKind::Child),
+        _ => None,
+    }
+}
+
+fn async_instead(tables: &Tables, library: FrameId) -> Option<&'static str> {
+    let path = tables.text(tables.get_frame(library)?.file?);
+    // The outermost name that is known: `requests/…` and `/lib/python3.12/subprocess.py` alike.
+    path.split('/').find_map(|step| {
+        let module = step.strip_suffix(".py").unwrap_or(step);
+        ASYNC_INSTEAD.iter().find(|(name, _)| *name == module).map(|(_, advice)| *advice)
+    })
+}
+
+fn recommendation(
+    recording: &Recording,
+    blame: &Blame,
+    command: String,
+    reason: &str,
+) -> Recommendation {
+    Recommendation {
+        remedy: Remedy::Code { frame: blame.frame },
+        command,
+        reason: reason.to_owned(),
+        inputs: blame.measured(recording),
+    }
+}

@@ -1,0 +1,47 @@
+//! The rule `cpu-starved`: the loop's thread was ready to run and got no CPU.
+//!
+//! Takes stalls that the wait for a CPU explains. There is no line to change: the cause is
+//! outside the program.
+
+use crate::diagnosis::blocked::{Blocked, ratio};
+use crate::diagnosis::{Rule, found_in, lacks, wording};
+use crate::model::{Cause, Recording, Stall, Verdict};
+use crate::units::Nanos;
+
+/// See `docs/findings/cpu-starved.md`.
+#[derive(Debug)]
+pub struct CpuStarved;
+
+impl Rule for CpuStarved {
+    fn id(&self) -> &'static str {
+        "cpu-starved"
+    }
+
+    fn page(&self) -> &'static str {
+        include_str!("../../../docs/findings/cpu-starved.md")
+    }
+
+    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+        if let Some(need) = lacks(recording) {
+            return Verdict::NotEnoughData { need };
+        }
+        let starved = |stall: &Stall| stall.cause == Cause::CpuStarved;
+        let Some(blocked) = Blocked::of(recording, stalls, starved) else { return Verdict::Clear };
+        let loops = match blocked.loops {
+            1 => "the event loop waits".to_owned(),
+            several => format!("{several} event loops wait"),
+        };
+        let summary = format!(
+            "{loops} for a CPU, not for the application's code: {}",
+            wording::extent(&blocked)
+        );
+        let picked = || blocked.stalls.iter().filter_map(|index| stalls.get(*index));
+        let delay: Nanos = picked().map(|stall| stall.split.run_delay).sum();
+        let whole: Nanos = picked().map(Stall::duration).sum();
+        let mut verdict = found_in(self, blocked, summary, Vec::new());
+        if let Verdict::Found(finding) = &mut verdict {
+            finding.evidence.push(ratio("run_delay_share", delay.share_of(whole)));
+        }
+        verdict
+    }
+}

@@ -1,0 +1,70 @@
+//! The rule `healthy`: loops ran, someone looked, and none stood still.
+//!
+//! Takes the counts of all looks. Says nothing about a recording that never saw a loop run.
+
+use crate::diagnosis::blocked::ratio;
+use crate::diagnosis::{Rule, lacks, wording};
+use crate::model::{Finding, Recording, Severity, Stall, Verdict};
+
+/// See `docs/findings/healthy.md`.
+#[derive(Debug)]
+pub struct Healthy;
+
+impl Rule for Healthy {
+    fn id(&self) -> &'static str {
+        "healthy"
+    }
+
+    fn page(&self) -> &'static str {
+        include_str!("../../../docs/findings/healthy.md")
+    }
+
+    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+        if let Some(need) = lacks(recording) {
+            return Verdict::NotEnoughData { need };
+        }
+        let allowed = stalls.iter().filter(|stall| stall.allowed).count();
+        if allowed < stalls.len() {
+            return Verdict::Clear;
+        }
+        let ran = recording.loops.iter().any(|info| info.tally.running > 0);
+        if !ran && allowed == 0 {
+            return Verdict::NotEnoughData { need: "a loop that ran callbacks while watched" };
+        }
+        let busiest = busiest(recording).unwrap_or_default();
+        Verdict::Found(Finding {
+            id: self.id().to_owned(),
+            severity: Severity::Info,
+            summary: summary(recording, allowed, busiest),
+            evidence: vec![ratio("loop_utilization", busiest)],
+            stalls: Vec::new(),
+            recommendations: Vec::new(),
+        })
+    }
+}
+
+/// The share of time the busiest loop spent outside its poll, 0 to 1.
+pub(crate) fn busiest(recording: &Recording) -> Option<f64> {
+    recording.loops.iter().filter_map(|info| info.tally.utilization()).reduce(f64::max)
+}
+
+fn summary(recording: &Recording, allowed: usize, busiest: f64) -> String {
+    let threshold = wording::length(recording.settings.threshold);
+    let busy = wording::percent(busiest);
+    if allowed > 0 {
+        let accepted = wording::several(allowed, "accepted stall");
+        return format!(
+            "no stall of {threshold} or more besides {accepted}: loop busy {busy} of the time"
+        );
+    }
+    match recording.loops.len() {
+        1 => format!(
+            "no stall of {threshold} or more: the event loop was never blocked, and busy {busy} of \
+             the time"
+        ),
+        several => format!(
+            "no stall of {threshold} or more: none of {several} event loops was ever blocked, the \
+             busiest busy {busy} of the time"
+        ),
+    }
+}

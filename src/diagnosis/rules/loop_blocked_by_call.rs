@@ -1,0 +1,41 @@
+//! The rule `loop-blocked-by-call`: a callback sleeps in a system call.
+//!
+//! Takes stalls whose cause is a blocking call. Leaves those that never came back to
+//! [`loop_hung`](super::loop_hung), so that no time is explained twice.
+
+use super::loop_hung::is_hung;
+use crate::diagnosis::blocked::Blocked;
+use crate::diagnosis::{Rule, found_in, lacks, remedy, wording};
+use crate::model::{Cause, Recording, Stall, Verdict};
+
+/// See `docs/findings/loop-blocked-by-call.md`.
+#[derive(Debug)]
+pub struct LoopBlockedByCall;
+
+impl Rule for LoopBlockedByCall {
+    fn id(&self) -> &'static str {
+        "loop-blocked-by-call"
+    }
+
+    fn page(&self) -> &'static str {
+        include_str!("../../../docs/findings/loop-blocked-by-call.md")
+    }
+
+    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+        if let Some(need) = lacks(recording) {
+            return Verdict::NotEnoughData { need };
+        }
+        let by_call = |stall: &Stall| stall.cause == Cause::BlockingCall && !is_hung(stall);
+        let Some(blocked) = Blocked::of(recording, stalls, by_call) else {
+            return Verdict::Clear;
+        };
+        let summary = format!(
+            "{} blocked by synchronous calls: {}",
+            wording::loops_are(&blocked),
+            wording::extent(&blocked)
+        );
+        let lines = blocked.culprits.iter().take(remedy::MOST_LINES);
+        let recommendations = lines.map(|blame| remedy::for_call(recording, blame)).collect();
+        found_in(self, blocked, summary, recommendations)
+    }
+}

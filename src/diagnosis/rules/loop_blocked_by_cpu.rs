@@ -1,0 +1,39 @@
+//! The rule `loop-blocked-by-cpu`: a callback computes for too long.
+//!
+//! Takes stalls whose cause is computation. Leaves those that never came back to
+//! [`loop_hung`](super::loop_hung), so that no time is explained twice.
+
+use super::loop_hung::is_hung;
+use crate::diagnosis::blocked::Blocked;
+use crate::diagnosis::{Rule, found_in, lacks, remedy, wording};
+use crate::model::{Cause, Recording, Stall, Verdict};
+
+/// See `docs/findings/loop-blocked-by-cpu.md`.
+#[derive(Debug)]
+pub struct LoopBlockedByCpu;
+
+impl Rule for LoopBlockedByCpu {
+    fn id(&self) -> &'static str {
+        "loop-blocked-by-cpu"
+    }
+
+    fn page(&self) -> &'static str {
+        include_str!("../../../docs/findings/loop-blocked-by-cpu.md")
+    }
+
+    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+        if let Some(need) = lacks(recording) {
+            return Verdict::NotEnoughData { need };
+        }
+        let by_cpu = |stall: &Stall| stall.cause == Cause::Cpu && !is_hung(stall);
+        let Some(blocked) = Blocked::of(recording, stalls, by_cpu) else { return Verdict::Clear };
+        let summary = format!(
+            "{} blocked by computation: {}",
+            wording::loops_are(&blocked),
+            wording::extent(&blocked)
+        );
+        let lines = blocked.culprits.iter().take(remedy::MOST_LINES);
+        let recommendations = lines.map(|blame| remedy::for_cpu(recording, blame)).collect();
+        found_in(self, blocked, summary, recommendations)
+    }
+}

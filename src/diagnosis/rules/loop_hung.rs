@@ -1,0 +1,60 @@
+//! The rule `loop-hung`: the loop had not come back when observation ended.
+//!
+//! Takes ongoing stalls that are long enough to be more than a slow call cut off by the end of
+//! the recording, whatever their cause.
+
+use crate::diagnosis::blocked::Blocked;
+use crate::diagnosis::{Rule, found_in, lacks, remedy, wording};
+use crate::model::{Recording, Severity, Stall, Verdict};
+use crate::units::Nanos;
+
+/// An ongoing stall is a hang from this length on. Load balancers' health checks time out after
+/// one second at the least (Kubernetes' `timeoutSeconds` is 1 by default), so from here on the
+/// server counts as down for others too.
+pub const HUNG_AFTER: Nanos = Nanos::from_secs(1);
+
+/// Whether a stall is a hang.
+#[must_use]
+pub fn is_hung(stall: &Stall) -> bool {
+    stall.ongoing && stall.length().lo > HUNG_AFTER
+}
+
+/// See `docs/findings/loop-hung.md`.
+#[derive(Debug)]
+pub struct LoopHung;
+
+impl Rule for LoopHung {
+    fn id(&self) -> &'static str {
+        "loop-hung"
+    }
+
+    fn page(&self) -> &'static str {
+        include_str!("../../../docs/findings/loop-hung.md")
+    }
+
+    fn severity(&self, _: &Blocked) -> Severity {
+        Severity::High
+    }
+
+    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+        if let Some(need) = lacks(recording) {
+            return Verdict::NotEnoughData { need };
+        }
+        let Some(blocked) = Blocked::of(recording, stalls, is_hung) else { return Verdict::Clear };
+        let at = match blocked.culprits.first() {
+            Some(blame) => format!(" in {}", wording::place(recording, blame.frame)),
+            None => String::new(),
+        };
+        let loops = match blocked.loops {
+            1 => "the event loop hangs".to_owned(),
+            several => format!("{several} event loops hang"),
+        };
+        let summary = format!(
+            "{loops}{at}: not back for {} when the recording ended",
+            wording::length(blocked.max)
+        );
+        let lines = blocked.culprits.iter().take(remedy::MOST_LINES);
+        let recommendations = lines.map(|blame| remedy::for_hang(recording, blame)).collect();
+        found_in(self, blocked, summary, recommendations)
+    }
+}

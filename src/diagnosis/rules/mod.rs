@@ -1,0 +1,9 @@
+//! The rules, one file each, named after their ids.
+
+pub mod cpu_starved;
+pub mod healthy;
+pub mod loop_blocked_by_call;
+pub mod loop_blocked_by_cpu;
+pub mod loop_hung;
+pub mod many_small_callbacks;
+pub mod not_under_load;

@@ -1,0 +1,117 @@
+//! The report for programs: JSON, schema `stallspy/1`.
+//!
+//! Keys are snake_case with the unit in the name; `null` is "not known". Within a major version
+//! fields are only added. `docs/stallspy-1.schema.json` describes every key, and the tests hold
+//! this file to it. Written as it goes: no second copy of the report is built.
+
+use std::io;
+
+use serde::{Serialize, Serializer};
+
+use super::{Exporter, View};
+use crate::model::{Losses, Report};
+use crate::units::{Nanos, Timestamp};
+
+mod finding;
+mod layout;
+mod place;
+mod process;
+mod stall;
+
+/// The schema's name and major version.
+const SCHEMA: &str = "stallspy/1";
+
+/// Writes the JSON report.
+#[derive(Debug)]
+pub(super) struct Json;
+
+impl Exporter for Json {
+    fn write(&self, report: &Report, _: &View, out: &mut dyn io::Write) -> io::Result<()> {
+        let mut serializer =
+            serde_json::Serializer::with_formatter(&mut *out, layout::ItemPerLine::default());
+        ReportOut::new(report).serialize(&mut serializer)?;
+        out.write_all(b"\n")
+    }
+}
+
+#[derive(Serialize)]
+struct ReportOut<'a> {
+    schema: &'static str,
+    version: &'a str,
+    clock: &'static str,
+    attached_ns: Timestamp,
+    detached_ns: Timestamp,
+    threshold_ns: Nanos,
+    rate_hz: f64,
+    summary: Summary<'a>,
+    processes: Vec<process::ProcessOut<'a>>,
+    culprits: Vec<stall::CulpritTotalOut<'a>>,
+    findings: Vec<finding::FindingOut<'a>>,
+    stalls: Stalls<'a>,
+    losses: &'a Losses,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    verdict: &'a str,
+    stalls: usize,
+    allowed_stalls: usize,
+    stalled_ns: Nanos,
+    longest_stall_ns: Nanos,
+    lost_events: u64,
+    reads: u64,
+    torn_reads: u64,
+    own_cpu_ns: Nanos,
+}
+
+impl<'a> ReportOut<'a> {
+    fn new(report: &'a Report) -> ReportOut<'a> {
+        let recording = &report.recording;
+        let known = report.findings.iter().map(|found| finding::found(recording, found));
+        let unknown = report.undecided.iter().map(|(id, need)| finding::undecided(id, need));
+        let culprits = report.culprits.iter();
+        ReportOut {
+            schema: SCHEMA,
+            version: &recording.version,
+            clock: "monotonic",
+            attached_ns: recording.attached,
+            detached_ns: recording.detached,
+            threshold_ns: recording.settings.threshold,
+            rate_hz: recording.settings.rate_hz,
+            summary: Summary::new(report),
+            processes: recording.processes.iter().map(|one| process::new(report, one)).collect(),
+            culprits: culprits.map(|total| stall::culprit_total(recording, total)).collect(),
+            findings: known.chain(unknown).collect(),
+            stalls: Stalls(report),
+            losses: &recording.losses,
+        }
+    }
+}
+
+impl<'a> Summary<'a> {
+    fn new(report: &'a Report) -> Summary<'a> {
+        let losses = &report.recording.losses;
+        let lengths = || report.stalls.iter().map(crate::model::Stall::duration);
+        Summary {
+            verdict: &report.verdict,
+            stalls: report.stalls.len(),
+            allowed_stalls: report.stalls.iter().filter(|stall| stall.allowed).count(),
+            stalled_ns: lengths().sum(),
+            longest_stall_ns: lengths().max().unwrap_or_default(),
+            lost_events: losses.dropped,
+            reads: losses.reads,
+            torn_reads: losses.torn_reads,
+            own_cpu_ns: report.recording.own_cpu,
+        }
+    }
+}
+
+/// The list of stalls, each made when it is written.
+struct Stalls<'a>(&'a Report);
+
+impl Serialize for Stalls<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let recording = &self.0.recording;
+        serializer.collect_seq(self.0.stalls.iter().map(|one| stall::new(recording, one)))
+    }
+}

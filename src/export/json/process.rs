@@ -1,0 +1,101 @@
+//! Processes and their loops as JSON.
+
+use serde::Serialize;
+
+use crate::model::{
+    Evidence, LoopId, LoopInfo, LoopSummary, ProcessInfo, Report, Role, ThreadInfo, WorkerClass,
+};
+use crate::units::{Nanos, Pid, Tid, Timestamp};
+
+/// One process.
+#[derive(Serialize)]
+pub(super) struct ProcessOut<'a> {
+    pid: Pid,
+    ppid: Pid,
+    role: Role,
+    server: Option<&'a str>,
+    server_version: Option<&'a str>,
+    worker_class: WorkerClass,
+    python: &'a str,
+    command: &'a str,
+    attached_ns: Timestamp,
+    ended_ns: Option<Timestamp>,
+    cpus: u32,
+    cpu_ns: Nanos,
+    rss_bytes: u64,
+    /// Not observed yet, and said so: 0 would be a lie.
+    gil_held_fraction: Option<f64>,
+    requests: Option<u64>,
+    in_flight_mean: Option<f64>,
+    loops: Vec<LoopOut>,
+    threads: &'a [ThreadInfo],
+}
+
+#[derive(Serialize)]
+struct LoopOut {
+    id: LoopId,
+    tid: Tid,
+    kind: &'static str,
+    first_seen_ns: Timestamp,
+    last_seen_ns: Timestamp,
+    utilization: Option<f64>,
+    /// asyncio counts no iterations anywhere one could read it.
+    iterations: Option<u64>,
+    iterations_seen: u64,
+    looks: u64,
+    unclear_looks: u64,
+    lag_p50_ns: Option<Nanos>,
+    lag_p99_ns: Option<Nanos>,
+    lag_max_ns: Option<Nanos>,
+    evidence: Evidence,
+}
+
+/// A process with its loops.
+pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOut<'a> {
+    let topology = &process.topology;
+    let loops = report.recording.loops.iter().filter(|info| info.pid == process.pid);
+    ProcessOut {
+        pid: process.pid,
+        ppid: process.ppid,
+        role: topology.role,
+        server: match topology.class {
+            WorkerClass::Bare => None,
+            WorkerClass::Uvicorn => Some(&topology.server),
+        },
+        server_version: topology.server_version.as_deref(),
+        worker_class: topology.class,
+        python: &process.python,
+        command: &process.command,
+        attached_ns: process.attached,
+        ended_ns: process.ended,
+        cpus: process.cpus,
+        cpu_ns: process.cpu,
+        rss_bytes: process.rss_bytes,
+        gil_held_fraction: None,
+        requests: None,
+        in_flight_mean: None,
+        loops: loops.map(|info| loop_out(report, info)).collect(),
+        threads: &process.threads,
+    }
+}
+
+fn loop_out(report: &Report, info: &LoopInfo) -> LoopOut {
+    let summary: Option<&LoopSummary> = report.loops.iter().find(|one| one.loop_id == info.id);
+    LoopOut {
+        id: info.id,
+        tid: info.tid,
+        kind: info.kind.name(),
+        first_seen_ns: info.first_seen,
+        last_seen_ns: info.last_seen,
+        utilization: summary.and_then(|one| one.utilization),
+        iterations: None,
+        iterations_seen: info.tally.iterations_seen,
+        looks: info.tally.looks(),
+        unclear_looks: info.tally.unknown,
+        lag_p50_ns: summary.and_then(|one| one.lag_p50),
+        lag_p99_ns: summary.and_then(|one| one.lag_p99),
+        lag_max_ns: summary.map(|one| one.lag_max),
+        // Utilization and delays are shares of evenly spaced looks.
+        evidence: Evidence::Sampled,
+    }
+}

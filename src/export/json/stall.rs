@@ -1,0 +1,95 @@
+//! Stalls and culprits as JSON.
+
+use serde::Serialize;
+
+use super::place::{self, CulpritOut, StackOut, text};
+use crate::model::{CulpritTotal, Evidence, LoopId, Recording, Stall};
+use crate::units::{Nanos, Pid, Tid, Timestamp};
+
+/// One stall.
+#[derive(Serialize)]
+pub(super) struct StallOut<'a> {
+    start_ns: Timestamp,
+    duration_ns: Nanos,
+    duration_min_ns: Nanos,
+    duration_max_ns: Nanos,
+    ongoing: bool,
+    before_attach: bool,
+    evidence: Evidence,
+    allowed: bool,
+    pid: Pid,
+    tid: Tid,
+    r#loop: &'static str,
+    loop_id: LoopId,
+    kind: &'static str,
+    on_cpu_ns: Nanos,
+    off_cpu_ns: Nanos,
+    run_delay_ns: Nanos,
+    callbacks: u32,
+    waiting_callbacks: Option<u32>,
+    task: Option<&'a str>,
+    coroutine: Option<&'a str>,
+    endpoint: Option<&'a str>,
+    culprit: Option<CulpritOut<'a>>,
+    stack: StackOut<'a>,
+}
+
+/// A stall with its culprit and stack.
+pub(super) fn new<'a>(recording: &'a Recording, stall: &Stall) -> StallOut<'a> {
+    let length = stall.length();
+    StallOut {
+        start_ns: stall.began.middle(),
+        duration_ns: stall.duration(),
+        duration_min_ns: length.lo,
+        duration_max_ns: length.hi,
+        ongoing: stall.ongoing,
+        before_attach: stall.before_attach,
+        evidence: stall.evidence,
+        allowed: stall.allowed,
+        pid: stall.pid,
+        tid: stall.tid,
+        r#loop: recording.get_loop(stall.loop_id).map_or("none", |info| info.kind.name()),
+        loop_id: stall.loop_id,
+        kind: stall.cause.id(),
+        on_cpu_ns: stall.split.on_cpu,
+        off_cpu_ns: stall.split.off_cpu,
+        run_delay_ns: stall.split.run_delay,
+        callbacks: stall.callbacks,
+        waiting_callbacks: stall.waiting_callbacks,
+        task: text(recording, stall.task),
+        coroutine: text(recording, stall.coroutine),
+        endpoint: text(recording, stall.endpoint),
+        culprit: stall.culprit.as_ref().map(|culprit| place::culprit(recording, culprit)),
+        stack: StackOut { recording, stack: stall.stack },
+    }
+}
+
+/// All stalls of one culprit.
+#[derive(Serialize)]
+pub(super) struct CulpritTotalOut<'a> {
+    culprit: Option<CulpritOut<'a>>,
+    endpoint: Option<&'a str>,
+    kind: &'static str,
+    count: usize,
+    total_ns: Nanos,
+    max_ns: Nanos,
+    share: f64,
+    allowed: bool,
+}
+
+/// One line of the culprits' table.
+pub(super) fn culprit_total<'a>(
+    recording: &'a Recording,
+    total: &CulpritTotal,
+) -> CulpritTotalOut<'a> {
+    CulpritTotalOut {
+        culprit: total.culprit.as_ref().map(|culprit| place::culprit(recording, culprit)),
+        endpoint: text(recording, total.endpoint),
+        kind: total.cause.id(),
+        count: total.count,
+        total_ns: total.total,
+        max_ns: total.max,
+        share: total.share,
+        allowed: total.allowed,
+    }
+}

@@ -1,0 +1,91 @@
+//! What to do: the recommendations of the findings, the one that explains most first.
+
+use std::io;
+
+use super::ink::{Ink, Page};
+use crate::export::names::FileNames;
+use crate::model::{Measured, Recommendation, Remedy, Report};
+
+/// Most recommendations listed: nobody does more than a few things at once.
+const MOST: usize = 5;
+
+/// Writes the list; nothing if there is nothing to do.
+pub(super) fn write(page: &mut Page<'_>, report: &Report, names: &FileNames<'_>) -> io::Result<()> {
+    let all: Vec<&Recommendation> =
+        report.findings.iter().flat_map(|finding| &finding.recommendations).collect();
+    let notes = report.findings.iter().filter(|finding| finding.recommendations.is_empty());
+    let mut written = false;
+    for (index, advice) in all.iter().take(MOST).enumerate() {
+        let head = if index == 0 { "DO" } else { "  " };
+        let number = format!("  {}. ", index + 1);
+        let indent = " ".repeat(head.len() + number.len());
+        let head = [(Ink::Good, head), (Ink::Plain, number.as_str())];
+        page.prose(&head, Ink::Bold, &what(report, advice, names))?;
+        page.prose(&[(Ink::Plain, &indent)], Ink::Plain, &why(advice))?;
+        written = true;
+    }
+    if all.len() > MOST {
+        let text = format!("    … and {} more: `-f json` lists them", all.len() - MOST);
+        page.line(&[(Ink::Dim, &text)])?;
+    }
+    for finding in notes {
+        page.prose(&[(Ink::Warning, "NOTE"), (Ink::Plain, "  ")], Ink::Plain, &finding.summary)?;
+        written = true;
+    }
+    for (rule, need) in &report.undecided {
+        let text = format!("{rule}: cannot tell without {need}");
+        page.prose(&[(Ink::Plain, "      ")], Ink::Dim, &text)?;
+        written = true;
+    }
+    if written { page.blank() } else { Ok(()) }
+}
+
+/// The change itself, with its place if the command does not name it.
+fn what(report: &Report, advice: &Recommendation, names: &FileNames<'_>) -> String {
+    let command = &advice.command;
+    match &advice.remedy {
+        Remedy::Code { frame } => {
+            let frame = report.recording.tables.get_frame(*frame);
+            match frame.and_then(|frame| names.place(frame)) {
+                Some(place) if !command.contains(&place) => format!("{place}: {command}"),
+                _ => command.clone(),
+            }
+        }
+        Remedy::Setting { setting, current, suggested, .. } => {
+            let from = current.map_or(String::new(), |now| format!("{now} → "));
+            let to = if suggested.lo == suggested.hi {
+                suggested.lo.to_string()
+            } else {
+                format!("{} to {}", suggested.lo, suggested.hi)
+            };
+            format!("{setting}: {from}{to}: {command}")
+        }
+    }
+}
+
+/// The reason, with the numbers it rests on.
+fn why(advice: &Recommendation) -> String {
+    let mut text = advice.reason.clone();
+    if let Remedy::Setting { limited_by, .. } = &advice.remedy
+        && !limited_by.is_empty()
+    {
+        text.push_str(&format!(" (limited by {limited_by})"));
+    }
+    if !advice.inputs.is_empty() {
+        let inputs: Vec<String> = advice.inputs.iter().map(input).collect();
+        text.push_str(&format!(" [{}]", inputs.join(", ")));
+    }
+    text
+}
+
+fn input(measured: &Measured) -> String {
+    let Measured { name, value, unit } = measured;
+    let value = format!("{value:.3}");
+    let value = value.trim_end_matches('0').trim_end_matches('.');
+    let unit = match unit.as_str() {
+        "count" | "ratio" => String::new(),
+        "1/s" => "/s".to_owned(),
+        unit => format!(" {unit}"),
+    };
+    format!("{} {value}{unit}", name.replace('_', " "))
+}

@@ -1,0 +1,82 @@
+//! Causes and waits in words.
+
+use super::ink::{Ink, Piece};
+use crate::model::{Cause, Culprit, CulpritTotal, Peer, Recording, Wait};
+
+/// A cause in at most 18 characters.
+pub(super) fn short(recording: &Recording, total: &CulpritTotal) -> &'static str {
+    match total.cause {
+        Cause::BlockingCall => waits(recording, wait_of(recording, total.culprit.as_ref())),
+        Cause::Cpu => "computes",
+        Cause::CCall => "computes in C",
+        Cause::GilWait => "waits for the GIL",
+        Cause::Gc => "garbage collector",
+        Cause::CpuStarved => "not your code",
+        Cause::PageFault => "waits for memory",
+        Cause::ManyCallbacks => "many callbacks",
+        Cause::Unknown => "not seen into",
+    }
+}
+
+/// What is said where there is no line to blame.
+pub(super) fn nobody(cause: Cause) -> &'static str {
+    match cause {
+        Cause::CpuStarved => "ready to run, but the machine gave it no CPU",
+        Cause::ManyCallbacks => "no callback was long, there were many",
+        Cause::Gc => "the collector ran; no line to blame",
+        Cause::GilWait => "another thread held the GIL; not seen which",
+        Cause::PageFault => "memory had to be fetched; no line to blame",
+        Cause::BlockingCall | Cause::Cpu | Cause::CCall | Cause::Unknown => {
+            "over before its stack could be read"
+        }
+    }
+}
+
+/// The wait of a culprit.
+pub(super) fn wait_of<'a>(recording: &'a Recording, culprit: Option<&Culprit>) -> Option<&'a Wait> {
+    recording.tables.get_wait(culprit?.wait?)
+}
+
+fn waits(recording: &Recording, wait: Option<&Wait>) -> &'static str {
+    let Some(wait) = wait else { return "waits in a call" };
+    match wait.peer {
+        Some(Peer::Remote(_) | Peer::Local(_)) => return "waits on a socket",
+        Some(Peer::Child(_)) => return "waits for a child",
+        Some(Peer::Gil) => return "waits for the GIL",
+        Some(Peer::Path(path)) if recording.tables.text(path).starts_with('/') => {
+            return "waits on a file";
+        }
+        Some(Peer::Path(path)) if recording.tables.text(path).starts_with("pipe:") => {
+            return "waits on a pipe";
+        }
+        Some(Peer::Path(_)) | None => {}
+    }
+    match recording.tables.text(wait.syscall) {
+        "nanosleep" | "clock_nanosleep" => "sleeps",
+        "futex" | "futex_wait" | "flock" => "waits on a lock",
+        "wait4" | "waitid" => "waits for a child",
+        "fsync" | "fdatasync" | "sync" | "sync_file_range" | "syncfs" => "waits on a disk",
+        "connect" | "accept" | "accept4" | "recvfrom" | "recvmsg" | "recvmmsg" | "sendto"
+        | "sendmsg" | "sendmmsg" => "waits on a socket",
+        "poll" | "ppoll" | "select" | "pselect6" | "epoll_wait" | "epoll_pwait" => "waits for I/O",
+        _ => "waits in a call",
+    }
+}
+
+/// The call itself: `→ recvfrom() from 10.0.0.7:443`.
+pub(super) fn call(recording: &Recording, wait: &Wait) -> Piece {
+    let tables = &recording.tables;
+    let syscall = tables.text(wait.syscall);
+    let behind = match &wait.peer {
+        Some(Peer::Remote(id)) if syscall.starts_with("recv") || syscall == "read" => {
+            format!(" from {}", tables.text(*id))
+        }
+        Some(Peer::Remote(id)) => format!(" to {}", tables.text(*id)),
+        Some(Peer::Local(id)) => format!(" on {}", tables.text(*id)),
+        Some(Peer::Path(id)) => format!(" on {}", tables.text(*id)),
+        Some(Peer::Child(pid)) => format!(" for child {pid}"),
+        Some(Peer::Gil) => " for the GIL".to_owned(),
+        None => String::new(),
+    };
+    Piece::word(Ink::Plain, format!("→ {syscall}(){behind}"))
+}

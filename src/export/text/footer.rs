@@ -1,0 +1,66 @@
+//! How much the rest can be trusted: what was read, what was missed, what it cost.
+
+use std::io;
+
+use super::ink::{Ink, Page, Piece};
+use super::lengths::{self, Mark, many};
+use crate::model::{Evidence, Report};
+
+/// Writes the footer.
+pub(super) fn write(page: &mut Page<'_>, report: &Report) -> io::Result<()> {
+    let recording = &report.recording;
+    let losses = &recording.losses;
+    let mut late = many(losses.late_ticks, "late tick");
+    if losses.late_ticks > 0 {
+        late.push_str(" (nobody looked then)");
+    }
+    let looks = recording.loops.iter().map(|info| info.tally.looks()).sum();
+    let parts = vec![
+        many(looks, "look"),
+        many(losses.reads, "read"),
+        format!("{} torn", lengths::count(losses.torn_reads)),
+        format!("{} failed", lengths::count(losses.failed_reads)),
+        late,
+        format!("{} dropped", lengths::count(losses.dropped)),
+        format!(
+            "own CPU {} ({} of a core)",
+            lengths::plain(recording.own_cpu),
+            lengths::percent(recording.own_cpu.share_of(recording.length()))
+        ),
+    ];
+    list(page, "seen  ", parts)?;
+    let evidence = evidence(report);
+    if evidence.is_empty() { Ok(()) } else { list(page, "how   ", evidence) }
+}
+
+/// The kinds of evidence that occur, and the signs that were used.
+fn evidence(report: &Report) -> Vec<String> {
+    let has = |kind| report.stalls.iter().any(|stall| stall.evidence == kind);
+    let marked = |sign| report.stalls.iter().any(|stall| lengths::mark(stall) == sign);
+    let mut parts = Vec::new();
+    if has(Evidence::Traced) {
+        parts.push("traced: lengths are the kernel's own");
+    }
+    if has(Evidence::Counted) {
+        parts.push("counted: lengths begin where the loop's own clock says");
+    }
+    if marked(Mark::About) {
+        parts.push("~ sampled: known to the distance of two looks");
+    }
+    if marked(Mark::AtLeast) {
+        parts.push("≥ not seen whole: at least this long");
+    }
+    parts.into_iter().map(str::to_owned).collect()
+}
+
+fn list(page: &mut Page<'_>, head: &str, parts: Vec<String>) -> io::Result<()> {
+    let pieces: Vec<Piece> = parts
+        .into_iter()
+        .enumerate()
+        .map(|(index, part)| {
+            let text = if index == 0 { part } else { format!("· {part}") };
+            Piece::word(Ink::Dim, text)
+        })
+        .collect();
+    page.wrapped(&[(Ink::Dim, head)], &pieces)
+}

@@ -1,0 +1,234 @@
+//! The table of stalls, by culprit.
+
+use std::io;
+
+use super::causes;
+use super::ink::{Ink, Page, Piece, columns};
+use super::lengths;
+use crate::export::names::FileNames;
+use crate::model::{CulpritTotal, Recording, Report, Stall};
+use crate::printable::shortened;
+use crate::units::Nanos;
+
+/// Most lines of the table: more is not read, and the JSON has all.
+const MOST: usize = 12;
+/// A pause that people notice: 0.1 s (Miller 1968; Nielsen, *Usability Engineering*, 1993, §5.5).
+const NOTICED: Nanos = Nanos::from_millis(100);
+/// Widths of the columns before the cause, with what is between them.
+const NUMBERS: usize = 27;
+/// Where the culprit goes if it has no room beside the numbers.
+const BELOW: usize = 9;
+/// Least columns for a culprit beside the numbers.
+const BESIDE: usize = 44;
+/// Most characters of an endpoint.
+const ENDPOINT: usize = 48;
+
+/// Writes the table, the accepted stalls in one of their own.
+pub(super) fn write(page: &mut Page<'_>, report: &Report, names: &FileNames<'_>) -> io::Result<()> {
+    let (allowed, gated): (Vec<_>, Vec<_>) =
+        report.culprits.iter().partition(|total| total.allowed);
+    if gated.is_empty() {
+        none(page, report, allowed.is_empty())?;
+    } else {
+        let mut table = Table::new(page, report, names, &gated);
+        table.head()?;
+        table.rows(&gated)?;
+    }
+    if !allowed.is_empty() {
+        page.blank()?;
+        let text = "known and accepted (--allow): not gated";
+        page.line(&[(Ink::Bold, "ALLOWED"), (Ink::Plain, "  "), (Ink::Dim, text)])?;
+        Table::new(page, report, names, &allowed).rows(&allowed)?;
+    }
+    page.blank()
+}
+
+/// Nothing to show: then say how much was seen, so that it means something.
+fn none(page: &mut Page<'_>, report: &Report, at_all: bool) -> io::Result<()> {
+    let recording = &report.recording;
+    let looks: u64 = recording.loops.iter().map(|info| info.tally.looks()).sum();
+    let span = lengths::span(recording.length());
+    let head = [(Ink::Plain, " ")];
+    if recording.loops.is_empty() {
+        let text = format!(
+            "No event loop was seen in {span}, so nothing can be said about its stalls. \
+             `stallspy dump -p PID` shows what the threads do."
+        );
+        return page.prose(&head, Ink::Warning, &text);
+    }
+    if looks == 0 {
+        let text = format!("No look at a loop could tell anything in {span}.");
+        return page.prose(&head, Ink::Warning, &text);
+    }
+    let text = format!(
+        "No {}stall of {} or longer in {span}: {} at {}.",
+        if at_all { "" } else { "other " },
+        lengths::plain(recording.settings.threshold),
+        lengths::many(looks, "look"),
+        lengths::many(recording.loops.len() as u64, "event loop"),
+    );
+    page.prose(&head, Ink::Plain, &text)
+}
+
+struct Table<'a, 'p> {
+    page: &'a mut Page<'p>,
+    report: &'a Report,
+    names: &'a FileNames<'a>,
+    cause_width: usize,
+    beside: bool,
+}
+
+impl<'a, 'p> Table<'a, 'p> {
+    fn new(
+        page: &'a mut Page<'p>,
+        report: &'a Report,
+        names: &'a FileNames<'a>,
+        totals: &[&CulpritTotal],
+    ) -> Table<'a, 'p> {
+        let recording = &report.recording;
+        let causes = totals.iter().map(|total| columns(causes::short(recording, total)));
+        let cause_width = causes.max().unwrap_or(0).max("cause".len());
+        let beside = page.width() >= NUMBERS + cause_width + 2 + BESIDE;
+        Table { page, report, names, cause_width, beside }
+    }
+
+    fn recording(&self) -> &'a Recording {
+        &self.report.recording
+    }
+
+    fn head(&mut self) -> io::Result<()> {
+        let width = self.cause_width;
+        let mut head = format!(" stalls  {:>7}  {:>7}  cause", "total", "longest");
+        if self.beside {
+            head.push_str(&format!("{:1$}  culprit", "", width - "cause".len()));
+        }
+        self.page.line(&[(Ink::Dim, &head)])
+    }
+
+    fn rows(&mut self, totals: &[&CulpritTotal]) -> io::Result<()> {
+        for total in totals.iter().take(MOST) {
+            self.row(total)?;
+        }
+        let rest = totals.get(MOST..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let count: usize = rest.iter().map(|total| total.count).sum();
+        let time: Nanos = rest.iter().map(|total| total.total).sum();
+        let text = format!(
+            "{count:>7}  {:>7}  in {} more places: `-f json` lists them",
+            lengths::plain(time),
+            rest.len()
+        );
+        self.page.line(&[(Ink::Dim, &text)])
+    }
+
+    fn row(&mut self, total: &CulpritTotal) -> io::Result<()> {
+        let members: Vec<&Stall> =
+            self.report.stalls.iter().filter(|stall| belongs(stall, total)).collect();
+        let longest = members.iter().copied().max_by_key(|stall| stall.duration());
+        let sum = if members.len() == total.count {
+            lengths::of(&members)
+        } else {
+            lengths::plain(total.total)
+        };
+        let most = longest.map_or_else(|| lengths::plain(total.max), |one| lengths::of(&[one]));
+        let most_ink = match (total.allowed, total.max >= NOTICED) {
+            (true, _) => Ink::Plain,
+            (false, true) => Ink::AlarmBold,
+            (false, false) => Ink::Warning,
+        };
+        let cause = causes::short(self.recording(), total);
+        let numbers = format!("{:>7}  {sum:>7}  ", total.count);
+        let most = format!("{most:>7}");
+        let width = self.cause_width;
+        let first = self.place(total);
+        let indent = if self.beside {
+            let cause = format!("  {cause:<width$}  ");
+            let head = [(Ink::Plain, &*numbers), (most_ink, &most), (Ink::Plain, &cause)];
+            self.page.wrapped(&head, &first)?;
+            NUMBERS + width + 2
+        } else {
+            let cause = format!("  {cause}");
+            self.page.line(&[(Ink::Plain, &numbers), (most_ink, &most), (Ink::Plain, &cause)])?;
+            self.page.wrapped(&[(Ink::Plain, &" ".repeat(BELOW))], &first)?;
+            BELOW
+        };
+        let margin = " ".repeat(indent);
+        let margin = [(Ink::Plain, margin.as_str())];
+        let below = self.below(total, longest);
+        if !below.is_empty() {
+            self.page.wrapped(&margin, &below)?;
+        }
+        for note in notes(&members) {
+            self.page.wrapped(&margin, &[Piece::new(Ink::Warning, note)])?;
+        }
+        Ok(())
+    }
+
+    /// The request, and the line to change.
+    fn place(&self, total: &CulpritTotal) -> Vec<Piece> {
+        let endpoint = total.endpoint.map(|id| self.recording().tables.text(id));
+        let mut pieces: Vec<Piece> = endpoint
+            .map(|text| Piece::new(Ink::Request, shortened(text, ENDPOINT)))
+            .into_iter()
+            .collect();
+        pieces.push(match &total.culprit {
+            Some(culprit) => Piece::new(Ink::Bold, self.names.spot(culprit.frame)),
+            None => Piece::new(Ink::Dim, causes::nobody(total.cause)),
+        });
+        pieces
+    }
+
+    /// How it got stuck: the library's line, the system call, another thread.
+    fn below(&self, total: &CulpritTotal, longest: Option<&Stall>) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        let Some(culprit) = &total.culprit else { return pieces };
+        if longest.is_some_and(|stall| stall.tid != culprit.tid) {
+            pieces.push(Piece::word(Ink::Plain, format!("in thread {}", self.thread(culprit.tid))));
+        }
+        let tables = &self.recording().tables;
+        let library = culprit.library.and_then(|id| tables.get_frame(id));
+        if let Some(place) = library.and_then(|frame| self.names.place(frame)) {
+            pieces.push(Piece::word(Ink::Plain, format!("→ {place}")));
+        }
+        if let Some(wait) = causes::wait_of(self.recording(), Some(culprit)) {
+            pieces.push(causes::call(self.recording(), wait));
+        }
+        pieces
+    }
+
+    fn thread(&self, tid: crate::units::Tid) -> String {
+        let threads = self.recording().processes.iter().flat_map(|process| &process.threads);
+        match threads.into_iter().find(|thread| thread.tid == tid) {
+            Some(thread) if !thread.name.is_empty() => format!("{tid} ({})", thread.name),
+            _ => tid.to_string(),
+        }
+    }
+}
+
+/// What must be said about some of the stalls of a line.
+fn notes(members: &[&Stall]) -> Vec<String> {
+    let ongoing = members.iter().filter(|stall| stall.ongoing).count();
+    let before = members.iter().filter(|stall| stall.before_attach).count();
+    let mut notes = Vec::new();
+    match ongoing {
+        0 => {}
+        1 => notes.push("still blocked when the recording ended".to_owned()),
+        n => notes.push(format!("{n} of them still blocked when the recording ended")),
+    }
+    match before {
+        0 => {}
+        1 => notes.push("already blocked when the recording began".to_owned()),
+        n => notes.push(format!("{n} of them already blocked when the recording began")),
+    }
+    notes
+}
+
+/// Whether a stall was counted in a line of the table.
+fn belongs(stall: &Stall, total: &CulpritTotal) -> bool {
+    stall.cause == total.cause
+        && stall.allowed == total.allowed
+        && stall.culprit.as_ref().map(|culprit| culprit.frame)
+            == total.culprit.as_ref().map(|culprit| culprit.frame)
+}

@@ -1,0 +1,101 @@
+//! One look at one process: what `stallspy dump` shows.
+
+use serde::Serialize;
+
+use super::WorkerTopology;
+use crate::units::{Nanos, Pid, Tid, Timestamp};
+
+/// Everything seen in one look.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// The JSON's name and major version.
+    pub schema: &'static str,
+    /// The process.
+    pub pid: Pid,
+    /// Its command line.
+    pub command: String,
+    /// The interpreter's version.
+    pub python: String,
+    /// What serves requests in it.
+    #[serde(flatten)]
+    pub topology: SnapshotServer,
+    /// When the look was taken, on `CLOCK_MONOTONIC`.
+    pub at_ns: Timestamp,
+    /// Its threads, in the interpreter's order.
+    pub threads: Vec<SnapshotThread>,
+}
+
+/// The server part, as in the report.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SnapshotServer {
+    /// Its name; `null` for a program of its own.
+    pub server: Option<String>,
+    /// Its version, where its files tell.
+    pub server_version: Option<String>,
+}
+
+impl From<WorkerTopology> for SnapshotServer {
+    fn from(topology: WorkerTopology) -> SnapshotServer {
+        let known = topology.class != super::WorkerClass::Bare;
+        SnapshotServer {
+            server: known.then_some(topology.server),
+            server_version: topology.server_version,
+        }
+    }
+}
+
+/// One thread.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SnapshotThread {
+    /// Its id.
+    pub tid: Tid,
+    /// Its name as Python has it, else as the kernel has it.
+    pub name: String,
+    /// `running`, `blocked`, `unknown`.
+    pub state: &'static str,
+    /// The system call it sleeps in.
+    pub syscall: Option<String>,
+    /// What is behind that call: an address, a file.
+    pub peer: Option<String>,
+    /// The event loop it runs.
+    #[serde(rename = "loop")]
+    pub event_loop: Option<SnapshotLoop>,
+    /// Its Python frames, leaf first.
+    pub frames: Vec<SnapshotFrame>,
+    /// Whether frames are missing at the root end.
+    pub truncated: bool,
+}
+
+/// What a thread's event loop is doing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SnapshotLoop {
+    /// Its family.
+    pub kind: &'static str,
+    /// `polling`, `running`, `unknown`.
+    pub phase: &'static str,
+    /// How long the running iteration has been running.
+    #[serde(rename = "running_for_ns")]
+    pub running_for: Option<Nanos>,
+    /// Callbacks waiting in its ready queue.
+    pub waiting_callbacks: Option<u32>,
+    /// The task that runs.
+    pub task: Option<String>,
+    /// Its coroutine.
+    pub coroutine: Option<String>,
+    /// The request it serves.
+    pub endpoint: Option<String>,
+}
+
+/// One frame.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SnapshotFrame {
+    /// The function.
+    pub function: String,
+    /// Its file, absolute as the target sees it.
+    pub file: String,
+    /// The line it runs.
+    pub line: Option<u32>,
+    /// Its local variables, if asked for: names and short texts of their values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locals: Option<Vec<(String, String)>>,
+}

@@ -1,0 +1,140 @@
+//! Whether what a file says can be: ids that exist, sizes that are sane.
+//!
+//! A recording's ids are trusted everywhere else, so this is the one place that doubts them.
+
+use crate::model::loop_state::AGE_BUCKETS;
+use crate::model::{
+    CpuState, Frame, FrameId, LoopId, LoopInfo, LoopState, LoopTally, NameId, Peer, ProcessInfo,
+    Recording, Sample, Stack, StackId, Tables, ThreadLook, Wait, WaitId,
+};
+use crate::units::Bounds;
+
+/// Most frames of one stack. CPython's own recursion limit is 1,000 by default; ours when walking
+/// is lower still.
+const MAX_DEPTH: usize = 1 << 14;
+/// Most processes of one recording.
+const MAX_PROCESSES: usize = 1 << 16;
+/// Most loops of one recording. They are looked up one by one, so this also bounds time.
+const MAX_LOOPS: usize = 1 << 12;
+/// Most looks, and most samples: a day of a hundred a second, and then some.
+const MAX_LOOKS: usize = 1 << 24;
+/// No count of looks is larger than this; sums of many of them then cannot overflow.
+const MAX_COUNT: u64 = 1 << 48;
+
+/// What is wrong, in words that follow "line 12: ".
+type Checked = Result<(), String>;
+
+/// Checks that one more thing fits into a list.
+fn room(len: usize, most: usize, what: &str) -> Checked {
+    if len < most { Ok(()) } else { Err(format!("more than {most} {what}")) }
+}
+
+fn exists(id: u32, len: usize, what: &str) -> Checked {
+    if (id as usize) < len {
+        Ok(())
+    } else {
+        Err(format!("refers to {what} {id}, but the file has named only {len} so far"))
+    }
+}
+
+fn name(tables: &Tables, id: NameId) -> Checked {
+    exists(id.0, tables.names.len(), "name")
+}
+
+fn maybe_name(tables: &Tables, id: Option<NameId>) -> Checked {
+    id.map_or(Ok(()), |id| name(tables, id))
+}
+
+fn frame_id(tables: &Tables, id: FrameId) -> Checked {
+    exists(id.0, tables.frames.len(), "frame")
+}
+
+fn stack_id(tables: &Tables, id: StackId) -> Checked {
+    exists(id.0, tables.stacks.len(), "stack")
+}
+
+fn wait_id(tables: &Tables, id: Option<WaitId>) -> Checked {
+    id.map_or(Ok(()), |id| exists(id.0, tables.waits.len(), "wait"))
+}
+
+fn cpu(tables: &Tables, state: CpuState) -> Checked {
+    match state {
+        CpuState::Blocked { wait } => wait_id(tables, wait),
+        CpuState::Running | CpuState::Unknown => Ok(()),
+    }
+}
+
+pub(super) fn frame(tables: &Tables, frame: &Frame) -> Checked {
+    name(tables, frame.function)?;
+    maybe_name(tables, frame.file)?;
+    maybe_name(tables, frame.module)
+}
+
+pub(super) fn stack(tables: &Tables, stack: &Stack) -> Checked {
+    room(stack.frames.len(), MAX_DEPTH, "frames in one stack")?;
+    stack.frames.iter().try_for_each(|id| frame_id(tables, *id))
+}
+
+pub(super) fn wait(tables: &Tables, wait: &Wait) -> Checked {
+    name(tables, wait.syscall)?;
+    match wait.peer {
+        Some(Peer::Remote(id) | Peer::Local(id) | Peer::Path(id)) => name(tables, id),
+        Some(Peer::Child(_) | Peer::Gil) | None => Ok(()),
+    }
+}
+
+pub(super) fn process(so_far: &Recording, process: &ProcessInfo) -> Checked {
+    room(so_far.processes.len(), MAX_PROCESSES, "processes")?;
+    room(process.threads.len(), MAX_PROCESSES, "threads in one process")
+}
+
+pub(super) fn loop_info(so_far: &Recording, info: &LoopInfo) -> Checked {
+    room(so_far.loops.len(), MAX_LOOPS, "loops")?;
+    if so_far.get_loop(info.id).is_some() {
+        return Err(format!("a second loop with the id {}", info.id.0));
+    }
+    tally(&info.tally)
+}
+
+fn tally(tally: &LoopTally) -> Checked {
+    if tally.ages.len() > AGE_BUCKETS {
+        return Err(format!("{} age buckets, {AGE_BUCKETS} at most", tally.ages.len()));
+    }
+    let counts = [tally.polling, tally.running, tally.unknown, tally.iterations_seen];
+    match counts.iter().chain(&tally.ages).find(|count| **count > MAX_COUNT) {
+        Some(count) => Err(format!("a count of {count} looks cannot be")),
+        None => Ok(()),
+    }
+}
+
+fn known_loop(so_far: &Recording, id: LoopId) -> Checked {
+    match so_far.get_loop(id) {
+        Some(_) => Ok(()),
+        None => Err(format!("refers to loop {}, which the file has not named", id.0)),
+    }
+}
+
+pub(super) fn state(so_far: &Recording, state: &LoopState) -> Checked {
+    room(so_far.loop_states.len(), MAX_LOOKS, "looks at loops")?;
+    known_loop(so_far, state.loop_id)?;
+    if let Some(Bounds { lo, hi }) = state.began
+        && lo > hi
+    {
+        return Err(format!("an interval that ends ({}) before it begins ({})", hi.0, lo.0));
+    }
+    state.look.as_ref().map_or(Ok(()), |look| thread_look(&so_far.tables, look))
+}
+
+fn thread_look(tables: &Tables, look: &ThreadLook) -> Checked {
+    stack_id(tables, look.stack)?;
+    cpu(tables, look.cpu)?;
+    maybe_name(tables, look.task)?;
+    maybe_name(tables, look.coroutine)?;
+    maybe_name(tables, look.endpoint)
+}
+
+pub(super) fn sample(so_far: &Recording, sample: &Sample) -> Checked {
+    room(so_far.samples.len(), MAX_LOOKS, "samples")?;
+    stack_id(&so_far.tables, sample.stack)?;
+    cpu(&so_far.tables, sample.cpu)
+}

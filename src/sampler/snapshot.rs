@@ -1,0 +1,169 @@
+//! One look at one process, for `stallspy dump`.
+
+use super::pace::now;
+use super::process_watch::{AttachError, ProcessWatch};
+use crate::event_loop::{PROBES, Reading};
+use crate::model::{
+    CpuState, LoopKind, Peer, Snapshot, SnapshotFrame, SnapshotLoop, SnapshotThread, WaitId,
+};
+use crate::python::frames::{RawFrame, RawStack, local};
+use crate::python::objects::ReprLimits;
+use crate::python::thread_names::thread_names;
+use crate::sampler::notes::Notes;
+use crate::sampler::thread_watch::{Scene, ThreadWatch};
+use crate::server::asgi;
+use crate::target::{ProcFs, ReadError};
+use crate::units::{Pid, Tid};
+
+/// The name and major version of the JSON.
+const SCHEMA: &str = "stallspy-dump/1";
+/// A moving thread is walked this often before it is shown as unreadable.
+const TRIES: usize = 20;
+
+/// Looks once at every thread of `pid`; with their local variables if `locals`.
+///
+/// # Errors
+/// See [`AttachError`].
+pub fn snapshot(procfs: &ProcFs, pid: Pid, locals: bool) -> Result<Snapshot, AttachError> {
+    let mut watch = ProcessWatch::attach(procfs, pid, false)?;
+    let mut notes = Notes::default();
+    let read = |error: ReadError| AttachError::Locate(error.into());
+    watch.update_threads().map_err(read)?;
+    let names = {
+        let (scene, _) = watch.scene(&mut notes);
+        thread_names(&scene.python).unwrap_or_default()
+    };
+    let mut threads = Vec::new();
+    for index in 0..watch.thread_count() {
+        let (mut scene, watches) = watch.scene(&mut notes);
+        let Some(thread) = watches.get_mut(index) else { break };
+        let stack = walk(&mut scene, thread).map_err(read)?;
+        let python_name = names.get(&thread.thread.ident).cloned();
+        let seen = look(&mut scene, thread, &stack, locals, python_name);
+        threads.push(seen);
+        watch.remember_files(&stack);
+    }
+    watch.refresh();
+    let info = watch.info();
+    for thread in &mut threads {
+        if thread.name.is_empty() {
+            thread.name = kernel_name(&info.threads, thread.tid);
+        }
+    }
+    Ok(Snapshot {
+        schema: SCHEMA,
+        pid,
+        command: info.command,
+        python: info.python,
+        topology: info.topology.into(),
+        at_ns: now(),
+        threads,
+    })
+}
+
+fn kernel_name(threads: &[crate::model::ThreadInfo], tid: Tid) -> String {
+    let found = threads.iter().find(|info| info.tid == tid);
+    found.map(|info| info.name.clone()).unwrap_or_default()
+}
+
+/// Reads a stack; a thread that never holds still is shown with none.
+fn walk(scene: &mut Scene<'_>, thread: &mut ThreadWatch) -> Result<RawStack, ReadError> {
+    for _ in 0..TRIES {
+        match thread.walk(scene) {
+            Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
+            Err(_) => {}
+            walked => return walked,
+        }
+    }
+    Ok(RawStack { frames: Vec::new(), truncated: Some(crate::model::Truncation::Torn) })
+}
+
+fn look(
+    scene: &mut Scene<'_>,
+    thread: &mut ThreadWatch,
+    stack: &RawStack,
+    locals: bool,
+    name: Option<String>,
+) -> SnapshotThread {
+    let cpu = thread.cpu_state(scene);
+    let (state, wait) = match cpu {
+        CpuState::Running => ("running", None),
+        CpuState::Blocked { wait } => ("blocked", wait),
+        CpuState::Unknown => ("unknown", None),
+    };
+    let (syscall, peer) = wait.map_or((None, None), |wait| describe(scene, wait));
+    let frames = stack.frames.iter().filter_map(|raw| frame(scene, raw, locals)).collect();
+    SnapshotThread {
+        tid: thread.tid,
+        name: name.unwrap_or_default(),
+        state,
+        syscall,
+        peer,
+        event_loop: event_loop(scene, stack),
+        frames,
+        truncated: stack.truncated.is_some(),
+    }
+}
+
+fn describe(scene: &Scene<'_>, wait: WaitId) -> (Option<String>, Option<String>) {
+    let tables = &scene.notes.tables;
+    let Some(wait) = tables.get_wait(wait) else { return (None, None) };
+    let peer = wait.peer.as_ref().map(|peer| match peer {
+        Peer::Remote(name) | Peer::Local(name) | Peer::Path(name) => tables.text(*name).to_owned(),
+        Peer::Child(pid) => format!("child {pid}"),
+        Peer::Gil => "the GIL".to_owned(),
+    });
+    (Some(tables.text(wait.syscall).to_owned()), peer)
+}
+
+fn frame(scene: &mut Scene<'_>, raw: &RawFrame, locals: bool) -> Option<SnapshotFrame> {
+    let code = scene.codes.get(&scene.python, raw.code, now()).ok()?;
+    let values = locals.then(|| {
+        let objects = scene.python.objects();
+        let slots = code.locals.iter().enumerate();
+        slots
+            .filter_map(|(index, name)| {
+                let value = local(&scene.python, raw.addr, index).ok()?;
+                (!value.is_null()).then(|| (name.clone(), objects.repr(value, ReprLimits::default()).unwrap_or_else(|_| "?".to_owned())))
+            })
+            .collect()
+    });
+    Some(SnapshotFrame {
+        function: code.name.clone(),
+        file: scene.directory.absolute(&code.filename),
+        line: code.line(&scene.python, raw),
+        locals: values,
+    })
+}
+
+fn event_loop(scene: &mut Scene<'_>, stack: &RawStack) -> Option<SnapshotLoop> {
+    for probe in PROBES {
+        let at = now();
+        let found = probe.find(&scene.python, scene.codes, stack, at);
+        let Ok(Some(mut clock)) = found else { continue };
+        let reading = clock.look(&scene.python, at);
+        let mut seen = SnapshotLoop {
+            kind: LoopKind::name(probe.kind()),
+            phase: "unknown",
+            running_for: None,
+            waiting_callbacks: clock.waiting(&scene.python),
+            task: None,
+            coroutine: None,
+            endpoint: None,
+        };
+        match reading {
+            Ok(Reading::Polling) => seen.phase = "polling",
+            Ok(Reading::Running(running)) => {
+                seen.phase = "running";
+                seen.running_for = Some(now().since(running.began));
+                let names = clock.task(&scene.python, &running);
+                seen.task = names.task;
+                seen.coroutine = names.coroutine;
+                seen.endpoint = asgi::endpoint(&scene.python, scene.codes, stack, at);
+            }
+            _ => {}
+        }
+        return Some(seen);
+    }
+    None
+}

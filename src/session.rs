@@ -1,0 +1,213 @@
+//! The hallway: joins the stages for one run. The only place that knows them all.
+//!
+//! Left half: [`record`] watches processes and gives a [`Recording`]. Right half: [`conclude`]
+//! turns a recording, fresh or read from a file, into a [`Report`]. Both commands that print a
+//! report run the same right half.
+
+use std::sync::atomic::AtomicBool;
+
+use crate::conclusion;
+use crate::error::Error;
+use crate::gate::Pattern;
+use crate::layout::LayoutError;
+use crate::model::{Recording, Report, Settings, Snapshot};
+use crate::python::locate::LocateError;
+use crate::sampler::process_watch::AttachError;
+use crate::sampler::snapshot::snapshot;
+use crate::sampler::{Progress, Sampler, pace};
+use crate::target::launch::Launched;
+use crate::target::{ProcError, ProcFs, ReadError};
+use crate::units::{Nanos, Pid};
+
+/// How often a launched command is tried until it is a Python process.
+const LAUNCH_STEP: Nanos = Nanos::from_millis(20);
+/// A launched command that is still no Python process after this may have Python children.
+const LAUNCH_WRAPPER: Nanos = Nanos::from_millis(500);
+/// A launched command with no Python in it after this will not have any.
+const LAUNCH_LIMIT: Nanos = Nanos::from_secs(30);
+
+/// The shortest stall reported unless the user says otherwise: below it people do not notice, above
+/// it every request of a busy server does.
+pub const DEFAULT_THRESHOLD: Nanos = Nanos::from_millis(10);
+/// Background samples a second unless the user says otherwise; py-spy's own default.
+pub const DEFAULT_RATE_HZ: f64 = 100.0;
+/// Below this the looks themselves (some 10 µs each, woken late by as much) blur what they see.
+pub const SHORTEST_THRESHOLD: Nanos = Nanos::from_micros(500);
+
+/// What to watch.
+#[derive(Debug)]
+pub enum Target {
+    /// A process that runs.
+    Running(Pid),
+    /// A command we started.
+    Launched(Launched),
+}
+
+/// How to watch it.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Threshold and rate.
+    pub settings: Settings,
+    /// How long; until the target ends or a signal comes if `None`.
+    pub duration: Option<Nanos>,
+    /// Children that are Python, too.
+    pub subprocesses: bool,
+    /// Pause the target for each background sample.
+    pub blocking: bool,
+    /// The subcommand, for sentences that say what to type.
+    pub command: &'static str,
+}
+
+/// Watches a target until its time is up, it ends, or `stop` is set.
+///
+/// # Errors
+/// See [`Error`]. A target that ends in the midst is no error: what was seen is returned.
+pub fn record(
+    target: &mut Target,
+    plan: &Plan,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Recording, Error> {
+    let procfs = ProcFs::host();
+    let mut sampler = Sampler::new(procfs.clone(), plan.settings.clone(), plan.subprocesses);
+    let what = match target {
+        Target::Running(pid) => {
+            let pid = *pid;
+            sampler.attach(pid).map_err(|error| explain(&procfs, pid, plan.command, error))?;
+            format!("pid {pid}")
+        }
+        Target::Launched(child) => {
+            attach_launched(&procfs, &mut sampler, child, plan, stop)?;
+            format!("`{}`", child.command_line())
+        }
+    };
+    let until = plan.duration.map(|duration| pace::now() + duration);
+    sampler.run(until, stop, &mut |state| {
+        progress(state);
+        match target {
+            // The sampler notices the end of a process by itself, but not that it waits to be
+            // collected by us, its parent.
+            Target::Launched(child) => !child.has_ended(),
+            Target::Running(_) => true,
+        }
+    });
+    let recording = sampler.finish();
+    let saw_loop = recording.loops.iter().any(|info| info.tally.looks() > 0);
+    if !saw_loop && recording.samples.is_empty() && recording.processes.iter().all(|p| p.ended.is_some()) {
+        return Err(Error::EndedEarly { what });
+    }
+    Ok(recording)
+}
+
+/// Everything that follows from a recording.
+#[must_use]
+pub fn conclude(recording: Recording, allow: &[Pattern]) -> Report {
+    conclusion::conclude(recording, &|recording, stall| {
+        allow.iter().any(|pattern| pattern.accepts(stall, &recording.tables))
+    })
+}
+
+/// Looks once at a process.
+///
+/// # Errors
+/// See [`Error`].
+pub fn look_once(pid: Pid, locals: bool) -> Result<Snapshot, Error> {
+    let procfs = ProcFs::host();
+    snapshot(&procfs, pid, locals).map_err(|error| explain(&procfs, pid, "dump", error))
+}
+
+/// A command just started is no interpreter yet, and may never be one itself: `sh -c`, `env`, a
+/// process manager.
+fn attach_launched(
+    procfs: &ProcFs,
+    sampler: &mut Sampler,
+    child: &mut Launched,
+    plan: &Plan,
+    stop: &AtomicBool,
+) -> Result<(), Error> {
+    let began = pace::now();
+    let root = child.pid();
+    loop {
+        let waited = pace::now().since(began);
+        let mut candidates = vec![root];
+        if waited >= LAUNCH_WRAPPER {
+            candidates.extend(crate::target::children::descendants(procfs, root));
+        }
+        let mut failure = None;
+        for pid in candidates {
+            match sampler.attach(pid) {
+                Ok(()) => return Ok(()),
+                Err(error) if is_final(&error) => {
+                    return Err(explain(procfs, pid, plan.command, error));
+                }
+                Err(error) => failure = failure.or(Some((pid, error))),
+            }
+        }
+        let ended = child.has_ended();
+        let stopped = stop.load(std::sync::atomic::Ordering::Relaxed);
+        if ended || stopped {
+            return Err(Error::EndedEarly { what: format!("`{}`", child.command_line()) });
+        }
+        if waited >= LAUNCH_LIMIT
+            && let Some((pid, error)) = failure
+        {
+            return Err(explain(procfs, pid, plan.command, error));
+        }
+        pace::sleep_until(pace::now() + LAUNCH_STEP);
+    }
+}
+
+/// Whether waiting will not help.
+fn is_final(error: &AttachError) -> bool {
+    matches!(error, AttachError::Locate(LocateError::Layout(_)))
+}
+
+/// The sentence for a process that cannot be watched, with the facts of this one.
+fn explain(procfs: &ProcFs, pid: Pid, command: &'static str, error: AttachError) -> Error {
+    let what = || match procfs.stat(pid) {
+        Ok(stat) => stat.comm,
+        Err(_) => "unknown".to_owned(),
+    };
+    match error {
+        AttachError::Proc(ProcError::NoSuchProcess(_))
+        | AttachError::Locate(LocateError::Read(ReadError::Gone)) => Error::NoSuchProcess { pid },
+        AttachError::Proc(ProcError::Denied { .. })
+        | AttachError::Locate(LocateError::Read(ReadError::Denied)) => denied(procfs, pid, command),
+        AttachError::Proc(other) => Error::Proc(other),
+        AttachError::Locate(LocateError::NotPython) => Error::NotPython { pid, what: what() },
+        AttachError::Locate(LocateError::Starting | LocateError::Read(_)) => {
+            Error::Starting { pid, what: what() }
+        }
+        AttachError::Locate(LocateError::Layout(error @ LayoutError::FreeThreaded { .. })) => {
+            Error::Unsupported { pid, why: error.to_string() }
+        }
+        AttachError::Locate(other) => Error::Unsupported { pid, why: other.to_string() },
+    }
+}
+
+fn denied(procfs: &ProcFs, pid: Pid, command: &'static str) -> Error {
+    let owner = procfs.uid(pid).ok();
+    let ours = nix::unistd::geteuid().as_raw();
+    match owner {
+        Some(uid) if uid != ours => {
+            let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
+            let owner = match user {
+                Ok(Some(user)) => user.name,
+                _ => uid.to_string(),
+            };
+            Error::ForeignProcess { pid, owner, command }
+        }
+        _ => Error::Denied { pid, setting: yama(procfs), command },
+    }
+}
+
+/// The Yama setting that keeps a user from reading their own processes
+/// (Documentation/admin-guide/LSM/Yama.rst), as part of a sentence.
+fn yama(procfs: &ProcFs) -> String {
+    match procfs.setting("kernel/yama/ptrace_scope") {
+        Some(scope) if scope != "0" => {
+            format!(" because kernel.yama.ptrace_scope is {scope}")
+        }
+        _ => String::new(),
+    }
+}

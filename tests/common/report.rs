@@ -1,0 +1,494 @@
+//! A report made by hand, with one of everything an exporter can meet. Its numbers are invented;
+//! they agree with each other.
+#![allow(dead_code)] // each test file uses some of it
+
+use stallspy::model::{
+    Cause, CpuState, Culprit, CulpritTotal, Evidence, Finding, Frame, FrameId, FrameKind, GilState,
+    LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopSummary, LoopTally, Losses, Measured,
+    Peer, ProcessInfo, Recommendation, Recording, Remedy, Report, Role, Sample, SchedTimes,
+    Settings, Severity, Stack, StackId, Stall, Tables, ThreadInfo, ThreadLook, TimeSplit,
+    Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
+};
+use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
+
+const SITE: &str = "/srv/venv/lib/python3.12/site-packages";
+const STDLIB: &str = "/usr/lib/python3.12";
+/// When the recording began. Every other time is so many milliseconds later.
+const START: Timestamp = Timestamp(1_000_000_000_000);
+
+/// `ms` milliseconds after the recording began.
+fn at(ms: u64) -> Timestamp {
+    START + Nanos::from_millis(ms)
+}
+
+/// A frame of Python code.
+fn python(tables: &mut Tables, file: &str, line: u32, function: &str) -> FrameId {
+    let function = tables.name(function);
+    let file = Some(tables.name(file));
+    tables.frame(Frame { kind: FrameKind::Python, function, file, line: Some(line), module: None })
+}
+
+/// A stack from its frames, leaf first.
+fn stack(tables: &mut Tables, frames: &[FrameId]) -> StackId {
+    tables.stack(Stack { frames: frames.to_vec(), truncated: None })
+}
+
+fn wait(tables: &mut Tables, syscall: &str, fd: Option<i32>, peer: Option<Peer>) -> WaitId {
+    let syscall = tables.name(syscall);
+    tables.wait(Wait { syscall, fd, peer })
+}
+
+/// Everything the stalls refer to.
+struct Scene {
+    tables: Tables,
+    run: FrameId,
+    list_sandboxes: FrameId,
+    connection: FrameId,
+    render: FrameId,
+    crunch: FrameId,
+    flush: FrameId,
+    threading: FrameId,
+    audit: FrameId,
+    recv: WaitId,
+    futex: WaitId,
+    fsync: WaitId,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let mut tables = Tables::default();
+        let t = &mut tables;
+        let run = python(t, &format!("{STDLIB}/asyncio/base_events.py"), 1987, "_run_once");
+        let list_sandboxes = python(t, "/srv/app/lifecycle.py", 88, "list_sandboxes");
+        let connection = python(t, &format!("{SITE}/urllib3/connection.py"), 203, "getresponse");
+        let render = python(t, "/srv/app/shop/views.py", 41, "render");
+        let crunch = python(t, "/srv/app/admin/views.py", 7, "crunch");
+        let flush = python(t, "/srv/app/jobs.py", 12, "flush");
+        let threading = python(t, &format!("{STDLIB}/threading.py"), 355, "wait");
+        let audit = python(t, "/srv/app/audit.py", 30, "append");
+        let peer = t.name("10.0.0.7:443");
+        let recv = wait(t, "recvfrom", Some(9), Some(Peer::Remote(peer)));
+        let futex = wait(t, "futex", None, None);
+        let log = t.name("/var/log/app/audit.log");
+        let fsync = wait(t, "fsync", Some(5), Some(Peer::Path(log)));
+        Scene {
+            tables,
+            run,
+            list_sandboxes,
+            connection,
+            render,
+            crunch,
+            flush,
+            threading,
+            audit,
+            recv,
+            futex,
+            fsync,
+        }
+    }
+}
+
+/// A stall of the first worker's loop, its length known to `width` microseconds.
+fn stall(from_ms: u64, length_ms: u64, width_us: u64, cause: Cause) -> Stall {
+    let ended = at(from_ms + length_ms);
+    Stall {
+        loop_id: LoopId(0),
+        pid: Pid(4243),
+        tid: Tid(4243),
+        began: Bounds::exactly(at(from_ms)),
+        ended: Bounds { lo: ended.before(Nanos::from_micros(width_us)), hi: ended },
+        ongoing: false,
+        before_attach: false,
+        evidence: Evidence::Counted,
+        cause,
+        split: TimeSplit::default(),
+        callbacks: 1,
+        waiting_callbacks: None,
+        task: None,
+        coroutine: None,
+        endpoint: None,
+        culprit: None,
+        stack: None,
+        allowed: false,
+    }
+}
+
+fn blame(frame: FrameId) -> Culprit {
+    Culprit { frame, tid: Tid(4243), wait: None, library: None, share: 1.0 }
+}
+
+/// The stalls, in the order of their beginning.
+fn stalls(scene: &mut Scene) -> Vec<Stall> {
+    let mut all = Vec::new();
+    let t = &mut scene.tables;
+    let endpoint = Some(t.name("GET /sandboxes"));
+    let (task, coroutine) =
+        (Some(t.name("Task-12")), Some(t.name("RequestResponseCycle.run_asgi")));
+    let stacked = stack(t, &[scene.connection, scene.list_sandboxes, scene.run]);
+    for (from, length) in [(1_000, 412), (2_000, 118), (3_500, 96)] {
+        all.push(Stall {
+            split: TimeSplit {
+                on_cpu: Nanos::from_millis(3),
+                off_cpu: Nanos::from_millis(length - 4),
+                run_delay: Nanos::from_micros(200),
+            },
+            waiting_callbacks: Some(17),
+            task,
+            coroutine,
+            endpoint,
+            culprit: Some(Culprit {
+                wait: Some(scene.recv),
+                library: Some(scene.connection),
+                share: 0.97,
+                ..blame(scene.list_sandboxes)
+            }),
+            stack: Some(stacked),
+            ..stall(from, length, 400, Cause::BlockingCall)
+        });
+    }
+    all.push(Stall {
+        evidence: Evidence::Sampled,
+        began: Bounds { lo: at(4_990), hi: at(5_000) },
+        endpoint: Some(t.name("POST /render")),
+        culprit: Some(blame(scene.render)),
+        stack: Some(stack(t, &[scene.render, scene.run])),
+        split: TimeSplit { on_cpu: Nanos::from_millis(85), ..TimeSplit::default() },
+        ..stall(5_000, 88, 10_000, Cause::Cpu)
+    });
+    all.push(Stall {
+        split: TimeSplit { run_delay: Nanos::from_millis(60), ..TimeSplit::default() },
+        ..stall(6_000, 64, 300, Cause::CpuStarved)
+    });
+    all.push(Stall {
+        culprit: Some(Culprit { tid: Tid(4250), ..blame(scene.crunch) }),
+        stack: Some(stack(t, &[scene.crunch])),
+        evidence: Evidence::Traced,
+        ..stall(7_000, 35, 0, Cause::GilWait)
+    });
+    all.push(Stall {
+        endpoint: Some(t.name("POST /audit")),
+        culprit: Some(Culprit { wait: Some(scene.fsync), ..blame(scene.audit) }),
+        stack: Some(stack(t, &[scene.audit, scene.run])),
+        allowed: true,
+        ..stall(8_000, 22, 200, Cause::BlockingCall)
+    });
+    all.push(Stall {
+        ongoing: true,
+        loop_id: LoopId(1),
+        pid: Pid(4244),
+        tid: Tid(4260),
+        culprit: Some(Culprit {
+            tid: Tid(4260),
+            wait: Some(scene.futex),
+            library: Some(scene.threading),
+            ..blame(scene.flush)
+        }),
+        stack: Some(stack(t, &[scene.threading, scene.flush, scene.run])),
+        ended: Bounds { lo: at(29_990), hi: at(30_000) },
+        ..stall(24_800, 5_200, 0, Cause::BlockingCall)
+    });
+    all
+}
+
+/// Sums the stalls up as the report's table does.
+fn culprits(stalls: &[Stall]) -> Vec<CulpritTotal> {
+    let whole: Nanos = stalls.iter().map(Stall::duration).sum();
+    let mut totals: Vec<CulpritTotal> = Vec::new();
+    for stall in stalls {
+        let frame = |culprit: &Option<Culprit>| culprit.as_ref().map(|culprit| culprit.frame);
+        let same = totals.iter_mut().find(|total| {
+            total.cause == stall.cause && frame(&total.culprit) == frame(&stall.culprit)
+        });
+        match same {
+            Some(total) => {
+                total.count += 1;
+                total.total += stall.duration();
+                total.max = total.max.max(stall.duration());
+            }
+            None => totals.push(CulpritTotal {
+                culprit: stall.culprit.clone(),
+                endpoint: stall.endpoint,
+                cause: stall.cause,
+                count: 1,
+                total: stall.duration(),
+                max: stall.duration(),
+                share: 0.0,
+                allowed: stall.allowed,
+            }),
+        }
+    }
+    for total in &mut totals {
+        total.share = total.total.share_of(whole);
+    }
+    totals.sort_by_key(|total| (total.allowed, std::cmp::Reverse(total.total)));
+    totals
+}
+
+fn processes() -> Vec<ProcessInfo> {
+    let topology = |role| WorkerTopology {
+        server: "uvicorn".to_owned(),
+        server_version: Some("0.30.1".to_owned()),
+        role,
+        class: WorkerClass::Uvicorn,
+    };
+    let process = |pid, ppid, role, threads: &[(i32, &str)]| ProcessInfo {
+        pid: Pid(pid),
+        ppid: Pid(ppid),
+        python: "3.12.1".to_owned(),
+        command: "python -m uvicorn app.main:app --workers 2".to_owned(),
+        topology: topology(role),
+        stdlib: Some(STDLIB.to_owned()),
+        attached: START,
+        ended: None,
+        cpu: Nanos::from_millis(2_400),
+        rss_bytes: 61_000_000,
+        cpus: 2,
+        threads: threads
+            .iter()
+            .map(|(tid, name)| ThreadInfo { tid: Tid(*tid), name: (*name).to_owned() })
+            .collect(),
+    };
+    vec![
+        process(4242, 1, Role::Master, &[(4242, "python")]),
+        process(4243, 4242, Role::Worker, &[(4243, "python"), (4250, "crunch 1")]),
+        process(4244, 4242, Role::Worker, &[(4244, "python"), (4260, "loop")]),
+    ]
+}
+
+/// Both loops, looked at 500 times a second for 30 s: `running` of 15,000 looks saw callbacks, of
+/// these `stalled` a stall of up to `longest` ms and the rest an iteration of up to 8 ms.
+fn loops() -> Vec<LoopInfo> {
+    let info = |id, pid, tid, running: u64, stalled: u64, longest: u64| {
+        let mut tally = LoopTally {
+            polling: 15_000 - running,
+            unknown: 3,
+            iterations_seen: 900,
+            ..LoopTally::default()
+        };
+        for look in 0..running {
+            let age = if look < stalled { look * longest / stalled } else { look % 9 };
+            tally.count_running(Nanos::from_millis(age));
+        }
+        LoopInfo {
+            id: LoopId(id),
+            pid: Pid(pid),
+            tid: Tid(tid),
+            kind: LoopKind::Asyncio,
+            first_seen: START,
+            last_seen: at(30_000),
+            tally,
+        }
+    };
+    vec![info(0, 4243, 4243, 6_150, 430, 412), info(1, 4244, 4260, 12_900, 2_600, 5_200)]
+}
+
+/// Background samples: both workers, running and asleep, one stack cut off, one made to harm.
+fn samples(scene: &mut Scene) -> Vec<Sample> {
+    let t = &mut scene.tables;
+    let asleep = CpuState::Blocked { wait: Some(scene.recv) };
+    let list = stack(t, &[scene.connection, scene.list_sandboxes, scene.run]);
+    let render = stack(t, &[scene.render, scene.run]);
+    let crunch = stack(t, &[scene.crunch]);
+    let cut = t.stack(Stack { frames: vec![scene.render], truncated: Some(Truncation::Torn) });
+    let scan = Frame {
+        kind: FrameKind::Native,
+        function: t.name("scanstring_unicode"),
+        file: None,
+        line: None,
+        module: Some(t.name("/usr/lib/python3.12/lib-dynload/_json.so")),
+    };
+    let scan = t.frame(scan);
+    let native = stack(t, &[scan, scene.render, scene.run]);
+    let hostile = python(t, "/srv/app/x\x1b[2J;</text>.py", 1, "a;b\n\"&<c>");
+    let hostile = stack(t, &[hostile, scene.run]);
+    let sample = |at_ms, pid, tid, stack, cpu, gil, count: u32| Sample {
+        at: at(at_ms),
+        pid: Pid(pid),
+        tid: Tid(tid),
+        stack,
+        cpu,
+        gil,
+        count,
+        weight: Nanos::from_millis(u64::from(count) * 10),
+    };
+    use CpuState::Running;
+    use GilState::{Holding, Unknown, Waiting};
+    vec![
+        sample(1_000, 4243, 4243, list, asleep, Unknown, 41),
+        sample(1_410, 4243, 4243, list, Running, Holding, 2),
+        sample(1_410, 4243, 4250, crunch, Running, Waiting, 30),
+        sample(5_000, 4243, 4243, render, Running, Holding, 5),
+        sample(5_050, 4243, 4243, native, Running, Holding, 4),
+        sample(5_090, 4243, 4243, cut, Running, Unknown, 1),
+        sample(5_100, 4243, 4243, hostile, Running, Unknown, 1),
+        sample(9_000, 4244, 4260, render, Running, Holding, 7),
+    ]
+}
+
+fn loop_states(scene: &mut Scene) -> Vec<LoopState> {
+    let t = &mut scene.tables;
+    let look = ThreadLook {
+        stack: stack(t, &[scene.connection, scene.list_sandboxes, scene.run]),
+        cpu: CpuState::Blocked { wait: Some(scene.recv) },
+        task: Some(t.name("Task-12")),
+        coroutine: Some(t.name("RequestResponseCycle.run_asgi")),
+        endpoint: Some(t.name("GET /sandboxes")),
+    };
+    let busy = LoopState {
+        loop_id: LoopId(0),
+        at: at(1_010),
+        window: Nanos::from_micros(40),
+        phase: LoopPhase::Running,
+        began: Some(Bounds::exactly(at(1_000))),
+        callback: Some(stallspy::model::CallbackRun { index: 0, batch: 1 }),
+        waiting: Some(17),
+        sched: Some(SchedTimes {
+            at: at(1_010),
+            on_cpu: Nanos::from_millis(900),
+            run_delay: Nanos::from_millis(2),
+        }),
+        look: Some(look),
+    };
+    let done = LoopState {
+        at: at(1_412),
+        phase: LoopPhase::Polling,
+        began: None,
+        callback: None,
+        waiting: None,
+        sched: None,
+        look: None,
+        ..busy.clone()
+    };
+    vec![busy, done]
+}
+
+fn findings(scene: &Scene) -> Vec<Finding> {
+    let measured = |name: &str, value, unit: &str| Measured {
+        name: name.to_owned(),
+        value,
+        unit: unit.to_owned(),
+    };
+    vec![
+        Finding {
+            id: "loop-blocked-by-call".to_owned(),
+            severity: Severity::High,
+            summary: "lifecycle.py:88 blocks the loop in a synchronous call".to_owned(),
+            evidence: vec![measured("blocked_share", 0.41, "ratio")],
+            stalls: vec![0, 1, 2],
+            recommendations: vec![Recommendation {
+                remedy: Remedy::Code { frame: scene.list_sandboxes },
+                command: "make the handler `def`, or `await asyncio.to_thread(…)`".to_owned(),
+                reason: "the loop waits there for 10.0.0.7:443, and every other request with it"
+                    .to_owned(),
+                inputs: vec![measured("longest_stall", 0.412, "s")],
+            }],
+        },
+        Finding {
+            id: "thread-pool-full".to_owned(),
+            severity: Severity::Medium,
+            summary: "anyio's thread pool is full at times".to_owned(),
+            evidence: vec![],
+            stalls: vec![],
+            recommendations: vec![Recommendation {
+                remedy: Remedy::Setting {
+                    setting: "anyio.total_tokens".to_owned(),
+                    current: Some(40),
+                    suggested: Bounds { lo: 52, hi: 96 },
+                    limited_by: "memory".to_owned(),
+                },
+                command: "`current_default_thread_limiter().total_tokens = 64` at startup"
+                    .to_owned(),
+                reason: "requests wait for a thread".to_owned(),
+                inputs: vec![measured("arrival_rate", 8.1, "1/s"), measured("in_pool", 5.9, "s")],
+            }],
+        },
+        Finding {
+            id: "cpu-starved".to_owned(),
+            severity: Severity::Info,
+            summary: "one stall was the machine's doing: other processes had the CPU".to_owned(),
+            evidence: vec![],
+            stalls: vec![4],
+            recommendations: vec![],
+        },
+    ]
+}
+
+/// The report.
+pub fn rich() -> Report {
+    let mut scene = Scene::new();
+    let stalls = stalls(&mut scene);
+    let samples = samples(&mut scene);
+    let loop_states = loop_states(&mut scene);
+    let loops = loops();
+    let summary = |info: &LoopInfo, longest| LoopSummary {
+        loop_id: info.id,
+        utilization: info.tally.utilization(),
+        lag_p50: info.tally.lag_quantile(0.5),
+        lag_p99: info.tally.lag_quantile(0.99),
+        lag_max: Nanos::from_millis(longest),
+    };
+    Report {
+        culprits: culprits(&stalls),
+        loops: vec![summary(&loops[0], 412), summary(&loops[1], 5_200)],
+        findings: findings(&scene),
+        undecided: vec![("pool-size", "looks at the thread pool")],
+        verdict: "the event loops are blocked by synchronous calls: 10 % of the time, longest \
+                  5.20 s and still going on"
+            .to_owned(),
+        recording: Recording {
+            version: "0.1.0".to_owned(),
+            settings: Settings { threshold: Nanos::from_millis(10), rate_hz: 100.0 },
+            attached: START,
+            detached: at(30_000),
+            tables: scene.tables,
+            processes: processes(),
+            loops,
+            loop_states,
+            samples,
+            losses: Losses {
+                reads: 61_204,
+                torn_reads: 3,
+                failed_reads: 1,
+                late_ticks: 2,
+                dropped: 0,
+            },
+            own_cpu: Nanos::from_millis(312),
+        },
+        stalls,
+    }
+}
+
+/// The same servers on a good day: looked at for as long, and no stall.
+pub fn healthy() -> Report {
+    let mut report = rich();
+    report.stalls.clear();
+    report.culprits.clear();
+    report.findings.clear();
+    report.undecided.clear();
+    for summary in &mut report.loops {
+        summary.utilization = Some(0.12);
+        summary.lag_p50 = Some(Nanos::ZERO);
+        summary.lag_p99 = Some(Nanos::from_micros(2_100));
+        summary.lag_max = Nanos::ZERO;
+    }
+    report.verdict = "no stall of 10 ms or longer".to_owned();
+    report.recording.losses.late_ticks = 0;
+    report
+}
+
+/// A recording of a program in which no loop ran.
+pub fn blind() -> Report {
+    let mut report = healthy();
+    report.loops.clear();
+    report.recording.loops.clear();
+    report.recording.loop_states.clear();
+    report.recording.samples.clear();
+    report.recording.processes.truncate(1);
+    for process in &mut report.recording.processes {
+        process.topology.class = WorkerClass::Bare;
+        process.topology.role = Role::Single;
+        process.command = "python3 batch.py".to_owned();
+    }
+    report.verdict = "no event loop was seen".to_owned();
+    report
+}

@@ -1,0 +1,259 @@
+//! The truth table: small recordings made by hand, and what each rule says about them.
+
+mod story;
+
+use stallspy::conclusion::conclude;
+use stallspy::diagnosis::RULES;
+use stallspy::model::{Cause, CpuState, LoopTally, Peer, Recording, Remedy, Report, Stall};
+use story::{Part, Story, at};
+
+/// Every rule has a column. A new rule fails the test until it has one.
+const COLUMNS: [&str; 7] = [
+    "loop-hung",
+    "loop-blocked-by-call",
+    "loop-blocked-by-cpu",
+    "many-small-callbacks",
+    "cpu-starved",
+    "healthy",
+    "not-under-load",
+];
+
+const VENV: &str = "/srv/venv/lib/python3.12/site-packages";
+
+fn nothing_allowed(_: &Recording, _: &Stall) -> bool {
+    false
+}
+
+fn in_request(story: &mut Story) -> Part {
+    story.endpoint = Some(story.recording.tables.name("GET /sandboxes"));
+    let urllib3 = format!("{VENV}/urllib3/connection.py");
+    let stack = story.stack(&[
+        ("/srv/app/lifecycle.py", 88, "list_sandboxes"),
+        (&urllib3, 203, "getresponse"),
+        ("/usr/lib/python3.12/socket.py", 707, "readinto"),
+    ]);
+    let peer = Peer::Remote(story.recording.tables.name("10.0.0.7:443"));
+    story.asleep(400.0, stack, "recvfrom", Some(peer))
+}
+
+fn rendering(story: &mut Story, ms: f64) -> Part {
+    let stack = story.stack(&[
+        ("/srv/app/views.py", 41, "render"),
+        ("/usr/lib/python3.12/json/encoder.py", 258, "iterencode"),
+    ]);
+    Story::computing(ms, stack)
+}
+
+/// A recording, and the name of what it shows.
+fn stories() -> Vec<(&'static str, Report)> {
+    let mut rows: Vec<(&'static str, Story)> = Vec::new();
+
+    let mut story = Story::new(0);
+    story.recording.loops.clear();
+    rows.push(("no loop in the process", story));
+
+    let mut story = Story::new(0);
+    story.recording.loops[0].tally = LoopTally::default();
+    rows.push(("a loop that could not be read", story));
+
+    rows.push(("a loop that only polled", Story::new(0)));
+    rows.push(("nearly idle", Story::new(12)));
+    rows.push(("well-behaved under load", Story::new(400)));
+
+    let mut story = Story::new(400);
+    for n in 0..10 {
+        let call = in_request(&mut story);
+        story.stall(500.0 + 900.0 * f64::from(n), call);
+    }
+    rows.push(("a handler calls requests.get", story));
+
+    let mut story = Story::new(400);
+    let stack = story.stack(&[("/srv/app/jobs.py", 12, "poll")]);
+    let nap = story.asleep(25.0, stack, "clock_nanosleep", None);
+    story.stall(500.0, nap);
+    rows.push(("one time.sleep", story));
+
+    let mut story = Story::new(400);
+    for n in 0..20 {
+        let render = rendering(&mut story, 60.0);
+        story.stall(500.0 + 400.0 * f64::from(n), render);
+    }
+    rows.push(("json.dumps of much", story));
+
+    let mut story = Story::new(400);
+    let (call, render) = (in_request(&mut story), rendering(&mut story, 60.0));
+    story.stall(500.0, call);
+    story.stall(1500.0, render);
+    rows.push(("a call and a computation", story));
+
+    let mut story = Story::new(400);
+    let render = rendering(&mut story, 0.0);
+    story.stall(500.0, Story::starved(30.0, render.stack));
+    rows.push(("no CPU for it", story));
+
+    let mut story = Story::new(400);
+    let render = rendering(&mut story, 0.4);
+    let parts: Vec<Part> = (0..100).map(|n| Part { callback: n, ..render }).collect();
+    story.busy(500.0, &parts, true);
+    rows.push(("a hundred callbacks of 0.4 ms", story));
+
+    let mut story = Story::new(400);
+    let call = in_request(&mut story);
+    story.busy(5_000.0, &[Part { ms: 5_000.0, ..call }], false);
+    rows.push(("a call that did not return", story));
+
+    let mut story = Story::new(400);
+    let render = rendering(&mut story, 500.0);
+    story.busy(9_500.0, &[render], false);
+    rows.push(("cut off by the end after 0.5 s", story));
+
+    let mut story = Story::new(400);
+    let stack = story.stack(&[("/srv/app/views.py", 41, "render")]);
+    let gil = story.asleep(40.0, stack, "futex", Some(Peer::Gil));
+    story.stall(500.0, gil);
+    rows.push(("another thread holds the lock", story));
+
+    let mut story = Story::new(400);
+    let render = rendering(&mut story, 30.0);
+    story.stall(500.0, Part { cpu: CpuState::Unknown, ..render });
+    for state in &mut story.recording.loop_states {
+        state.look = None;
+        state.sched = None;
+    }
+    rows.push(("a stall not seen into", story));
+
+    let mut reports: Vec<_> = rows
+        .into_iter()
+        .map(|(name, story)| (name, conclude(story.recording, &nothing_allowed)))
+        .collect();
+
+    let mut story = Story::new(400);
+    let call = in_request(&mut story);
+    story.stall(500.0, call);
+    reports.push(("a call that --allow accepts", conclude(story.recording, &|_, _| true)));
+    reports
+}
+
+fn cell(report: &Report, rule: &str) -> &'static str {
+    if report.findings.iter().any(|finding| finding.id == rule) {
+        "FOUND"
+    } else if report.undecided.iter().any(|(id, _)| *id == rule) {
+        "?"
+    } else {
+        "-"
+    }
+}
+
+#[test]
+fn truth_table() {
+    let ids: Vec<&str> = RULES.iter().map(|rule| rule.id()).collect();
+    assert_eq!(ids, COLUMNS, "every rule needs a column here, and a story in which it is found");
+
+    let mut table = format!("{:32}", "");
+    for column in COLUMNS {
+        table += &format!(" {column:>20}");
+    }
+    let reports = stories();
+    for (name, report) in &reports {
+        table += &format!("\n{name:32}");
+        for column in COLUMNS {
+            table += &format!(" {:>20}", cell(report, column));
+        }
+    }
+    for column in COLUMNS {
+        assert!(reports.iter().any(|(_, r)| cell(r, column) == "FOUND"), "{column}: never found");
+    }
+    insta::assert_snapshot!("truth_table", table);
+}
+
+#[test]
+fn verdicts() {
+    let lines: Vec<String> =
+        stories().iter().map(|(name, report)| format!("{name:32} {}", report.verdict)).collect();
+    insta::assert_snapshot!("verdicts", lines.join("\n"));
+}
+
+#[test]
+fn recommendations() {
+    let mut lines = Vec::new();
+    for (name, report) in stories() {
+        for finding in &report.findings {
+            lines.push(format!("{name}: {} {:?}", finding.id, finding.severity));
+            for measured in &finding.evidence {
+                lines.push(format!(
+                    "    {} = {:.4} {}",
+                    measured.name, measured.value, measured.unit
+                ));
+            }
+            for advice in &finding.recommendations {
+                let Remedy::Code { frame } = advice.remedy else { panic!("{advice:?}") };
+                let place = stallspy::diagnosis::wording::place(&report.recording, frame);
+                lines.push(format!("  > {place}: {}", advice.command));
+            }
+        }
+    }
+    insta::assert_snapshot!("recommendations", lines.join("\n"));
+}
+
+#[test]
+fn a_stall_is_explained_by_what_its_looks_saw() {
+    let reports = stories();
+    let report = |name: &str| &reports.iter().find(|(story, _)| *story == name).unwrap().1;
+
+    let calls = report("a handler calls requests.get");
+    assert_eq!(calls.stalls.len(), 10);
+    let [total] = &calls.culprits[..] else { panic!("{:#?}", calls.culprits) };
+    assert_eq!((total.count, total.cause), (10, Cause::BlockingCall));
+    assert_eq!(total.endpoint.map(|e| calls.recording.tables.text(e)), Some("GET /sandboxes"));
+    let culprit = total.culprit.as_ref().unwrap();
+    let place = |frame| stallspy::diagnosis::wording::place(&calls.recording, frame);
+    assert_eq!(place(culprit.frame), "lifecycle.py:88 list_sandboxes");
+    assert_eq!(culprit.library.map(place).as_deref(), Some("connection.py:203 getresponse"));
+    assert!(culprit.wait.is_some() && culprit.share > 0.99);
+    let stall = &calls.stalls[0];
+    assert!(stall.length().lo.0 <= 400_000_000 && 400_000_000 <= stall.length().hi.0);
+    assert!(stall.split.off_cpu.0 > 395_000_000, "{:?}", stall.split);
+
+    let starved = report("no CPU for it");
+    assert_eq!(starved.stalls[0].cause, Cause::CpuStarved);
+    assert_eq!(starved.stalls[0].culprit, None);
+
+    let many = report("a hundred callbacks of 0.4 ms");
+    assert_eq!(many.stalls[0].cause, Cause::ManyCallbacks);
+    // The last of them had not begun at the last look.
+    assert_eq!(many.stalls[0].callbacks, 99);
+
+    let unseen = report("a stall not seen into");
+    assert_eq!(unseen.stalls[0].cause, Cause::Unknown);
+
+    let hung = report("a call that did not return");
+    assert!(hung.stalls[0].ongoing && hung.stalls[0].ended.hi == at(10_000.0));
+
+    let allowed = report("a call that --allow accepts");
+    assert!(allowed.culprits[0].allowed);
+}
+
+#[test]
+fn the_line_that_took_longest_is_to_blame() {
+    let mut story = Story::new(400);
+    let call = in_request(&mut story);
+    let render = rendering(&mut story, 60.0);
+    story.busy(500.0, &[render, Part { ms: 100.0, callback: 1, ..call }], true);
+    let report = conclude(story.recording, &nothing_allowed);
+    let [stall] = &report.stalls[..] else { panic!("{:#?}", report.stalls) };
+    let culprit = stall.culprit.as_ref().unwrap();
+    assert!((culprit.share - 100.0 / 160.0).abs() < 0.01, "{}", culprit.share);
+    assert_eq!(stall.cause, Cause::BlockingCall);
+}
+
+#[test]
+fn a_stall_from_before_the_attach_counts_only_for_what_was_observed() {
+    let mut story = Story::new(400);
+    let call = in_request(&mut story);
+    story.busy(-60_000.0, &[Part { ms: 61_000.0, ..call }], true);
+    story.recording.loop_states.retain(|state| state.at >= at(0.0));
+    let report = conclude(story.recording, &nothing_allowed);
+    assert!(report.stalls[0].before_attach);
+    assert!(report.stalls[0].duration().0 > 60_000_000_000);
+    assert!(report.verdict.contains(": 10 % of the time"), "{}", report.verdict);
+}

@@ -1,0 +1,139 @@
+//! One hand-made report in every format, held against reviewed text.
+
+#[path = "common/report.rs"]
+mod report;
+
+use stallspy::export::{Format, View};
+use stallspy::model::Report;
+
+fn written(report: &Report, format: Format, view: &View) -> String {
+    let mut out = Vec::new();
+    format.exporter().write(report, view, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn text() {
+    insta::assert_snapshot!(written(&report::rich(), Format::Text, &View::default()));
+}
+
+#[test]
+fn text_on_a_narrow_terminal() {
+    let view = View { width: 66, ..View::default() };
+    insta::assert_snapshot!(written(&report::rich(), Format::Text, &view));
+}
+
+#[test]
+fn text_in_colour() {
+    let view = View { color: true, ..View::default() };
+    insta::assert_snapshot!(written(&report::rich(), Format::Text, &view).replace('\x1b', "␛"));
+}
+
+#[test]
+fn text_without_a_stall() {
+    insta::assert_snapshot!(written(&report::healthy(), Format::Text, &View::default()));
+}
+
+#[test]
+fn text_with_only_allowed_stalls() {
+    let mut report = report::rich();
+    report.stalls.retain(|stall| stall.allowed);
+    report.culprits.retain(|total| total.allowed);
+    report.verdict = "no stall that is not allowed".to_owned();
+    let text = written(&report, Format::Text, &View::default());
+    assert!(text.contains("No other stall of 10 ms or longer in 30.0 s: 30,000 looks"), "{text}");
+    assert!(text.contains("ALLOWED"), "{text}");
+}
+
+#[test]
+fn text_without_a_loop() {
+    insta::assert_snapshot!(written(&report::blind(), Format::Text, &View::default()));
+}
+
+#[test]
+fn json() {
+    insta::assert_snapshot!(written(&report::rich(), Format::Json, &View::default()));
+}
+
+#[test]
+fn recording() {
+    insta::assert_snapshot!(written(&report::rich(), Format::Recording, &View::default()));
+}
+
+#[test]
+fn raw() {
+    insta::assert_snapshot!(written(&report::rich(), Format::Raw, &View::default()));
+}
+
+#[test]
+fn raw_with_every_flag_that_adds() {
+    let view = View { idle: true, threads: true, full_filenames: true, ..View::default() };
+    insta::assert_snapshot!(written(&report::rich(), Format::Raw, &view));
+}
+
+#[test]
+fn raw_with_every_flag_that_takes_away() {
+    let view = View { gil: true, functions: true, ..View::default() };
+    let drawn = written(&report::rich(), Format::Raw, &view);
+    insta::assert_snapshot!(drawn);
+    let view = View { gil: true, nolineno: true, ..View::default() };
+    assert_eq!(written(&report::rich(), Format::Raw, &view), drawn);
+}
+
+#[test]
+fn speedscope() {
+    let drawn = written(&report::rich(), Format::Speedscope, &View::default());
+    let value: serde_json::Value = serde_json::from_str(&drawn).unwrap();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&value).unwrap());
+    let frames = value["shared"]["frames"].as_array().unwrap().len() as u64;
+    for profile in value["profiles"].as_array().unwrap() {
+        let samples = profile["samples"].as_array().unwrap();
+        let weights = profile["weights"].as_array().unwrap();
+        assert_eq!(samples.len(), weights.len());
+        let sum: u64 = weights.iter().map(|weight| weight.as_u64().unwrap()).sum();
+        assert_eq!(profile["endValue"].as_u64(), Some(sum));
+        let ids = samples.iter().flat_map(|stack| stack.as_array().unwrap());
+        assert!(ids.into_iter().all(|id| id.as_u64().unwrap() < frames));
+    }
+}
+
+/// The drawing itself is inferno's, so only what we give it is held: the frames, and that the file
+/// is the same each time.
+#[test]
+fn flamegraph() {
+    let drawn = written(&report::rich(), Format::Flamegraph, &View::default());
+    assert_eq!(drawn, written(&report::rich(), Format::Flamegraph, &View::default()));
+    assert!(drawn.starts_with("<?xml") && drawn.trim_end().ends_with("</svg>"));
+    assert!(!drawn.contains('\x1b') && !drawn.contains("&<"), "names are made printable");
+    let titles: Vec<&str> =
+        drawn.split("<title>").skip(1).filter_map(|rest| rest.split("</title>").next()).collect();
+    insta::assert_snapshot!(titles.join("\n"));
+}
+
+#[test]
+fn flamegraph_without_samples() {
+    let drawn = written(&report::blind(), Format::Flamegraph, &View::default());
+    assert!(drawn.contains("no samples to show") && drawn.contains("</svg>"), "{drawn}");
+}
+
+/// Frames too narrow to see are cut, and what they counted stays counted.
+#[test]
+fn flamegraph_of_many_stacks_stays_small() {
+    let mut report = report::rich();
+    let recording = &mut report.recording;
+    let first = recording.samples[1].clone();
+    for n in 0..20_000_u32 {
+        let mut frames = recording.tables.get_stack(first.stack).unwrap().frames.clone();
+        let mut leaf = recording.tables.get_frame(frames[0]).unwrap().clone();
+        leaf.line = Some(n + 1);
+        frames.insert(0, recording.tables.frame(leaf));
+        let stack = recording.tables.stack(stallspy::model::Stack { frames, truncated: None });
+        recording.samples.push(stallspy::model::Sample { stack, count: 1, ..first.clone() });
+    }
+    let drawn = written(&report, Format::Flamegraph, &View::default());
+    assert!(drawn.contains("20,050 samples, 100%"), "no sample is lost");
+    assert!(drawn.len() < 100_000, "{}", drawn.len());
+    let raw = written(&report, Format::Raw, &View::default());
+    let count = |line: &str| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap();
+    assert_eq!(raw.lines().map(count).sum::<u64>(), 20_050);
+}

@@ -1,0 +1,377 @@
+//! The recording file: what is written is read again, and nothing a file holds can do harm.
+
+use std::io::Cursor;
+
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+use stallspy::model::{
+    CallbackRun, CpuState, Frame, FrameId, FrameKind, GilState, LoopId, LoopInfo, LoopKind,
+    LoopPhase, LoopState, LoopTally, Losses, NameId, Peer, ProcessInfo, Recording, Role, Sample,
+    SchedTimes, Settings, Stack, StackId, Tables, ThreadInfo, ThreadLook, Truncation, Wait, WaitId,
+    WorkerClass, WorkerTopology,
+};
+use stallspy::recording::{Loaded, ReadError, read, write};
+use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
+
+#[path = "common/report.rs"]
+mod report;
+
+fn to_bytes(recording: &Recording) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(recording, &mut out).unwrap();
+    out
+}
+
+fn from_bytes(bytes: &[u8]) -> Result<Loaded, ReadError> {
+    read(&mut Cursor::new(bytes), "x.stallspy")
+}
+
+fn error(text: &str) -> String {
+    from_bytes(text.as_bytes()).unwrap_err().to_string()
+}
+
+/// Any id of a table of `len` entries; there is always one.
+fn id(len: usize) -> impl Strategy<Value = u32> {
+    0..u32::try_from(len).unwrap()
+}
+
+fn cpu() -> impl Strategy<Value = CpuState> {
+    prop_oneof![
+        Just(CpuState::Running),
+        Just(CpuState::Unknown),
+        of(id(1).prop_map(WaitId)).prop_map(|wait| CpuState::Blocked { wait }),
+    ]
+}
+
+fn bounds() -> impl Strategy<Value = Bounds<Timestamp>> {
+    any::<(u64, u64)>().prop_map(|(a, b)| Bounds::spanning(Timestamp(a), Timestamp(b)))
+}
+
+prop_compose! {
+    /// Tables whose every entry is used by another; at least one of each.
+    fn tables()(
+        names in vec(any::<String>(), 1..300),
+        frames in vec((any::<u32>(), of(any::<u32>()), of(any::<u32>()), 0..3_usize), 1..40),
+        stacks in vec((vec(any::<u32>(), 0..30), 0..4_usize), 1..20),
+        waits in vec((any::<u32>(), of(any::<i32>()), 0..6_usize, any::<u32>()), 1..10),
+    ) -> Tables {
+        let mut tables = Tables::default();
+        for name in &names {
+            tables.name(name);
+        }
+        let count = u32::try_from(tables.names.len()).unwrap();
+        for (function, file, line, kind) in frames {
+            tables.frame(Frame {
+                kind: [FrameKind::Python, FrameKind::Native, FrameKind::Marker][kind],
+                function: NameId(function % count),
+                file: file.map(|id| NameId(id % count)),
+                line,
+                module: line.map(|id| NameId(id % count)),
+            });
+        }
+        let depth = u32::try_from(tables.frames.len()).unwrap();
+        for (frames, cut) in stacks {
+            use Truncation::{DepthLimit, Torn, Unreadable};
+            tables.stack(Stack {
+                frames: frames.into_iter().map(|id| FrameId(id % depth)).collect(),
+                truncated: [None, Some(Torn), Some(Unreadable), Some(DepthLimit)][cut],
+            });
+        }
+        for (syscall, fd, peer, name) in waits {
+            let name = NameId(name % count);
+            let peers: [Option<Peer>; 6] = [
+                None,
+                Some(Peer::Remote(name)),
+                Some(Peer::Local(name)),
+                Some(Peer::Path(name)),
+                Some(Peer::Child(-1)),
+                Some(Peer::Gil),
+            ];
+            tables.wait(Wait { syscall: NameId(syscall % count), fd, peer: peers[peer].clone() });
+        }
+        tables
+    }
+}
+
+prop_compose! {
+    fn process()(
+        ids in any::<(i32, i32, u32, u64, u64)>(),
+        words in any::<(String, String, String)>(),
+        version in of(any::<String>()),
+        ended in of(any::<u64>()),
+        threads in vec(any::<(i32, String)>(), 0..5),
+        role in 0..3_usize,
+    ) -> ProcessInfo {
+        ProcessInfo {
+            pid: Pid(ids.0),
+            ppid: Pid(ids.1),
+            python: words.0,
+            command: words.1,
+            topology: WorkerTopology {
+                server: words.2,
+                server_version: version.clone(),
+                role: [Role::Master, Role::Worker, Role::Single][role],
+                class: if role == 0 { WorkerClass::Bare } else { WorkerClass::Uvicorn },
+            },
+            stdlib: version,
+            attached: Timestamp(ids.3),
+            ended: ended.map(Timestamp),
+            cpu: Nanos(ids.4),
+            rss_bytes: ids.3,
+            cpus: ids.2,
+            threads: threads.into_iter().map(|(tid, name)| ThreadInfo { tid: Tid(tid), name }).collect(),
+        }
+    }
+}
+
+prop_compose! {
+    fn tally()(
+        counts in vec(0..1_u64 << 48, 4),
+        ages in vec(0..1_u64 << 48, 0..=stallspy::model::loop_state::AGE_BUCKETS),
+    ) -> LoopTally {
+        LoopTally {
+            polling: counts[0],
+            running: counts[1],
+            unknown: counts[2],
+            iterations_seen: counts[3],
+            ages,
+        }
+    }
+}
+
+prop_compose! {
+    /// A look at loop 0, whose ids are within tables of one entry.
+    fn state()(
+        times in any::<(u64, u64)>(),
+        phase in 0..3_usize,
+        began in of(bounds()),
+        callback in of(any::<(u32, u32)>()),
+        waiting in of(any::<u32>()),
+        sched in of(any::<(u64, u64, u64)>()),
+        look in of((cpu(), of(id(1)), of(id(1)))),
+    ) -> LoopState {
+        LoopState {
+            loop_id: LoopId(0),
+            at: Timestamp(times.0),
+            window: Nanos(times.1),
+            phase: [LoopPhase::Polling, LoopPhase::Running, LoopPhase::Gone][phase],
+            began,
+            callback: callback.map(|(index, batch)| CallbackRun { index, batch }),
+            waiting,
+            sched: sched.map(|(at, on_cpu, run_delay)| SchedTimes {
+                at: Timestamp(at),
+                on_cpu: Nanos(on_cpu),
+                run_delay: Nanos(run_delay),
+            }),
+            look: look.map(|(cpu, task, endpoint)| ThreadLook {
+                stack: StackId(0),
+                cpu,
+                task: task.map(NameId),
+                coroutine: endpoint.map(NameId),
+                endpoint: endpoint.map(NameId),
+            }),
+        }
+    }
+}
+
+prop_compose! {
+    fn sample()(
+        at in any::<u64>(),
+        ids in any::<(i32, i32, u32, u64)>(),
+        cpu in cpu(),
+        gil in 0..4_usize,
+    ) -> Sample {
+        use GilState::{Holding, Released, Unknown, Waiting};
+        Sample {
+            at: Timestamp(at),
+            pid: Pid(ids.0),
+            tid: Tid(ids.1),
+            stack: StackId(0),
+            cpu,
+            gil: [Holding, Waiting, Released, Unknown][gil],
+            count: ids.2,
+            weight: Nanos(ids.3),
+        }
+    }
+}
+
+prop_compose! {
+    fn recording()(
+        version in any::<String>(),
+        // A rate is what someone typed; not any float survives text to the last bit.
+        settings in (any::<u64>(), 1..80_000_u32),
+        times in any::<(u64, u64, u64)>(),
+        tables in tables(),
+        processes in vec(process(), 0..4),
+        loops in vec((any::<(i32, i32, u64, u64)>(), tally()), 1..4),
+        loop_states in vec(state(), 0..12),
+        samples in vec(sample(), 0..12),
+        losses in any::<(u64, u64, u64, u64, u64)>(),
+    ) -> Recording {
+        Recording {
+            version,
+            settings: Settings {
+                threshold: Nanos(settings.0),
+                rate_hz: f64::from(settings.1) / 4.0,
+            },
+            attached: Timestamp(times.0),
+            detached: Timestamp(times.1),
+            tables,
+            processes,
+            loops: loops.into_iter().zip(0..).map(|((ids, tally), id)| LoopInfo {
+                id: LoopId(id),
+                pid: Pid(ids.0),
+                tid: Tid(ids.1),
+                kind: LoopKind::Asyncio,
+                first_seen: Timestamp(ids.2),
+                last_seen: Timestamp(ids.3),
+                tally,
+            }).collect(),
+            loop_states,
+            samples,
+            losses: Losses {
+                reads: losses.0,
+                torn_reads: losses.1,
+                failed_reads: losses.2,
+                late_ticks: losses.3,
+                dropped: losses.4,
+            },
+            own_cpu: Nanos(times.2),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_written_is_read_again(recording in recording()) {
+        let mut loaded = from_bytes(&to_bytes(&recording)).unwrap();
+        prop_assert_eq!(&loaded.recording, &recording);
+        prop_assert!(loaded.notes.is_empty());
+        // The tables still find what they hold.
+        let tables = &mut loaded.recording.tables;
+        let first = (tables.names[0].clone(), tables.frames[0].clone());
+        prop_assert_eq!(tables.name(&first.0), NameId(0));
+        prop_assert_eq!(tables.frame(first.1), FrameId(0));
+        prop_assert_eq!(&tables, &&recording.tables);
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_read_up_to_the_cut(recording in recording(), cut in any::<prop::sample::Index>()) {
+        let bytes = to_bytes(&recording);
+        let header = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+        let cut = cut.index(bytes.len() - 1);
+        match from_bytes(&bytes[..cut]) {
+            Err(error) => prop_assert!(cut < header, "{error}"),
+            Ok(loaded) => {
+                prop_assert!(cut >= header);
+                prop_assert_eq!(loaded.notes.len(), 1);
+                prop_assert!(recording.samples.starts_with(&loaded.recording.samples));
+                prop_assert!(recording.tables.names.starts_with(&loaded.recording.tables.names));
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_does_no_harm(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = to_bytes(&report::rich().recording);
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        if let Ok(loaded) = from_bytes(&bytes) {
+            // Whatever was let through must also be safe to conclude from.
+            for info in &loaded.recording.loops {
+                _ = (info.tally.utilization(), info.tally.lag_quantile(0.99));
+            }
+            _ = to_bytes(&loaded.recording);
+        }
+    }
+
+    #[test]
+    fn any_bytes_do_no_harm(bytes in vec(any::<u8>(), 0..400)) {
+        prop_assert!(from_bytes(&bytes).is_err());
+    }
+}
+
+const HEADER: &str = r#"{"format":"stallspy-recording","format_version":1,"version":"0.1.0","attached_ns":5,"settings":{"threshold":10000000,"rate_hz":100.0}}"#;
+
+#[test]
+fn what_is_no_recording_is_told_so() {
+    for text in ["", "\n", "hello\n", "{}\n", "[1]\n", "\u{0}\u{0}", r#"{"schema":"stallspy/1"}"#] {
+        let error = error(text);
+        assert!(error.starts_with("x.stallspy is not a stallspy recording ("), "{text}: {error}");
+        assert!(error.ends_with("`stallspy record -f recording -o FILE` makes one"), "{error}");
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let newer =
+        r#"{"format":"stallspy-recording","format_version":2,"version":"9.0\u001b[2J","x":0}"#;
+    insta::assert_snapshot!(error(newer), @"x.stallspy was recorded by stallspy 9.0�[2J in recording format 2; this stallspy reads formats up to 1: use that version or a later one");
+}
+
+#[test]
+fn a_bad_line_is_named() {
+    for (line, what) in [
+        ("nonsense", "line 2: expected"),
+        (r#"{"frames":[{"kind":"python","function":0}]}"#, "line 2: refers to name 0"),
+        (r#"{"stacks":[{"frames":[4]}]}"#, "refers to frame 4"),
+        (r#"{"waits":[{"syscall":1}]}"#, "refers to name 1"),
+        (
+            r#"{"sample":{"at":1,"pid":1,"tid":1,"stack":7,"cpu":"running","gil":"unknown","count":1,"weight":1}}"#,
+            "refers to stack 7, but the file has named only 0",
+        ),
+        (r#"{"state":{"loop_id":0,"at":1,"window":1,"phase":"running"}}"#, "refers to loop 0"),
+        (r#"{"surprise":1}"#, "unknown variant `surprise`"),
+        (r#"{"end":{"detached_ns":-1,"own_cpu_ns":0}}"#, "invalid value"),
+        (
+            r#"{"loop":{"id":0,"pid":1,"tid":1,"kind":"asyncio","first_seen":1,"last_seen":1,"tally":{"polling":18446744073709551615,"running":1,"unknown":0,"iterations_seen":0,"ages":[]}}}"#,
+            "a count of 18446744073709551615 looks cannot be",
+        ),
+        (
+            "{\"end\":{\"detached_ns\":1,\"own_cpu_ns\":0}}\n{\"names\":[]}",
+            "line 3: something follows",
+        ),
+    ] {
+        let error = error(&format!("{HEADER}\n{line}\n"));
+        assert!(error.contains(what), "{line}: {error}");
+        assert!(error.ends_with("`stallspy record -f recording -o FILE` makes one"), "{error}");
+    }
+    let deep = format!("{HEADER}\n{}\n", "[".repeat(100_000));
+    assert!(error(&deep).contains("line 2"), "nesting is bounded");
+}
+
+#[test]
+fn an_endless_line_is_not_read() {
+    let mut text = HEADER.to_owned();
+    text.push_str("\n{\"names\":[\"");
+    text.push_str(&"x".repeat(usize::try_from(stallspy::recording::MAX_LINE).unwrap()));
+    assert!(error(&text).contains("line 2: a line of more than"));
+}
+
+#[test]
+fn an_entry_twice_keeps_both_places() {
+    let text = format!("{HEADER}\n{}\n", r#"{"names":["a","a","b"]}"#);
+    let mut loaded = from_bytes(text.as_bytes()).unwrap();
+    assert_eq!(loaded.recording.tables.names, ["a", "a", "b"]);
+    assert_eq!(loaded.recording.tables.name("b"), NameId(2));
+}
+
+#[test]
+fn a_cut_file_says_how_far_it_goes() {
+    let bytes = to_bytes(&report::rich().recording);
+    let text = String::from_utf8(bytes).unwrap();
+    let upto = text.find("{\"losses\"").unwrap();
+    let loaded = from_bytes(&text.as_bytes()[..upto]).unwrap();
+    assert_eq!(loaded.recording.detached, Timestamp(1_030_000_000_000), "the last thing seen");
+    assert_eq!(
+        loaded.notes,
+        ["x.stallspy is cut off in or after line 20: what followed is lost, what came before is \
+          used"]
+    );
+    // A crash may leave zeros where the file system had made room.
+    let zeros = format!("{}{}", &text[..upto], "\0".repeat(300));
+    assert_eq!(from_bytes(zeros.as_bytes()).unwrap().recording, loaded.recording);
+}

@@ -1,0 +1,214 @@
+//! Small recordings made by hand: what a sampler would have seen of a server that did this.
+//!
+//! A story is one process with one asyncio loop, watched for ten seconds. Times are in
+//! milliseconds since the attach; the looks of each busy period come as the sampler takes them:
+//! the state before, the earliest look, looks every half millisecond from 0.8 × threshold on, and
+//! the state after.
+
+#![allow(dead_code)]
+
+use stallspy::model::{
+    CallbackRun, CpuState, Frame, FrameKind, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState,
+    LoopTally, Losses, NameId, Peer, ProcessInfo, Recording, Role, SchedTimes, Settings, Stack,
+    StackId, Tables, ThreadLook, Wait, WorkerClass, WorkerTopology,
+};
+use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
+
+/// When stories begin, on the host's clock.
+pub const ATTACHED: Timestamp = Timestamp(1_000_000_000_000);
+const THRESHOLD: Nanos = Nanos::from_millis(10);
+const WINDOW: Nanos = Nanos::from_micros(20);
+pub const LIB: &str = "/usr/lib/python3.12";
+
+/// The moment `ms` after the attach.
+pub fn at(ms: f64) -> Timestamp {
+    Timestamp(ATTACHED.0.saturating_add_signed((ms * 1e6) as i64))
+}
+
+/// What the thread did during a stretch of a busy period.
+#[derive(Clone, Copy)]
+pub struct Part {
+    /// How long, in milliseconds.
+    pub ms: f64,
+    pub stack: StackId,
+    pub cpu: CpuState,
+    /// Share of the stretch on a CPU, and waiting for one.
+    pub on_cpu: f64,
+    pub run_delay: f64,
+    /// Which callback, of 100.
+    pub callback: u32,
+}
+
+pub struct Story {
+    pub recording: Recording,
+    now: f64,
+    sched: SchedTimes,
+    pub endpoint: Option<NameId>,
+}
+
+impl Story {
+    /// A server whose loop was seen running in `busy` of 1000 evenly spaced looks.
+    pub fn new(busy: u64) -> Story {
+        let tally =
+            LoopTally { polling: 1000 - busy, iterations_seen: busy, ..LoopTally::default() };
+        let mut info = LoopInfo {
+            id: LoopId(0),
+            pid: Pid(100),
+            tid: Tid(100),
+            kind: LoopKind::Asyncio,
+            first_seen: ATTACHED,
+            last_seen: at(10_000.0),
+            tally,
+        };
+        for _ in 0..busy {
+            info.tally.count_running(Nanos::from_millis(1));
+        }
+        let process = ProcessInfo {
+            pid: Pid(100),
+            ppid: Pid(1),
+            python: "3.12.1".to_owned(),
+            command: "python -m uvicorn app:app".to_owned(),
+            topology: WorkerTopology {
+                server: "uvicorn".to_owned(),
+                server_version: None,
+                role: Role::Single,
+                class: WorkerClass::Uvicorn,
+            },
+            stdlib: Some(LIB.to_owned()),
+            attached: ATTACHED,
+            ended: None,
+            cpu: Nanos::ZERO,
+            rss_bytes: 0,
+            cpus: 2,
+            threads: Vec::new(),
+        };
+        let recording = Recording {
+            version: "0".to_owned(),
+            settings: Settings { threshold: THRESHOLD, rate_hz: 100.0 },
+            attached: ATTACHED,
+            detached: at(10_000.0),
+            tables: Tables::default(),
+            processes: vec![process],
+            loops: vec![info],
+            loop_states: Vec::new(),
+            samples: Vec::new(),
+            losses: Losses::default(),
+            own_cpu: Nanos::ZERO,
+        };
+        Story { recording, now: 0.0, sched: SchedTimes::default(), endpoint: None }
+    }
+
+    /// A stack below the server's own frames, `(file, line, function)` root first.
+    pub fn stack(&mut self, frames: &[(&str, u32, &str)]) -> StackId {
+        let base = [
+            ("/srv/app/main.py", 9, "<module>"),
+            ("/usr/lib/python3.12/asyncio/base_events.py", 2000, "_run_once"),
+            ("/usr/lib/python3.12/asyncio/events.py", 88, "_run"),
+            ("/srv/venv/lib/python3.12/site-packages/starlette/routing.py", 70, "app"),
+        ];
+        let tables = &mut self.recording.tables;
+        let mut ids = Vec::new();
+        for (file, line, function) in base.iter().chain(frames).rev() {
+            let (file, function) = (Some(tables.name(file)), tables.name(function));
+            let kind = FrameKind::Python;
+            ids.push(tables.frame(Frame { kind, function, file, line: Some(*line), module: None }));
+        }
+        tables.stack(Stack { frames: ids, truncated: None })
+    }
+
+    /// Asleep in a system call.
+    pub fn asleep(&mut self, ms: f64, stack: StackId, syscall: &str, peer: Option<Peer>) -> Part {
+        let tables = &mut self.recording.tables;
+        let fd = peer.as_ref().map(|_| 7);
+        let wait = Wait { syscall: tables.name(syscall), fd, peer };
+        let cpu = CpuState::Blocked { wait: Some(tables.wait(wait)) };
+        Part { ms, stack, cpu, on_cpu: 0.0, run_delay: 0.0, callback: 0 }
+    }
+
+    /// On a CPU.
+    pub fn computing(ms: f64, stack: StackId) -> Part {
+        Part { ms, stack, cpu: CpuState::Running, on_cpu: 1.0, run_delay: 0.0, callback: 0 }
+    }
+
+    /// Ready, but mostly without a CPU.
+    pub fn starved(ms: f64, stack: StackId) -> Part {
+        Part { ms, stack, cpu: CpuState::Running, on_cpu: 0.2, run_delay: 0.8, callback: 0 }
+    }
+
+    /// One busy period that begins at `began` and does these things, with looks as the sampler
+    /// takes them. `ends`: whether the recording saw its end.
+    pub fn busy(&mut self, began: f64, parts: &[Part], ends: bool) {
+        let length: f64 = parts.iter().map(|part| part.ms).sum();
+        self.idle_until(began - 2.0);
+        self.push(LoopPhase::Polling, None, None, None);
+        self.idle_until(began);
+        let period = Some(Bounds::exactly(at(began)));
+        let mut start = began;
+        let end = began + length;
+        let mut looks: Vec<f64> = vec![began + 1.5];
+        let mut next = began + 8.0;
+        while next < end {
+            looks.push(next);
+            next += 0.5;
+        }
+        for part in parts {
+            let stop = start + part.ms;
+            let last = stop >= end;
+            for look in looks.iter().filter(|look| **look >= start && (**look < stop || last)) {
+                self.spend(*look, part);
+                let deep = *look >= began + 8.0;
+                let what = deep.then_some(ThreadLook {
+                    stack: part.stack,
+                    cpu: part.cpu,
+                    task: None,
+                    coroutine: None,
+                    endpoint: self.endpoint,
+                });
+                self.push(LoopPhase::Running, period, Some(part.callback), what);
+            }
+            self.spend(stop, part);
+            start = stop;
+        }
+        if ends {
+            self.idle_until(end + 0.3);
+            self.push(LoopPhase::Polling, None, None, None);
+        }
+    }
+
+    /// A busy period of one thing.
+    pub fn stall(&mut self, began: f64, part: Part) {
+        self.busy(began, &[part], true);
+    }
+
+    fn idle_until(&mut self, ms: f64) {
+        self.now = ms;
+        self.sched.at = at(ms);
+    }
+
+    fn spend(&mut self, until: f64, part: &Part) {
+        let spent = (until - self.now).max(0.0) * 1e6;
+        self.sched.on_cpu += Nanos((spent * part.on_cpu) as u64);
+        self.sched.run_delay += Nanos((spent * part.run_delay) as u64);
+        self.idle_until(until);
+    }
+
+    fn push(
+        &mut self,
+        phase: LoopPhase,
+        began: Option<Bounds<Timestamp>>,
+        callback: Option<u32>,
+        look: Option<ThreadLook>,
+    ) {
+        self.recording.loop_states.push(LoopState {
+            loop_id: LoopId(0),
+            at: at(self.now),
+            window: WINDOW,
+            phase,
+            began,
+            callback: callback.map(|index| CallbackRun { index, batch: 100 }),
+            waiting: Some(3),
+            sched: Some(self.sched),
+            look,
+        });
+    }
+}
