@@ -7,7 +7,6 @@
 
 mod maps;
 pub(in crate::target) mod stat;
-mod settings;
 mod status;
 mod tree;
 
