@@ -86,6 +86,13 @@ impl LoopWatch {
         self.next_fast.map_or(self.next_base, |fast| fast.min(self.next_base))
     }
 
+    /// Whether to look now, being awake.
+    #[must_use]
+    pub fn is_due(&self, at: Timestamp, pace: &Pace) -> bool {
+        let fast = self.next_fast.is_some_and(|fast| at >= fast);
+        fast || Pace::is_due(at, self.next_base, pace.base)
+    }
+
     /// Looks at the loop. The caller has seen that it is due.
     ///
     /// # Errors
@@ -100,7 +107,7 @@ impl LoopWatch {
         let reading = self.clock.look(&scene.python, before)?;
         let at = now();
         self.next_fast = None;
-        if at >= self.next_base {
+        if Pace::is_due(at, self.next_base, pace.base) {
             self.count(scene, reading, pace, at);
         }
         let window = at.since(before);
@@ -162,8 +169,7 @@ impl LoopWatch {
     fn count(&mut self, scene: &mut Scene<'_>, reading: Reading, pace: &Pace, at: Timestamp) {
         let late = at.since(self.next_base);
         scene.notes.losses.late_ticks += late.0 / pace.base.0.max(1);
-        let next = self.next_base + self.jitter.apply(pace.base);
-        self.next_base = if next > at { next } else { at + self.jitter.apply(pace.base) };
+        self.next_base = at + self.jitter.apply(pace.base);
         scene.notes.saw_loop(self.id, at);
         let new_iteration = match reading {
             Reading::Running(running) => self.iteration != Some(running.began),
@@ -275,7 +281,7 @@ impl LoopWatch {
                 (intern(names.task), intern(names.coroutine), intern(endpoint))
             }
         };
-        let stack = scene.notes.stack(&scene.python, scene.codes, scene.directory, &stack, at);
+        let stack = thread.written(scene, &stack, at);
         match self.clock.look(&scene.python, now())? {
             Reading::Running(again) if again == running => {}
             _ => return Ok(Capture::Moved),

@@ -11,11 +11,11 @@ pub mod process_watch;
 pub mod snapshot;
 pub mod thread_watch;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::{ProcessInfo, Recording, Settings};
-use crate::target::children::descendants;
-use crate::target::{ProcFs, ReadError};
+use crate::target::{Descendants, ProcFs, ReadError};
 use crate::units::{Nanos, Pid, Timestamp};
 use notes::Notes;
 use pace::Pace;
@@ -53,7 +53,8 @@ pub struct Sampler {
     processes: Vec<ProcessWatch>,
     ended: Vec<ProcessInfo>,
     /// Children that turned out not to be Python, or not yet: with the number of tries.
-    strangers: std::collections::HashMap<Pid, u32>,
+    strangers: HashMap<Pid, u32>,
+    descendants: Descendants,
     notes: Notes,
 }
 
@@ -74,7 +75,8 @@ impl Sampler {
             cpu_before: pace::own_cpu(),
             processes: Vec::new(),
             ended: Vec::new(),
-            strangers: std::collections::HashMap::new(),
+            strangers: HashMap::new(),
+            descendants: Descendants::new(),
             notes: Notes::default(),
         }
     }
@@ -154,18 +156,16 @@ impl Sampler {
     /// Attaches to children that are Python now.
     fn adopt_children(&mut self) {
         let roots: Vec<Pid> = self.processes.iter().map(|watch| watch.pid).collect();
-        for root in roots {
-            for child in descendants(&self.procfs, root) {
-                let known = self.processes.iter().any(|watch| watch.pid == child);
-                let tries = self.strangers.get(&child).copied().unwrap_or(0);
-                if known || tries >= TRIES || self.processes.len() >= MAX_PROCESSES {
-                    continue;
-                }
-                match ProcessWatch::attach(&self.procfs, child, true) {
-                    Ok(watch) => self.processes.push(watch),
-                    Err(_) => {
-                        self.strangers.insert(child, tries + 1);
-                    }
+        for child in self.descendants.of(&self.procfs, &roots) {
+            let known = self.processes.iter().any(|watch| watch.pid == child);
+            let tries = self.strangers.get(&child).copied().unwrap_or(0);
+            if known || tries >= TRIES || self.processes.len() >= MAX_PROCESSES {
+                continue;
+            }
+            match ProcessWatch::attach(&self.procfs, child, true) {
+                Ok(watch) => self.processes.push(watch),
+                Err(_) => {
+                    self.strangers.insert(child, tries + 1);
                 }
             }
         }

@@ -16,20 +16,24 @@ const LONGEST_BASE: Nanos = Nanos::from_millis(10);
 /// A stack is first read when an iteration reaches this part of the threshold, so that a stall that
 /// ends right after the threshold has been looked into.
 const CAPTURE_AGE_PERCENT: u64 = 80;
-/// Distance of looks at an iteration past the capture age: its end is known to half of this, and a
-/// look costs about 10 µs.
-const FAST: Nanos = Nanos::from_micros(500);
-/// The same for thresholds below 2 ms: a quarter of the threshold, but no less than this.
-const FASTEST: Nanos = Nanos::from_micros(250);
+/// Distance of looks at an iteration past the capture age: its end is known to half of this. A look
+/// costs 5 µs, being woken for it 10 µs or more.
+const FAST: Nanos = Nanos::from_millis(1);
+/// The same for thresholds below 10 ms: a tenth of the threshold, but no less than this.
+const FASTEST: Nanos = Nanos::from_micros(500);
 /// Looks at an older iteration keep to this part of its age: its length is then known to a quarter
 /// of a percent, and an hour of hanging costs no more than a second.
 const FAST_PART_OF_AGE: u64 = 200;
 /// Distance of looks at a hanging iteration never exceeds this.
 const SLOWEST: Nanos = Nanos::from_millis(50);
-/// A changed stack inside a stall is read again after this long at the earliest, or after this part
-/// of the stall's age: 50 stacks tell where the time of any stall went.
-const RECAPTURE: Nanos = Nanos::from_millis(2);
-const RECAPTURE_PART_OF_AGE: u64 = 50;
+/// The thread is looked into again after half the threshold, within these limits, or after this
+/// part of the stall's age: 25 stacks tell where the time of any long stall went.
+const RECAPTURE_SHORTEST: Nanos = Nanos::from_millis(2);
+const RECAPTURE_LONGEST: Nanos = Nanos::from_millis(4);
+const RECAPTURE_PART_OF_AGE: u64 = 25;
+/// What falls due within this part of its period is done at a wake-up that happens anyway: waking
+/// costs more than looking.
+const EARLY_PART: u64 = 8;
 
 /// How often to look, worked out from what the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,15 +55,22 @@ impl Pace {
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // rates are checked positive
     pub fn new(threshold: Nanos, rate_hz: f64) -> Pace {
-        let fast = Nanos((threshold.0 / 4).clamp(FASTEST.0, FAST.0));
+        let fast = Nanos((threshold.0 / 10).clamp(FASTEST.0, FAST.0));
+        let recapture = (threshold.0 / 2).clamp(RECAPTURE_SHORTEST.0, RECAPTURE_LONGEST.0);
         Pace {
             threshold,
             base: Nanos(threshold.0.min(LONGEST_BASE.0).max(FASTEST.0)),
             capture_age: threshold.scaled(CAPTURE_AGE_PERCENT, 100),
             sample: (rate_hz > 0.0).then(|| Nanos((1e9 / rate_hz) as u64)),
             fast,
-            recapture: Nanos((fast.0 * 4).min(RECAPTURE.0)),
+            recapture: Nanos(recapture),
         }
+    }
+
+    /// Whether something due at `due` and every `period` should be done at `at`, being awake anyway.
+    #[must_use]
+    pub fn is_due(at: Timestamp, due: Timestamp, period: Nanos) -> bool {
+        at + Nanos(period.0 / EARLY_PART) >= due
     }
 
     /// Distance to the next look at an iteration of this age, past the capture age.

@@ -134,7 +134,7 @@ impl ProcessWatch {
             self.discover(notes, pace)?;
         }
         if let Some(period) = pace.sample
-            && at >= self.next_sample
+            && Pace::is_due(at, self.next_sample, period)
         {
             // A sample that comes late stands for the time nobody looked, too.
             let late = at.since(self.next_sample);
@@ -208,7 +208,7 @@ impl ProcessWatch {
         let mut outcome = Ok(());
         let mut missing = Vec::new();
         for (index, watch) in loops.iter_mut().enumerate() {
-            if now() < watch.due() {
+            if !watch.is_due(now(), pace) {
                 continue;
             }
             let (mut scene, threads) = self.scene(notes);

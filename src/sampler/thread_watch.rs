@@ -54,9 +54,8 @@ pub struct ThreadWatch {
     /// Its files in `/proc`.
     pub files: ThreadFiles,
     walker: Walker,
-    print: Option<Fingerprint>,
-    stack: Option<StackId>,
-    cpu: CpuState,
+    /// The last stack walked, and its id in the notes.
+    known: Option<(RawStack, StackId)>,
     blocked: Option<Blocked>,
     last_sample: Option<usize>,
     idle: u32,
@@ -80,9 +79,7 @@ impl ThreadWatch {
             tid,
             files: ThreadFiles::new(procfs, pid, tid),
             walker: Walker::default(),
-            print: None,
-            stack: None,
-            cpu: CpuState::Unknown,
+            known: None,
             blocked: None,
             last_sample: None,
             idle: 0,
@@ -109,6 +106,19 @@ impl ThreadWatch {
                 self.walker.walk(&scene.python, &self.thread)
             }
             walked => walked,
+        }
+    }
+
+    /// The id of a stack of this thread; one that equals the last need not be written down again.
+    pub fn written(&mut self, scene: &mut Scene<'_>, stack: &RawStack, at: Timestamp) -> StackId {
+        match &self.known {
+            Some((known, id)) if known == stack => *id,
+            _ => {
+                let (codes, directory) = (&mut *scene.codes, scene.directory);
+                let id = scene.notes.stack(&scene.python, codes, directory, stack, at);
+                self.known = Some((stack.clone(), id));
+                id
+            }
         }
     }
 
@@ -139,8 +149,8 @@ impl ThreadWatch {
         }
     }
 
-    /// Takes a background sample that stands for `period`. Returns the stack if it had to be read
-    /// anew, for whoever looks for loops in it.
+    /// Takes a background sample that stands for `period`. Returns the stack if it is not the one
+    /// of the last sample, for whoever looks for loops in it.
     ///
     /// # Errors
     /// Only [`ReadError::Gone`] and [`ReadError::Denied`]; a torn sample is counted and dropped.
@@ -148,62 +158,37 @@ impl ThreadWatch {
         &mut self,
         scene: &mut Scene<'_>,
         period: Nanos,
-        now: Timestamp,
+        at: Timestamp,
     ) -> Result<Option<RawStack>, ReadError> {
         self.skipped += 1;
         if self.idle >= IDLE_AFTER && self.skipped < IDLE_STRIDE {
             return Ok(None);
         }
         let count = std::mem::take(&mut self.skipped);
-        let fresh = match self.look(scene, now) {
-            Ok(fresh) => fresh,
+        let raw = match self.walk(scene) {
+            Ok(raw) => raw,
             Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
             Err(_) => {
                 scene.notes.losses.torn_reads += 1;
                 return Ok(None);
             }
         };
-        if let Some(stack) = self.stack {
-            let sample = Sample {
-                at: now,
-                pid: scene.pid,
-                tid: self.tid,
-                stack,
-                cpu: self.cpu,
-                gil: GilState::Unknown,
-                count,
-                weight: Nanos(period.0.saturating_mul(u64::from(count))),
-            };
-            self.last_sample = Some(scene.notes.sample(self.last_sample, sample));
-        }
-        Ok(fresh)
-    }
-
-    fn look(
-        &mut self,
-        scene: &mut Scene<'_>,
-        now: Timestamp,
-    ) -> Result<Option<RawStack>, ReadError> {
-        let print = self.fingerprint(scene)?;
-        let mut fresh = None;
-        if self.print == Some(print) && self.stack.is_some() {
-            self.cpu = self.cpu_state(scene);
-            let asleep = matches!(self.cpu, CpuState::Blocked { .. });
-            self.idle = if asleep { self.idle.saturating_add(1) } else { 0 };
-        } else {
-            self.idle = 0;
-            let stack = self.walk(scene)?;
-            self.cpu = self.cpu_state(scene);
-            self.print = Some(print);
-            self.stack = Some(scene.notes.stack(
-                &scene.python,
-                scene.codes,
-                scene.directory,
-                &stack,
-                now,
-            ));
-            fresh = Some(stack);
-        }
-        Ok(fresh)
+        let fresh = self.known.as_ref().is_none_or(|(known, _)| *known != raw);
+        let stack = self.written(scene, &raw, at);
+        let cpu = self.cpu_state(scene);
+        let asleep = matches!(cpu, CpuState::Blocked { .. });
+        self.idle = if asleep && !fresh { self.idle.saturating_add(1) } else { 0 };
+        let sample = Sample {
+            at,
+            pid: scene.pid,
+            tid: self.tid,
+            stack,
+            cpu,
+            gil: GilState::Unknown,
+            count,
+            weight: Nanos(period.0.saturating_mul(u64::from(count))),
+        };
+        self.last_sample = Some(scene.notes.sample(self.last_sample, sample));
+        Ok(fresh.then_some(raw))
     }
 }
