@@ -93,7 +93,10 @@ pub fn record(
     });
     let recording = sampler.finish();
     let saw_loop = recording.loops.iter().any(|info| info.tally.looks() > 0);
-    if !saw_loop && recording.samples.is_empty() && recording.processes.iter().all(|p| p.ended.is_some()) {
+    if !saw_loop
+        && recording.samples.is_empty()
+        && recording.processes.iter().all(|p| p.ended.is_some())
+    {
         return Err(Error::EndedEarly { what });
     }
     Ok(recording)

@@ -37,7 +37,10 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let cannot = |what: &str, error: &std::io::Error| {
-        Error::File(format!("cannot {what} {}: {error}; choose another directory with -o DIR", args.output.display()))
+        Error::File(format!(
+            "cannot {what} {}: {error}; choose another directory with -o DIR",
+            args.output.display()
+        ))
     };
     std::fs::create_dir_all(&args.output).map_err(|error| cannot("make", &error))?;
     let file = args.output.join("demo_server.py");
@@ -53,11 +56,18 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     .map(|(name, format)| Output::file(format, args.output.join(name)))
     .chain([Output::stdout(Format::Text)])
     .collect();
-    complain(&format!("starting a demo server with {} and loading it for {} s …", args.python.display(), args.duration));
+    complain(&format!(
+        "starting a demo server with {} and loading it for {} s …",
+        args.python.display(),
+        args.duration
+    ));
     let server = Server::start(args, &file)?;
     let duration = Nanos::from_secs(args.duration);
     let plan = Plan {
-        settings: Settings { threshold: session::DEFAULT_THRESHOLD, rate_hz: session::DEFAULT_RATE_HZ },
+        settings: Settings {
+            threshold: session::DEFAULT_THRESHOLD,
+            rate_hz: session::DEFAULT_RATE_HZ,
+        },
         duration: Some(duration),
         subprocesses: false,
         blocking: false,
@@ -70,7 +80,11 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     line.clear();
     drop(server);
     let report = session::conclude(recording, &[]);
-    let view = View { color: args.color.on_stdout(), width: super::view::terminal_width(), ..View::default() };
+    let view = View {
+        color: args.color.on_stdout(),
+        width: super::view::terminal_width(),
+        ..View::default()
+    };
     write_all(&outputs, &report, &view)?;
     let _ = writeln!(
         std::io::stderr(),

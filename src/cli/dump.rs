@@ -62,7 +62,10 @@ fn print(out: &mut dyn Write, snapshot: &Snapshot) -> std::io::Result<()> {
             if let Some(waiting) = event_loop.waiting_callbacks {
                 write!(out, ", {waiting} callbacks waiting")?;
             }
-            for text in [&event_loop.task, &event_loop.coroutine, &event_loop.endpoint].into_iter().flatten() {
+            for text in [&event_loop.task, &event_loop.coroutine, &event_loop.endpoint]
+                .into_iter()
+                .flatten()
+            {
                 write!(out, ", {}", printable(text))?;
             }
             writeln!(out)?;

@@ -56,8 +56,11 @@ impl OutputArgs {
         for (index, output) in outputs.iter().enumerate() {
             let twin = outputs.iter().take(index).any(|other| other.path == output.path);
             if twin {
-                let name = output.path.as_deref().map_or("standard output".into(), Path::to_string_lossy);
-                return Err(Error::Usage(format!("{name} is asked for twice: give each output its own -o FILE")));
+                let name =
+                    output.path.as_deref().map_or("standard output".into(), Path::to_string_lossy);
+                return Err(Error::Usage(format!(
+                    "{name} is asked for twice: give each output its own -o FILE"
+                )));
             }
             if let Some(path) = &output.path {
                 prove_writable(path)?;
@@ -72,16 +75,22 @@ impl OutputArgs {
         let place = |path: &PathBuf| (path.as_os_str() != "-").then(|| path.clone());
         if self.format.len() == self.output.len() {
             let pairs = self.format.iter().zip(&self.output);
-            return Ok(pairs.map(|(format, path)| Output { format: *format, path: place(path) }).collect());
+            return Ok(pairs
+                .map(|(format, path)| Output { format: *format, path: place(path) })
+                .collect());
         }
         let indices = |name: &str| -> Vec<usize> {
-            given.and_then(|given| given.indices_of(name)).map(Iterator::collect).unwrap_or_default()
+            given
+                .and_then(|given| given.indices_of(name))
+                .map(Iterator::collect)
+                .unwrap_or_default()
         };
         enum Word<'a> {
             Format(Format),
             Path(&'a PathBuf),
         }
-        let formats = indices("format").into_iter().zip(self.format.iter().map(|f| Word::Format(*f)));
+        let formats =
+            indices("format").into_iter().zip(self.format.iter().map(|f| Word::Format(*f)));
         let paths = indices("output").into_iter().zip(self.output.iter().map(Word::Path));
         let mut words: Vec<(usize, Word<'_>)> = formats.chain(paths).collect();
         words.sort_by_key(|(index, _)| *index);
@@ -122,9 +131,16 @@ fn told_by_name(path: &Path) -> Result<Format, Error> {
 fn prove_writable(path: &Path) -> Result<(), Error> {
     let existed = path.exists();
     if path.is_dir() {
-        return Err(Error::File(format!("cannot write {}: it is a directory; name a file in it", path.display())));
+        return Err(Error::File(format!(
+            "cannot write {}: it is a directory; name a file in it",
+            path.display()
+        )));
     }
-    OpenOptions::new().append(true).create(true).open(path).map_err(|error| cannot_write(path, &error))?;
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .map_err(|error| cannot_write(path, &error))?;
     if !existed {
         let _ = std::fs::remove_file(path);
     }

@@ -120,13 +120,20 @@ pub(super) fn run(args: &Args, given: Option<&ArgMatches>) -> Result<u8, Error> 
         blocking: args.blocking,
         command: "record",
     };
-    let mut target = match args.pid {
-        Some(pid) => Target::Running(pid),
-        None => Target::Launched(Launched::start(&args.cmd).map_err(|error| Error::Launch {
-            command: args.cmd.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default(),
-            why: error.to_string(),
-        })?),
-    };
+    let mut target =
+        match args.pid {
+            Some(pid) => Target::Running(pid),
+            None => Target::Launched(Launched::start(&args.cmd).map_err(|error| {
+                Error::Launch {
+                    command: args
+                        .cmd
+                        .first()
+                        .map(|word| word.to_string_lossy().into_owned())
+                        .unwrap_or_default(),
+                    why: error.to_string(),
+                }
+            })?),
+        };
     let mut line = ProgressLine::new(!args.quiet && !args.no_progress, args.duration);
     let recorded = session::record(&mut target, &plan, &stop, &mut |state| line.draw(state));
     line.clear();
@@ -168,7 +175,10 @@ fn remark(report: &Report) {
     for process in &recording.processes {
         complain(&format!(
             "pid {}: CPython {}, {}, {} threads",
-            process.pid, process.python, process.topology.server, process.threads.len()
+            process.pid,
+            process.python,
+            process.topology.server,
+            process.threads.len()
         ));
     }
     complain(&format!(

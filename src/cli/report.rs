@@ -34,7 +34,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, given: Option<&ArgMatches>) -> Result<u8, Error> {
     let view = args.view.view()?;
     let outputs = args.outputs.outputs(given)?;
-    let loaded = recording::read_file(&args.file).map_err(|error| Error::File(error.to_string()))?;
+    let loaded =
+        recording::read_file(&args.file).map_err(|error| Error::File(error.to_string()))?;
     for note in &loaded.notes {
         complain(note);
     }

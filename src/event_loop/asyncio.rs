@@ -84,9 +84,8 @@ impl Probe for Asyncio {
             if code.name != METHOD || !code.filename.ends_with(FILE) {
                 continue;
             }
-            let slot = |name: &str| {
-                code.local_index(name).ok_or(ReadError::Invalid("_run_once variable"))
-            };
+            let slot =
+                |name: &str| code.local_index(name).ok_or(ReadError::Invalid("_run_once variable"));
             let slots = Slots {
                 end_time: slot("end_time")?,
                 index: slot("i")?,
@@ -129,9 +128,8 @@ fn frame_span(python: &Interpreter<'_>, slots: usize) -> Result<usize, ReadError
 
 impl AsyncioClock {
     fn slot(&self, python: &Interpreter<'_>, index: usize) -> Result<Addr, ReadError> {
-        let offset = (index as u64)
-            .saturating_mul(8)
-            .saturating_add(python.layout.offsets.frame.localsplus);
+        let offset =
+            (index as u64).saturating_mul(8).saturating_add(python.layout.offsets.frame.localsplus);
         Ok(python.untag(Fields(&self.buffer).pointer(offset)?))
     }
 
@@ -220,11 +218,8 @@ impl Clock for AsyncioClock {
         };
         let Ok(Some(began)) = self.stamp(python, &float, now) else { return Ok(Reading::Torn) };
         self.last_stamp = Some(began);
-        let identity = [
-            end_time,
-            self.slot(python, self.slots.index)?,
-            self.slot(python, self.slots.handle)?,
-        ];
+        let identity =
+            [end_time, self.slot(python, self.slots.index)?, self.slot(python, self.slots.handle)?];
         Ok(Reading::Running(Running { began, identity }))
     }
 

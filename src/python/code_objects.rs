@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::Interpreter;
 use super::frames::RawFrame;
 use super::line_table::line_at;
-use super::Interpreter;
 use crate::layout::shape::{LastInstruction, LocalNames};
 use crate::model::FrameId;
 use crate::target::{Fields, ReadError};

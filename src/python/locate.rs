@@ -38,7 +38,12 @@ impl Located {
     /// The interpreter, to be read through `memory`.
     #[must_use]
     pub fn view<'a>(&'a self, memory: &'a dyn RemoteMemory) -> Interpreter<'a> {
-        Interpreter { memory, layout: &self.layout, runtime: self.runtime, clock_offset: self.clock_offset }
+        Interpreter {
+            memory,
+            layout: &self.layout,
+            runtime: self.runtime,
+            clock_offset: self.clock_offset,
+        }
     }
 
     /// Whether `addr` lies inside `_PyRuntime`: that is where the global interpreter lock of the
@@ -94,9 +99,7 @@ pub fn locate(memory: &dyn RemoteMemory, modules: &Modules) -> Result<Located, L
 }
 
 fn runtime_of(module: &Module) -> Option<Addr> {
-    module
-        .symbol("_PyRuntime")
-        .or_else(|| module.section(".PyRuntime").map(|(addr, _size)| addr))
+    module.symbol("_PyRuntime").or_else(|| module.section(".PyRuntime").map(|(addr, _size)| addr))
 }
 
 /// Scanning is only for modules that say by their name that they are Python.
@@ -127,8 +130,13 @@ fn described(
     words: &[u8],
 ) -> Result<Located, LocateError> {
     let (layout, version) = layout::from_debug_offsets(words)?;
-    let located =
-        Located { runtime, runtime_size: layout.offsets.runtime.size, layout, version, clock_offset: 0 };
+    let located = Located {
+        runtime,
+        runtime_size: layout.offsets.runtime.size,
+        layout,
+        version,
+        clock_offset: 0,
+    };
     match hexversion(&located.view(memory)) {
         Ok(hex) if minor_of(hex) == layout.version => Ok(located),
         Ok(_) => Err(LocateError::NoLayoutFits),
@@ -168,9 +176,9 @@ fn tabled(
 }
 
 fn head_is_null(memory: &dyn RemoteMemory, runtime: Addr) -> bool {
-    layout::tables().iter().all(|table| {
-        memory.read_u64(runtime.at(table.offsets.runtime.interpreters_head)) == Ok(0)
-    })
+    layout::tables()
+        .iter()
+        .all(|table| memory.read_u64(runtime.at(table.offsets.runtime.interpreters_head)) == Ok(0))
 }
 
 fn version_of(hex: u64) -> String {
@@ -186,9 +194,8 @@ fn minor_of(hex: u64) -> (u8, u8) {
 fn hexversion(python: &Interpreter<'_>) -> Result<u64, ReadError> {
     let first = interpreters(python)?.first().copied();
     let interpreter = first.ok_or(ReadError::Invalid("interpreter"))?;
-    let sysdict = python
-        .memory
-        .read_pointer(interpreter.at(python.layout.offsets.interpreter.sysdict))?;
+    let sysdict =
+        python.memory.read_pointer(interpreter.at(python.layout.offsets.interpreter.sysdict))?;
     let objects = python.objects();
     for (key, value) in objects.dict_items(sysdict, MAX_SYS_ENTRIES)? {
         if objects.str(key).is_ok_and(|name| name == "hexversion") {

@@ -18,8 +18,9 @@ pub fn thread_names(python: &Interpreter<'_>) -> Result<HashMap<u64, String>, Re
     let objects = python.objects();
     let mut names = HashMap::new();
     for interpreter in interpreters(python)? {
-        let modules =
-            python.memory.read_pointer(interpreter.at(python.layout.offsets.interpreter.modules))?;
+        let modules = python
+            .memory
+            .read_pointer(interpreter.at(python.layout.offsets.interpreter.modules))?;
         let Some(module) = objects.dict_get(modules, "threading")? else { continue };
         let dict = python.memory.read_pointer(module.at(MODULE_DICT))?;
         let Some(active) = objects.dict_get(dict, "_active")? else { continue };

@@ -85,8 +85,7 @@ pub fn unchanged(python: &Interpreter<'_>, known: &[Thread]) -> bool {
     let next = python.layout.offsets.thread.next;
     let mut words = vec![[0u8; 8]; known.len().saturating_add(1)];
     let head = first.interpreter.at(python.layout.offsets.interpreter.threads_head);
-    let addresses =
-        std::iter::once(head).chain(known.iter().map(|thread| thread.state.at(next)));
+    let addresses = std::iter::once(head).chain(known.iter().map(|thread| thread.state.at(next)));
     let mut spans: Vec<Span<'_>> =
         addresses.zip(words.iter_mut()).map(|(addr, word)| (addr, &mut word[..])).collect();
     let wanted = spans.len();
@@ -98,8 +97,7 @@ pub fn unchanged(python: &Interpreter<'_>, known: &[Thread]) -> bool {
     // Each link must lead to the next known thread; a change of interpreter ends a chain with null.
     for thread in known {
         let link = links.next().unwrap_or_default();
-        same &= link == thread.state
-            || (link.is_null() && thread.interpreter != first.interpreter);
+        same &= link == thread.state || (link.is_null() && thread.interpreter != first.interpreter);
     }
     same && links.next().is_some_and(Addr::is_null)
 }

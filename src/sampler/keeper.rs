@@ -40,8 +40,8 @@ impl Keeper {
     /// keeping go to `kept`.
     pub fn see(&mut self, state: LoopState, keep: bool, kept: &mut Vec<LoopState>) {
         let running = state.phase == LoopPhase::Running;
-        let continues = running
-            && self.first.as_ref().is_some_and(|first| first.state.began == state.began);
+        let continues =
+            running && self.first.as_ref().is_some_and(|first| first.state.began == state.began);
         if !continues {
             let closes = self.run.take().is_some();
             kept.extend(self.pending.take());

@@ -3,7 +3,7 @@
 //! Takes raw stacks and looks, gives interned ones, within bounds. Concludes nothing.
 
 use crate::model::{
-    CpuState, Frame, FrameKind, GilState, Losses, LoopId, LoopInfo, LoopKind, LoopState, LoopTally,
+    CpuState, Frame, FrameKind, GilState, LoopId, LoopInfo, LoopKind, LoopState, LoopTally, Losses,
     Peer, Sample, Stack, StackId, Tables, Wait,
 };
 use crate::python::Interpreter;

@@ -90,9 +90,8 @@ impl Pace {
 #[must_use]
 pub fn now() -> Timestamp {
     // The call cannot fail on Linux for this clock; a zero would only make every look "late".
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Timestamp(0), |time| {
-        Timestamp(u64::try_from(time.num_nanoseconds()).unwrap_or(0))
-    })
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(Timestamp(0), |time| Timestamp(u64::try_from(time.num_nanoseconds()).unwrap_or(0)))
 }
 
 /// The time since boot, suspensions included: the clock of `starttime` in `/proc/PID/stat`.

@@ -188,7 +188,10 @@ impl ProcessWatch {
         notes.losses.failed_reads += counts.failed;
     }
 
-    pub(super) fn scene<'a>(&'a mut self, notes: &'a mut Notes) -> (Scene<'a>, &'a mut Vec<ThreadWatch>) {
+    pub(super) fn scene<'a>(
+        &'a mut self,
+        notes: &'a mut Notes,
+    ) -> (Scene<'a>, &'a mut Vec<ThreadWatch>) {
         let scene = Scene {
             pid: self.pid,
             python: self.located.view(&self.memory),
@@ -242,12 +245,7 @@ impl ProcessWatch {
     }
 
     /// Background samples of all threads; looks at loops that fall due meanwhile go first.
-    fn sample(
-        &mut self,
-        notes: &mut Notes,
-        pace: &Pace,
-        period: Nanos,
-    ) -> Result<(), ReadError> {
+    fn sample(&mut self, notes: &mut Notes, pace: &Pace, period: Nanos) -> Result<(), ReadError> {
         for index in 0..self.threads.len() {
             if self.loops.iter().any(|watch| watch.due() <= now()) {
                 self.run_loops(notes, pace)?;

@@ -124,7 +124,14 @@ fn frame(scene: &mut Scene<'_>, raw: &RawFrame, locals: bool) -> Option<Snapshot
         slots
             .filter_map(|(index, name)| {
                 let value = local(&scene.python, raw.addr, index).ok()?;
-                (!value.is_null()).then(|| (name.clone(), objects.repr(value, ReprLimits::default()).unwrap_or_else(|_| "?".to_owned())))
+                (!value.is_null()).then(|| {
+                    (
+                        name.clone(),
+                        objects
+                            .repr(value, ReprLimits::default())
+                            .unwrap_or_else(|_| "?".to_owned()),
+                    )
+                })
             })
             .collect()
     });

@@ -40,7 +40,10 @@ impl Probe for Uvicorn {
 fn is_command(command: &[String]) -> bool {
     let name = |word: &String| word.rsplit('/').next() == Some("uvicorn");
     command.iter().take(2).any(name)
-        || command.windows(2).take(4).any(|pair| matches!(pair, [m, u] if m == "-m" && u == "uvicorn"))
+        || command
+            .windows(2)
+            .take(4)
+            .any(|pair| matches!(pair, [m, u] if m == "-m" && u == "uvicorn"))
 }
 
 /// The version that the installed package's metadata directory carries in its name.
@@ -71,7 +74,9 @@ mod tests {
 
     #[test]
     fn its_command_line_is_enough_while_it_starts() {
-        assert!(recognise(&["/srv/venv/bin/python", "/srv/venv/bin/uvicorn", "app:app"], &[]).is_some());
+        assert!(
+            recognise(&["/srv/venv/bin/python", "/srv/venv/bin/uvicorn", "app:app"], &[]).is_some()
+        );
         assert!(recognise(&["python3", "-m", "uvicorn", "app:app"], &[]).is_some());
     }
 
