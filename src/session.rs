@@ -52,8 +52,6 @@ pub struct Plan {
     pub duration: Option<Nanos>,
     /// Children that are Python, too.
     pub subprocesses: bool,
-    /// Pause the target for each background sample.
-    pub blocking: bool,
     /// The subcommand, for sentences that say what to type.
     pub command: &'static str,
 }

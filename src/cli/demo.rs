@@ -70,7 +70,6 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         },
         duration: Some(duration),
         subprocesses: false,
-        blocking: false,
         command: "demo",
     };
     let mut line = ProgressLine::new(true, Some(duration));

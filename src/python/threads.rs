@@ -116,11 +116,11 @@ impl ThreadIds {
         if let Some(native) = thread.native {
             return self.by_native.get(&native).copied();
         }
-        self.from_pthread(memory, Addr(thread.ident))
+        self.by_pthread(memory, Addr(thread.ident))
     }
 
     /// Before 3.11 the interpreter keeps only the `pthread_t`; libc keeps the kernel's id inside.
-    fn from_pthread(&self, memory: &dyn RemoteMemory, pthread: Addr) -> Option<Tid> {
+    fn by_pthread(&self, memory: &dyn RemoteMemory, pthread: Addr) -> Option<Tid> {
         let bytes = memory.read_vec(pthread, PTHREAD_SEARCHED).ok()?;
         let fields = Fields(&bytes);
         let known = |offset: u64| {

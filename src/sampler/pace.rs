@@ -59,7 +59,7 @@ impl Pace {
         let recapture = (threshold.0 / 2).clamp(RECAPTURE_SHORTEST.0, RECAPTURE_LONGEST.0);
         Pace {
             threshold,
-            base: Nanos(threshold.0.min(LONGEST_BASE.0).max(FASTEST.0)),
+            base: Nanos(threshold.0.clamp(FASTEST.0, LONGEST_BASE.0)),
             capture_age: threshold.scaled(CAPTURE_AGE_PERCENT, 100),
             sample: (rate_hz > 0.0).then(|| Nanos((1e9 / rate_hz) as u64)),
             fast,
