@@ -4,8 +4,6 @@
 //! batch together with the thread's pointer to its innermost frame, and only frames not among them
 //! cost a read of their own.
 
-use std::collections::HashMap;
-
 use super::Interpreter;
 use super::threads::Thread;
 use crate::layout::shape::{FrameLink, LastInstruction};
@@ -59,13 +57,16 @@ type Header = [u8; HEADER];
 pub struct Walker {
     /// All frames of the last walk, shims included.
     known: Vec<Addr>,
+    /// What was just read of them.
+    headers: Vec<Header>,
     /// The `_PyCFrame` of the last walk (3.11, 3.12).
     cframe: Option<Addr>,
 }
 
 struct Prefetched {
     top: Addr,
-    headers: HashMap<Addr, Header>,
+    /// How many of the frames of the last walk were read again.
+    good: usize,
 }
 
 impl Walker {
@@ -79,17 +80,20 @@ impl Walker {
         python: &Interpreter<'_>,
         thread: &Thread,
     ) -> Result<RawStack, ReadError> {
-        let Prefetched { top, headers } = self.prefetch(python, thread)?;
+        let Prefetched { top, good } = self.prefetch(python, thread, MAX_PREFETCH)?;
         let mut stack = RawStack::default();
+        stack.frames.reserve(self.known.len());
         let mut known = Vec::with_capacity(self.known.len());
+        // Where the walk is among the frames of the last one: mostly they come in the same order.
+        let mut place = 0;
         let mut next = top;
         while !next.is_null() {
             if known.len() >= MAX_DEPTH {
                 stack.truncated = Some(Truncation::DepthLimit);
                 break;
             }
-            let header = match headers.get(&next) {
-                Some(header) => *header,
+            let header = match self.prefetched(next, good, &mut place) {
+                Some(header) => header,
                 None => match read_header(python.memory, next) {
                     Ok(header) => header,
                     Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
@@ -122,14 +126,9 @@ impl Walker {
         python: &Interpreter<'_>,
         thread: &Thread,
     ) -> Result<Fingerprint, ReadError> {
-        let leaf = self.known.first().copied();
-        let known = std::mem::take(&mut self.known);
-        self.known.extend(leaf);
-        let prefetched = self.prefetch(python, thread);
-        self.known = known;
-        let Prefetched { top, headers } = prefetched?;
-        let header = match headers.get(&top) {
-            Some(header) => *header,
+        let Prefetched { top, good } = self.prefetch(python, thread, 1)?;
+        let header = match self.prefetched(top, good, &mut 0) {
+            Some(header) => header,
             None if top.is_null() => return Ok(Fingerprint { top, instruction: 0 }),
             None => read_header(python.memory, top)?,
         };
@@ -137,26 +136,40 @@ impl Walker {
         Ok(Fingerprint { top, instruction })
     }
 
-    /// The innermost frame and the frames of the last walk, in one system call where possible.
+    /// The header of a frame, if it was one of the first `good` of the last walk; looked for from
+    /// `place` on, which moves behind it.
+    fn prefetched(&self, addr: Addr, good: usize, place: &mut usize) -> Option<Header> {
+        let known = self.known.get(..good)?;
+        let (before, from) = known.split_at_checked(*place)?;
+        let found = match from.iter().position(|frame| *frame == addr) {
+            Some(index) => place.checked_add(index)?,
+            None => before.iter().position(|frame| *frame == addr)?,
+        };
+        *place = found.checked_add(1)?;
+        self.headers.get(found).copied()
+    }
+
+    /// The innermost frame and up to `most` frames of the last walk, in one system call where
+    /// possible.
     fn prefetch(
         &mut self,
         python: &Interpreter<'_>,
         thread: &Thread,
+        most: usize,
     ) -> Result<Prefetched, ReadError> {
         let offsets = &python.layout.offsets.thread;
-        let ahead = self.known.len().min(MAX_PREFETCH);
-        let ahead: Vec<Addr> = self.known.iter().take(ahead).copied().collect();
+        let ahead = self.known.len().min(most);
         let (mut word, mut inner) = ([0; 8], [0; 8]);
-        let mut buffers: Vec<Header> = vec![[0; HEADER]; ahead.len()];
+        self.headers.resize(ahead.max(self.headers.len()), [0; HEADER]);
         let has_cframe = python.layout.shape.frame_link == FrameLink::CFrame;
-        let mut spans: Vec<Span<'_>> = Vec::with_capacity(ahead.len() + 2);
+        let mut spans: Vec<Span<'_>> = Vec::with_capacity(ahead.saturating_add(2));
         spans.push((thread.state.at(offsets.frame), &mut word));
         let guess = self.cframe.filter(|_| has_cframe);
         if let Some(cframe) = guess {
             spans.push((cframe.at(offsets.cframe_current_frame), &mut inner));
         }
         let fixed = spans.len();
-        for (addr, buffer) in ahead.iter().zip(buffers.iter_mut()) {
+        for (addr, buffer) in self.known.iter().zip(self.headers.iter_mut()).take(ahead) {
             spans.push((*addr, buffer));
         }
         let filled = python.memory.read_batch(&mut spans)?;
@@ -172,9 +185,7 @@ impl Walker {
             self.cframe = Some(pointer);
             python.memory.read_pointer(pointer.at(offsets.cframe_current_frame))?
         };
-        let good = filled.saturating_sub(fixed);
-        let headers = ahead.into_iter().zip(buffers).take(good).collect();
-        Ok(Prefetched { top, headers })
+        Ok(Prefetched { top, good: filled.saturating_sub(fixed).min(ahead) })
     }
 
     fn top(&self, python: &Interpreter<'_>, thread: &Thread) -> Result<Addr, ReadError> {

@@ -4,7 +4,7 @@ use super::keeper::Keeper;
 use super::pace::{Jitter, Pace, now};
 use super::thread_watch::{Scene, ThreadWatch};
 use crate::event_loop::{Clock, Reading, Running};
-use crate::model::{CallbackRun, LoopId, LoopPhase, LoopState, ThreadLook};
+use crate::model::{CallbackRun, CpuState, LoopId, LoopPhase, LoopState, SchedTimes, ThreadLook};
 use crate::python::frames::Fingerprint;
 use crate::server::asgi;
 use crate::target::ReadError;
@@ -32,6 +32,8 @@ pub struct LoopWatch {
     /// A stamp inherited through fork: it is the parent's iteration, not this process's.
     inherited: Option<Timestamp>,
     captured: Option<Captured>,
+    /// What was read of the loop after its thread was found asleep: true while it sleeps on.
+    resting: Option<Reading>,
     misses: u32,
 }
 
@@ -42,6 +44,8 @@ struct Captured {
     /// When the thread was last looked into.
     at: Timestamp,
     callback: Option<CallbackRun>,
+    waiting: Option<u32>,
+    sched: Option<SchedTimes>,
     look: ThreadLook,
 }
 
@@ -70,6 +74,7 @@ impl LoopWatch {
             iteration: None,
             inherited: None,
             captured: None,
+            resting: None,
             misses: 0,
         }
     }
@@ -90,7 +95,13 @@ impl LoopWatch {
     #[must_use]
     pub fn is_due(&self, at: Timestamp, pace: &Pace) -> bool {
         let fast = self.next_fast.is_some_and(|fast| at >= fast);
-        fast || Pace::is_due(at, self.next_base, pace.base)
+        fast || self.is_base_due(at, pace)
+    }
+
+    /// Whether it is time for an evenly spaced look.
+    #[must_use]
+    pub fn is_base_due(&self, at: Timestamp, pace: &Pace) -> bool {
+        Pace::is_due(at, self.next_base, pace.base)
     }
 
     /// Looks at the loop. The caller has seen that it is due.
@@ -104,10 +115,16 @@ impl LoopWatch {
         pace: &Pace,
     ) -> Result<Outcome, ReadError> {
         let before = now();
-        let reading = self.clock.look(&scene.python, before)?;
+        let reading = match self.resting {
+            Some(reading) if thread.is_at_rest() => reading,
+            _ => {
+                self.resting = None;
+                self.clock.look(&scene.python, before)?
+            }
+        };
         let at = now();
         self.next_fast = None;
-        if Pace::is_due(at, self.next_base, pace.base) {
+        if self.is_base_due(at, pace) {
             self.count(scene, reading, pace, at);
         }
         let window = at.since(before);
@@ -205,7 +222,7 @@ impl LoopWatch {
         let mut state = self.state(LoopPhase::Running, at, window);
         state.began = Some(Bounds::exactly(running.began));
         if age < pace.capture_age {
-            self.next_fast = Some(running.began + pace.capture_age);
+            self.next_fast = pace.aim(age).map(|left| at + left);
             if is_new {
                 state.callback = self.clock.callback(&scene.python, &running);
                 state.sched = thread.files.sched(at);
@@ -214,10 +231,12 @@ impl LoopWatch {
             return Ok(Outcome::Watching);
         }
         match self.capture(scene, thread, pace, running, age)? {
-            Capture::Look(look) => {
-                state.look = Some(look);
-                state.waiting = self.clock.waiting(&scene.python);
-                state.sched = thread.files.sched(at);
+            Capture::Look => {
+                if let Some(last) = &self.captured {
+                    state.look = Some(last.look.clone());
+                    state.waiting = last.waiting;
+                    state.sched = last.sched;
+                }
             }
             Capture::NotNow => {}
             // The iteration moved on under the look, or its frame is only a memory.
@@ -248,17 +267,31 @@ impl LoopWatch {
         age: Nanos,
     ) -> Result<Capture, ReadError> {
         let at = now();
+        if self.resting.is_some()
+            && let Some(last) = &mut self.captured
+            && last.identity == running.identity
+        {
+            // Asleep ever since: all that was read holds, and the scheduler's account stood still.
+            last.at = at;
+            last.sched = last.sched.map(|sched| SchedTimes { at, ..sched });
+            return Ok(Capture::Look);
+        }
         if self.captured.as_ref().is_some_and(|last| at.since(last.at) < pace.recapture(age)) {
             return Ok(Capture::NotNow);
         }
+        // In this order: what is read after a thread was found asleep holds while it sleeps.
+        let cpu = thread.settle(scene);
         let Ok(print) = thread.fingerprint(scene) else { return Ok(Capture::Moved) };
-        if let Some(last) = &mut self.captured
+        if cpu == CpuState::Running
+            && let Some(last) = &mut self.captured
             && last.identity == running.identity
             && last.print == print
         {
-            last.look.cpu = thread.cpu_state(scene);
+            last.look.cpu = cpu;
             last.at = at;
-            return Ok(Capture::Look(last.look.clone()));
+            last.waiting = self.clock.waiting(&scene.python);
+            last.sched = thread.files.sched(at);
+            return Ok(Capture::Look);
         }
         let stack = match thread.walk(scene) {
             Ok(stack) => stack,
@@ -268,7 +301,6 @@ impl LoopWatch {
         if !self.clock.is_on(&stack) {
             return Ok(Capture::Stale);
         }
-        let cpu = thread.cpu_state(scene);
         let callback = self.clock.callback(&scene.python, &running);
         let known = self.captured.take().filter(|last| last.identity == running.identity);
         let (task, coroutine, endpoint) = match known {
@@ -282,14 +314,19 @@ impl LoopWatch {
             }
         };
         let stack = thread.written(scene, &stack, at);
+        let waiting = self.clock.waiting(&scene.python);
         match self.clock.look(&scene.python, now())? {
             Reading::Running(again) if again == running => {}
             _ => return Ok(Capture::Moved),
         }
+        if matches!(cpu, CpuState::Blocked { .. }) {
+            self.resting = Some(Reading::Running(running));
+        }
         let look = ThreadLook { stack, cpu, task, coroutine, endpoint };
         let identity = running.identity;
-        self.captured = Some(Captured { identity, print, at, callback, look: look.clone() });
-        Ok(Capture::Look(look))
+        let sched = thread.files.sched(at);
+        self.captured = Some(Captured { identity, print, at, callback, waiting, sched, look });
+        Ok(Capture::Look)
     }
 
     fn state(&self, phase: LoopPhase, at: Timestamp, window: Nanos) -> LoopState {
@@ -314,7 +351,8 @@ impl LoopWatch {
 }
 
 enum Capture {
-    Look(ThreadLook),
+    /// Taken, or the last one still holds: see `captured`.
+    Look,
     /// Changed, but too soon after the last one.
     NotNow,
     Moved,

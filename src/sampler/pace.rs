@@ -19,18 +19,23 @@ const CAPTURE_AGE_PERCENT: u64 = 80;
 /// Distance of looks at an iteration past the capture age: its end is known to half of this. A look
 /// costs 5 µs, being woken for it 10 µs or more.
 const FAST: Nanos = Nanos::from_millis(1);
-/// The same for thresholds below 10 ms: a tenth of the threshold, but no less than this.
-const FASTEST: Nanos = Nanos::from_micros(500);
-/// Looks at an older iteration keep to this part of its age: its length is then known to a quarter
-/// of a percent, and an hour of hanging costs no more than a second.
-const FAST_PART_OF_AGE: u64 = 200;
+/// Shortest distance of evenly spaced looks. With thresholds below it, stalls shorter than it are
+/// seen by chance.
+const SHORTEST_BASE: Nanos = Nanos::from_micros(500);
+/// Looks are aimed at the capture age only where evenly spaced ones are farther apart than this:
+/// waking costs more than looking, and a loop of short iterations would be aimed at once for each.
+/// So with a threshold below this a stall is certain to be seen from twice the threshold on.
+const AIM_FROM: Nanos = Nanos::from_millis(2);
+/// Looks at an older iteration keep to this part of its age: its length is then known to 2 %
+/// either way, and mostly better, as the stamp of the next iteration bounds it too.
+const FAST_PART_OF_AGE: u64 = 24;
 /// Distance of looks at a hanging iteration never exceeds this.
 const SLOWEST: Nanos = Nanos::from_millis(50);
 /// The thread is looked into again after half the threshold, within these limits, or after this
-/// part of the stall's age: 25 stacks tell where the time of any long stall went.
+/// part of the stall's age: a few dozen stacks tell where the time of any long stall went.
 const RECAPTURE_SHORTEST: Nanos = Nanos::from_millis(2);
 const RECAPTURE_LONGEST: Nanos = Nanos::from_millis(4);
-const RECAPTURE_PART_OF_AGE: u64 = 25;
+const RECAPTURE_PART_OF_AGE: u64 = 10;
 /// What falls due within this part of its period is done at a wake-up that happens anyway: waking
 /// costs more than looking.
 const EARLY_PART: u64 = 8;
@@ -46,7 +51,6 @@ pub struct Pace {
     pub capture_age: Nanos,
     /// Distance of background samples; `None` when none are wanted.
     pub sample: Option<Nanos>,
-    fast: Nanos,
     recapture: Nanos,
 }
 
@@ -55,14 +59,12 @@ impl Pace {
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // rates are checked positive
     pub fn new(threshold: Nanos, rate_hz: f64) -> Pace {
-        let fast = Nanos((threshold.0 / 10).clamp(FASTEST.0, FAST.0));
         let recapture = (threshold.0 / 2).clamp(RECAPTURE_SHORTEST.0, RECAPTURE_LONGEST.0);
         Pace {
             threshold,
-            base: Nanos(threshold.0.clamp(FASTEST.0, LONGEST_BASE.0)),
+            base: Nanos(threshold.0.clamp(SHORTEST_BASE.0, LONGEST_BASE.0)),
             capture_age: threshold.scaled(CAPTURE_AGE_PERCENT, 100),
             sample: (rate_hz > 0.0).then(|| Nanos((1e9 / rate_hz) as u64)),
-            fast,
             recapture: Nanos(recapture),
         }
     }
@@ -73,10 +75,25 @@ impl Pace {
         at + Nanos(period.0 / EARLY_PART) >= due
     }
 
+    /// The same for background samples: those that fall due within half a period are taken at an
+    /// evenly spaced look, so that the two cost one wake-up.
+    #[must_use]
+    pub fn is_sample_due(at: Timestamp, due: Timestamp, period: Nanos, at_base_look: bool) -> bool {
+        let early = if at_base_look { 2 } else { EARLY_PART };
+        at + Nanos(period.0 / early) >= due
+    }
+
+    /// Distance to a look at an iteration of this age that is to meet it at the capture age; `None`
+    /// where evenly spaced looks do.
+    #[must_use]
+    pub fn aim(&self, age: Nanos) -> Option<Nanos> {
+        (self.base >= AIM_FROM).then(|| self.capture_age.saturating_sub(age))
+    }
+
     /// Distance to the next look at an iteration of this age, past the capture age.
     #[must_use]
     pub fn fast(&self, age: Nanos) -> Nanos {
-        Nanos((age.0 / FAST_PART_OF_AGE).clamp(self.fast.0, SLOWEST.0))
+        Nanos((age.0 / FAST_PART_OF_AGE).clamp(FAST.0.min(self.base.0), SLOWEST.0))
     }
 
     /// Distance to the next stack of an iteration of this age.
@@ -175,7 +192,7 @@ mod tests {
     fn a_hang_is_looked_at_less_and_less_often_but_never_rarely() {
         let pace = Pace::new(Nanos::from_millis(10), 100.0);
         assert_eq!(pace.fast(Nanos::from_millis(20)), FAST);
-        assert_eq!(pace.fast(Nanos::from_secs(1)), Nanos::from_millis(5));
+        assert_eq!(pace.fast(Nanos::from_secs(1)), Nanos(1_000_000_000 / FAST_PART_OF_AGE));
         assert_eq!(pace.fast(Nanos::from_secs(3600)), SLOWEST);
     }
 

@@ -127,14 +127,16 @@ impl ProcessWatch {
     /// [`ReadError::Gone`] when the process has ended, [`ReadError::Denied`] when it became another
     /// user's.
     pub fn run(&mut self, notes: &mut Notes, pace: &Pace) -> Result<(), ReadError> {
+        let woken = now();
+        let by_base = self.loops.iter().any(|watch| watch.is_base_due(woken, pace));
         self.run_loops(notes, pace)?;
         let at = now();
-        if at >= self.next_discovery {
+        if Pace::is_due(at, self.next_discovery, DISCOVERY) {
             self.next_discovery = at + DISCOVERY;
             self.discover(notes, pace)?;
         }
         if let Some(period) = pace.sample
-            && Pace::is_due(at, self.next_sample, period)
+            && Pace::is_sample_due(at, self.next_sample, period, by_base)
         {
             // A sample that comes late stands for the time nobody looked, too.
             let late = at.since(self.next_sample);

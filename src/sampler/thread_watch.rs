@@ -57,9 +57,21 @@ pub struct ThreadWatch {
     /// The last stack walked, and its id in the notes.
     known: Option<(RawStack, StackId)>,
     blocked: Option<Blocked>,
+    rest: Option<Rest>,
     last_sample: Option<usize>,
     idle: u32,
     skipped: u32,
+}
+
+/// A thread found asleep, and what was read of it since. It holds while the kernel has not put the
+/// thread on a CPU again: nothing of a sleeping thread moves.
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    /// [`ThreadFiles::runs`], read before the thread was found asleep.
+    runs: u64,
+    cpu: CpuState,
+    /// Whether the stack in `known` was walked after that.
+    walked: bool,
 }
 
 /// The call a thread was last found in.
@@ -81,6 +93,7 @@ impl ThreadWatch {
             walker: Walker::default(),
             known: None,
             blocked: None,
+            rest: None,
             last_sample: None,
             idle: 0,
             skipped: 0,
@@ -93,6 +106,27 @@ impl ThreadWatch {
     /// See [`Walker::fingerprint`].
     pub fn fingerprint(&mut self, scene: &Scene<'_>) -> Result<Fingerprint, ReadError> {
         self.walker.fingerprint(&scene.python, &self.thread)
+    }
+
+    /// Finds out whether the thread runs or what it waits for. What is read after this of a thread
+    /// that waits stays true as long as [`ThreadWatch::is_at_rest`].
+    pub fn settle(&mut self, scene: &mut Scene<'_>) -> CpuState {
+        let runs = self.files.runs();
+        let cpu = self.cpu_state(scene);
+        let asleep = matches!(cpu, CpuState::Blocked { .. });
+        self.rest = runs.filter(|_| asleep).map(|runs| Rest { runs, cpu, walked: false });
+        cpu
+    }
+
+    /// Whether the thread has slept ever since [`ThreadWatch::settle`] found it asleep.
+    pub fn is_at_rest(&mut self) -> bool {
+        self.rest.is_some_and(|rest| {
+            let still = self.files.runs() == Some(rest.runs);
+            if !still {
+                self.rest = None;
+            }
+            still
+        })
     }
 
     /// The thread's stack now. A chain that moved under the first try is tried once more.
@@ -111,6 +145,9 @@ impl ThreadWatch {
 
     /// The id of a stack of this thread; one that equals the last need not be written down again.
     pub fn written(&mut self, scene: &mut Scene<'_>, stack: &RawStack, at: Timestamp) -> StackId {
+        if let Some(rest) = &mut self.rest {
+            rest.walked = true;
+        }
         match &self.known {
             Some((known, id)) if known == stack => *id,
             _ => {
@@ -165,6 +202,16 @@ impl ThreadWatch {
             return Ok(None);
         }
         let count = std::mem::take(&mut self.skipped);
+        if self.is_at_rest()
+            && let (Some(Rest { cpu, walked: true, .. }), Some((_, stack))) =
+                (self.rest, &self.known)
+        {
+            self.idle = self.idle.saturating_add(1);
+            let stack = *stack;
+            self.write_sample(scene, period, at, count, stack, cpu);
+            return Ok(None);
+        }
+        let cpu = self.settle(scene);
         let raw = match self.walk(scene) {
             Ok(raw) => raw,
             Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
@@ -175,9 +222,21 @@ impl ThreadWatch {
         };
         let fresh = self.known.as_ref().is_none_or(|(known, _)| *known != raw);
         let stack = self.written(scene, &raw, at);
-        let cpu = self.cpu_state(scene);
         let asleep = matches!(cpu, CpuState::Blocked { .. });
         self.idle = if asleep && !fresh { self.idle.saturating_add(1) } else { 0 };
+        self.write_sample(scene, period, at, count, stack, cpu);
+        Ok(fresh.then_some(raw))
+    }
+
+    fn write_sample(
+        &mut self,
+        scene: &mut Scene<'_>,
+        period: Nanos,
+        at: Timestamp,
+        count: u32,
+        stack: StackId,
+        cpu: CpuState,
+    ) {
         let sample = Sample {
             at,
             pid: scene.pid,
@@ -189,6 +248,5 @@ impl ThreadWatch {
             weight: Nanos(period.0.saturating_mul(u64::from(count))),
         };
         self.last_sample = Some(scene.notes.sample(self.last_sample, sample));
-        Ok(fresh.then_some(raw))
     }
 }

@@ -83,7 +83,16 @@ impl ThreadFiles {
     #[must_use]
     pub fn sched(&self, now: Timestamp) -> Option<SchedTimes> {
         let mut buf = [0; LINE];
-        parse_sched(self.schedstat.read(&mut buf).ok()?, now)
+        parse_sched(self.schedstat.read(&mut buf).ok()?, now).map(|(times, _)| times)
+    }
+
+    /// How often the thread has been put on a CPU: as long as this stands still, a thread that
+    /// sleeps has slept on (`sched_info_arrive`, kernel/sched/stats.h). `None` as for
+    /// [`ThreadFiles::sched`].
+    #[must_use]
+    pub fn runs(&self) -> Option<u64> {
+        let mut buf = [0; LINE];
+        parse_sched(self.schedstat.read(&mut buf).ok()?, Timestamp(0)).map(|(_, runs)| runs)
     }
 
     /// The thread's state letter, as in [`Stat::state`](super::procfs::Stat::state); `None` once
@@ -152,16 +161,16 @@ fn parse_syscall(line: &[u8]) -> Option<SyscallState> {
     Some(SyscallState::Blocked { nr, args, sp: Addr(register()?), pc: Addr(register()?) })
 }
 
-fn parse_sched(line: &[u8], now: Timestamp) -> Option<SchedTimes> {
+fn parse_sched(line: &[u8], now: Timestamp) -> Option<(SchedTimes, u64)> {
     let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
     let mut number = || words.next()?.parse::<u64>().ok();
-    let (on_cpu, run_delay, slices) = (number()?, number()?, number()?);
+    let (on_cpu, run_delay, runs) = (number()?, number()?, number()?);
     // A kernel that keeps no account writes zeros (proc_pid_schedstat, fs/proc/base.c); a thread
     // that runs has been scheduled at least once.
-    if slices == 0 {
+    if runs == 0 {
         return None;
     }
-    Some(SchedTimes { at: now, on_cpu: Nanos(on_cpu), run_delay: Nanos(run_delay) })
+    Some((SchedTimes { at: now, on_cpu: Nanos(on_cpu), run_delay: Nanos(run_delay) }, runs))
 }
 
 #[cfg(test)]
@@ -193,7 +202,8 @@ mod tests {
     #[test]
     fn a_kernel_without_accounts_gives_none() {
         assert_eq!(parse_sched(b"0 0 0\n", Timestamp(9)), None);
-        let times = parse_sched(b"1097954 250 3\n", Timestamp(9)).unwrap();
+        let (times, runs) = parse_sched(b"1097954 250 3\n", Timestamp(9)).unwrap();
+        assert_eq!(runs, 3);
         assert_eq!(times.at, Timestamp(9));
         assert_eq!((times.on_cpu, times.run_delay), (Nanos(1_097_954), Nanos(250)));
     }
@@ -204,6 +214,7 @@ mod tests {
         let files = ThreadFiles::new(&ProcFs::at(dir.path()), Pid(1), Tid(2));
         assert_eq!(files.syscall(), SyscallState::Ended);
         assert_eq!(files.sched(Timestamp(0)), None);
+        assert_eq!(files.runs(), None);
         assert_eq!(files.state(), None);
     }
 
