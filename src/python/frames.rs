@@ -5,10 +5,11 @@
 //! cost a read of their own.
 
 use super::Interpreter;
+use super::frame_headers::{EMPTY, Header, Nearby, header_len, read_header};
 use super::threads::Thread;
 use crate::layout::shape::{FrameLink, LastInstruction};
 use crate::model::Truncation;
-use crate::target::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span};
+use crate::target::{Fields, ReadError, RemoteMemoryExt, Span};
 use crate::units::Addr;
 
 /// Most frames of one stack. CPython's own recursion limit is 1000 by default; deeper stacks keep
@@ -16,10 +17,10 @@ use crate::units::Addr;
 pub const MAX_DEPTH: usize = 2048;
 /// Most frames read again ahead of a walk. Deeper ones rarely stay where they were.
 const MAX_PREFETCH: usize = 256;
-/// Bytes read of each frame: enough for the header of every version (`PyFrameObject.f_lasti` at
-/// 104 in 3.9 is the furthest field).
-const HEADER: usize = 112;
-
+/// Frames of earlier walks that are read again along with those of the last: a thread goes back and
+/// forth between a few stacks, whose frames lie at the same places each time. One more frame in a
+/// batch costs a tenth of a read of its own.
+const MAX_EARLIER: usize = 16;
 /// A frame as it lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawFrame {
@@ -50,13 +51,16 @@ pub struct Fingerprint {
     instruction: u64,
 }
 
-type Header = [u8; HEADER];
-
+/// Objects and frames lie at multiples of this.
+const ALIGNMENT: u64 = 8;
 /// Walks one thread's frames, remembering where they were.
 #[derive(Debug, Default)]
 pub struct Walker {
-    /// All frames of the last walk, shims included.
+    /// All frames of the last walk, shims included; then some of earlier walks, latest first.
     known: Vec<Addr>,
+    /// How many of them are of the last walk.
+    depth: usize,
+    nearby: Nearby,
     /// What was just read of them.
     headers: Vec<Header>,
     /// The `_PyCFrame` of the last walk (3.11, 3.12).
@@ -82,11 +86,14 @@ impl Walker {
     ) -> Result<RawStack, ReadError> {
         let Prefetched { top, good } = self.prefetch(python, thread, MAX_PREFETCH)?;
         let mut stack = RawStack::default();
-        stack.frames.reserve(self.known.len());
+        stack.frames.reserve(self.depth);
         let mut known = Vec::with_capacity(self.known.len());
         // Where the walk is among the frames of the last one: mostly they come in the same order.
         let mut place = 0;
         let mut next = top;
+        // A chain that comes back to where it was has been read while it moved (Brent 1980).
+        let mut milestone = Addr(0);
+        self.nearby.forget();
         while !next.is_null() {
             if known.len() >= MAX_DEPTH {
                 stack.truncated = Some(Truncation::DepthLimit);
@@ -94,7 +101,7 @@ impl Walker {
             }
             let header = match self.prefetched(next, good, &mut place) {
                 Some(header) => header,
-                None => match read_header(python.memory, next) {
+                None => match self.nearby.header(python, next) {
                     Ok(header) => header,
                     Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
                     Err(_) => {
@@ -104,13 +111,18 @@ impl Walker {
                 },
             };
             known.push(next);
+            if known.len().is_power_of_two() {
+                milestone = next;
+            } else if next == milestone {
+                return Err(ReadError::Invalid("frame chain without a circle"));
+            }
             let link = decode(python, next, &header)?;
             if let Some(frame) = link.frame {
                 stack.frames.push(frame);
             }
             next = link.previous;
         }
-        self.known = known;
+        self.remember(known, good);
         if self.top(python, thread)? != top {
             return Err(ReadError::Invalid("frame chain that holds still"));
         }
@@ -130,10 +142,28 @@ impl Walker {
         let header = match self.prefetched(top, good, &mut 0) {
             Some(header) => header,
             None if top.is_null() => return Ok(Fingerprint { top, instruction: 0 }),
-            None => read_header(python.memory, top)?,
+            None => read_header(python, top)?,
         };
         let instruction = instruction_of(python, &header)?;
         Ok(Fingerprint { top, instruction })
+    }
+
+    /// Puts the frames of the walk just made before those of earlier ones. Those that could not be
+    /// read, behind the first `good`, are forgotten.
+    fn remember(&mut self, mut walked: Vec<Addr>, good: usize) {
+        let depth = walked.len();
+        let room = depth.saturating_add(MAX_EARLIER).min(MAX_PREFETCH.max(depth));
+        for (index, addr) in self.known.iter().enumerate() {
+            if walked.len() >= room {
+                break;
+            }
+            let last_walks = walked.get(..depth).unwrap_or_default();
+            if index < good && !last_walks.contains(addr) {
+                walked.push(*addr);
+            }
+        }
+        self.known = walked;
+        self.depth = depth;
     }
 
     /// The header of a frame, if it was one of the first `good` of the last walk; looked for from
@@ -160,7 +190,7 @@ impl Walker {
         let offsets = &python.layout.offsets.thread;
         let ahead = self.known.len().min(most);
         let (mut word, mut inner) = ([0; 8], [0; 8]);
-        self.headers.resize(ahead.max(self.headers.len()), [0; HEADER]);
+        self.headers.resize(ahead.max(self.headers.len()), EMPTY);
         let has_cframe = python.layout.shape.frame_link == FrameLink::CFrame;
         let mut spans: Vec<Span<'_>> = Vec::with_capacity(ahead.saturating_add(2));
         spans.push((thread.state.at(offsets.frame), &mut word));
@@ -169,8 +199,9 @@ impl Walker {
             spans.push((cframe.at(offsets.cframe_current_frame), &mut inner));
         }
         let fixed = spans.len();
+        let len = header_len(python);
         for (addr, buffer) in self.known.iter().zip(self.headers.iter_mut()).take(ahead) {
-            spans.push((*addr, buffer));
+            spans.push((*addr, buffer.get_mut(..len).unwrap_or_default()));
         }
         let filled = python.memory.read_batch(&mut spans)?;
         if filled == 0 {
@@ -198,12 +229,6 @@ impl Walker {
     }
 }
 
-fn read_header(memory: &dyn RemoteMemory, addr: Addr) -> Result<Header, ReadError> {
-    let mut header = [0; HEADER];
-    memory.read(addr, &mut header)?;
-    Ok(header)
-}
-
 struct Link {
     frame: Option<RawFrame>,
     previous: Addr,
@@ -229,7 +254,13 @@ fn decode(python: &Interpreter<'_>, addr: Addr, header: &Header) -> Result<Link,
         _ => false,
     };
     let code = python.untag(fields.pointer(offsets.code)?);
-    let frame = (!is_shim && code.is_plausible()).then_some(RawFrame {
+    // A frame just pushed may have no code yet. Anything else that is no address of an object means
+    // that the chain led out of the frames: it moved.
+    let is_object = code.is_plausible() && code.0 % ALIGNMENT == 0;
+    if !is_shim && !code.is_null() && !is_object {
+        return Err(ReadError::Invalid("frame"));
+    }
+    let frame = (!is_shim && is_object).then_some(RawFrame {
         addr,
         code,
         instruction: instruction_of(python, header)?,

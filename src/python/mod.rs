@@ -4,6 +4,7 @@
 //! fallible and bounded: the target may be mid-change, or hostile. Never writes, never waits.
 
 pub mod code_objects;
+mod frame_headers;
 pub mod frames;
 pub mod interpreters;
 pub mod line_table;

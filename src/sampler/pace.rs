@@ -16,9 +16,9 @@ const LONGEST_BASE: Nanos = Nanos::from_millis(10);
 /// A stack is first read when an iteration reaches this part of the threshold, so that a stall that
 /// ends right after the threshold has been looked into.
 const CAPTURE_AGE_PERCENT: u64 = 80;
-/// Distance of looks at an iteration past the capture age: its end is known to half of this. A look
-/// costs 5 µs, being woken for it 10 µs or more.
-const FAST: Nanos = Nanos::from_millis(1);
+/// Distance of looks at an iteration past the capture age: its end is known to half of this either
+/// way. A look costs 5 µs, being woken for it 20 µs or more (`benches` of docs/OVERHEAD.md).
+const FAST: Nanos = Nanos::from_micros(1500);
 /// Shortest distance of evenly spaced looks. With thresholds below it, stalls shorter than it are
 /// seen by chance.
 const SHORTEST_BASE: Nanos = Nanos::from_micros(500);
@@ -27,8 +27,8 @@ const SHORTEST_BASE: Nanos = Nanos::from_micros(500);
 /// So with a threshold below this a stall is certain to be seen from twice the threshold on.
 const AIM_FROM: Nanos = Nanos::from_millis(2);
 /// Looks at an older iteration keep to this part of its age: its length is then known to 2 %
-/// either way, and mostly better, as the stamp of the next iteration bounds it too.
-const FAST_PART_OF_AGE: u64 = 24;
+/// and a half either way, and mostly better, as the stamp of the next iteration bounds it too.
+const FAST_PART_OF_AGE: u64 = 20;
 /// Distance of looks at a hanging iteration never exceeds this.
 const SLOWEST: Nanos = Nanos::from_millis(50);
 /// The thread is looked into again after half the threshold, within these limits, or after this
@@ -38,7 +38,7 @@ const RECAPTURE_LONGEST: Nanos = Nanos::from_millis(4);
 const RECAPTURE_PART_OF_AGE: u64 = 10;
 /// What falls due within this part of its period is done at a wake-up that happens anyway: waking
 /// costs more than looking.
-const EARLY_PART: u64 = 8;
+const EARLY_PART: u64 = 6;
 
 /// How often to look, worked out from what the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -56,6 +56,8 @@ impl Peers {
         let mut behind = |fd: Option<i32>| fd.and_then(|fd| self.behind(procfs, pid, fd, now));
         let (fd, peer) = match syscalls::subject(name, args) {
             Subject::Nothing => (None, None),
+            // Always the same inode, and it tells nothing of what is waited for.
+            Subject::Fd(fd) if name.starts_with("epoll_") => (Some(fd), None),
             Subject::Fd(fd) => (Some(fd), behind(Some(fd))),
             Subject::Connect { fd, address, length } => {
                 (Some(fd), sockaddr(memory, address, length).or_else(|| behind(Some(fd))))
