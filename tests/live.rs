@@ -69,7 +69,6 @@ fn errors_have_their_exit_codes() {
     assert_eq!(code(&["record", "-p", "2147483647"]), Some(4));
     assert_eq!(code(&["record", "-p", &pid, "-o", "/nonexistent/x.json"]), Some(1));
     assert_eq!(code(&["record", "-p", &pid, "--no-such-flag"]), Some(2));
-    assert_eq!(code(&["record", "-p", &pid, "--blocking"]), Some(2));
     assert_eq!(code(&["record", "-p", &pid, "-g"]), Some(2));
     sleep.kill().unwrap();
     sleep.wait().unwrap();

@@ -200,7 +200,7 @@ prop_compose! {
     fn recording()(
         version in any::<String>(),
         // A rate is what someone typed; not any float survives text to the last bit.
-        settings in (any::<u64>(), 1..80_000_u32),
+        settings in (any::<u64>(), 1..80_000_u32, any::<bool>()),
         times in any::<(u64, u64, u64)>(),
         tables in tables(),
         processes in vec(process(), 0..4),
@@ -214,6 +214,7 @@ prop_compose! {
             settings: Settings {
                 threshold: Nanos(settings.0),
                 rate_hz: f64::from(settings.1) / 4.0,
+                blocking: settings.2,
             },
             attached: Timestamp(times.0),
             detached: Timestamp(times.1),

@@ -2,6 +2,7 @@
 
 pub mod children;
 pub mod elf;
+pub mod freeze;
 pub mod image;
 pub mod launch;
 pub mod live;
@@ -17,6 +18,7 @@ mod waits;
 
 pub use children::{Descendants, descendants};
 pub use elf::{ElfError, ElfFile};
+pub use freeze::{FreezeError, Freezer};
 pub use image::ImageMemory;
 pub use launch::{LaunchError, Launched};
 pub use live::{LiveMemory, ReadCounts};

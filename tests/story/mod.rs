@@ -84,7 +84,7 @@ impl Story {
         };
         let recording = Recording {
             version: "0".to_owned(),
-            settings: Settings { threshold: THRESHOLD, rate_hz: 100.0 },
+            settings: Settings { threshold: THRESHOLD, rate_hz: 100.0, blocking: false },
             attached: ATTACHED,
             detached: at(10_000.0),
             tables: Tables::default(),
