@@ -1,5 +1,9 @@
 //! `--blocking` on real processes: it sees what it sees without, and leaves nothing behind.
 
+// A test that panics has failed, which is what it is for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods, unreachable_pub)]
+
 #[allow(dead_code)] // shared with tests that ask for more
 #[path = "common/interpreters.rs"]
 mod interpreters;

@@ -1,5 +1,7 @@
 //! The command line: flags in, text and exit codes out. The only part that prints.
 
+#![allow(clippy::disallowed_methods)] // the part that writes files, where the user says
+
 mod demo;
 mod dump;
 mod outputs;

@@ -149,7 +149,7 @@ impl Walker {
         let (mut word, mut inner) = ([0; 8], [0; 8]);
         let mut buffers: Vec<Header> = vec![[0; HEADER]; ahead.len()];
         let has_cframe = python.layout.shape.frame_link == FrameLink::CFrame;
-        let mut spans: Vec<Span<'_>> = Vec::with_capacity(ahead.len() + 2);
+        let mut spans: Vec<Span<'_>> = Vec::with_capacity(ahead.len().saturating_add(2));
         spans.push((thread.state.at(offsets.frame), &mut word));
         let guess = self.cframe.filter(|_| has_cframe);
         if let Some(cframe) = guess {

@@ -8,7 +8,7 @@
 //!
 //! The pause is `PTRACE_SEIZE` and `PTRACE_INTERRUPT` (ptrace(2)) through `remoteprocess`: no
 //! SIGSTOP is sent, so nothing is left behind that could keep the target stopped. It ends when
-//! [`Paused`] is dropped, on every way out; should we be killed, the kernel ends it.
+//! `Paused` is dropped, on every way out; should we be killed, the kernel ends it.
 
 use std::cell::Cell;
 use std::fmt;

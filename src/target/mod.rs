@@ -1,5 +1,8 @@
 //! One process, as the kernel shows it: bytes and `/proc`, never an interpretation.
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))] // the numbers are a stranger's
+#![allow(clippy::disallowed_methods)] // reading files of `/proc` is what this part is for
+
 pub mod children;
 pub mod elf;
 pub mod freeze;

@@ -6,6 +6,7 @@
 //! the state after.
 
 #![allow(dead_code)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // small times, made by hand
 
 use stallspy::model::{
     CallbackRun, CpuState, Frame, FrameKind, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState,
