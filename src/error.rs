@@ -73,6 +73,28 @@ pub enum Error {
         /// The subcommand to run again.
         command: &'static str,
     },
+    /// Another process traces it, and the kernel allows one tracer.
+    #[error(
+        "pid {pid} is traced by process {tracer} ({name}) already, so --blocking cannot pause it: \
+         end that one first, or leave out --blocking"
+    )]
+    Traced {
+        /// The pid asked for.
+        pid: Pid,
+        /// Who traces it.
+        tracer: Pid,
+        /// What that is.
+        name: String,
+    },
+    /// Reading is allowed, tracing is not.
+    #[error(
+        "pid {pid} can be read, but this system does not let it be paused (ptrace is filtered): \
+         leave out --blocking, or see docs/CONTAINERS.md"
+    )]
+    NoPause {
+        /// The pid asked for.
+        pid: Pid,
+    },
     /// Nothing was seen before the target ended.
     #[error("{what} ended before anything was seen: record for longer, or start it under load")]
     EndedEarly {
@@ -107,7 +129,10 @@ impl Error {
             | Error::NotPython { .. }
             | Error::Starting { .. }
             | Error::Unsupported { .. } => exit::NO_PYTHON,
-            Error::ForeignProcess { .. } | Error::Denied { .. } => exit::NOT_PERMITTED,
+            Error::ForeignProcess { .. }
+            | Error::Denied { .. }
+            | Error::Traced { .. }
+            | Error::NoPause { .. } => exit::NOT_PERMITTED,
             Error::EndedEarly { .. } => exit::ENDED_EARLY,
             Error::Usage(_) => exit::USAGE,
             Error::Launch { .. } | Error::File(_) | Error::Proc(_) => exit::ERROR,

@@ -16,7 +16,7 @@ use crate::sampler::process_watch::AttachError;
 use crate::sampler::snapshot::snapshot;
 use crate::sampler::{Progress, Sampler, pace};
 use crate::target::launch::Launched;
-use crate::target::{ProcError, ProcFs, ReadError};
+use crate::target::{FreezeError, ProcError, ProcFs, ReadError};
 use crate::units::{Nanos, Pid};
 
 /// How often a launched command is tried until it is a Python process.
@@ -160,7 +160,7 @@ fn attach_launched(
 
 /// Whether waiting will not help.
 fn is_final(error: &AttachError) -> bool {
-    matches!(error, AttachError::Locate(LocateError::Layout(_)))
+    matches!(error, AttachError::Locate(LocateError::Layout(_)) | AttachError::Freeze(_))
 }
 
 /// The sentence for a process that cannot be watched, with the facts of this one.
@@ -182,6 +182,15 @@ fn explain(procfs: &ProcFs, pid: Pid, command: &'static str, error: AttachError)
         AttachError::Locate(LocateError::Layout(error @ LayoutError::FreeThreaded { .. })) => {
             Error::Unsupported { pid, why: error.to_string() }
         }
+        AttachError::Freeze(FreezeError::Traced(tracer)) => {
+            let name = procfs.stat(tracer).map_or("unknown".to_owned(), |stat| stat.comm);
+            Error::Traced { pid, tracer, name }
+        }
+        AttachError::Freeze(FreezeError::Proc(ProcError::NoSuchProcess(_))) => {
+            Error::NoSuchProcess { pid }
+        }
+        AttachError::Freeze(FreezeError::Proc(other)) => Error::Proc(other),
+        AttachError::Freeze(_) => Error::NoPause { pid },
         AttachError::Locate(other) => Error::Unsupported { pid, why: other.to_string() },
     }
 }

@@ -1,5 +1,9 @@
 //! ELF files: a small real one, the same one broken in every way, and those mapped in processes.
 
+// A test that panics has failed, which is what it is for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods, unreachable_pub)]
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -138,6 +142,8 @@ fn sleep_program() -> PathBuf {
 
 #[test]
 fn a_symbol_lies_where_we_have_it_ourselves() {
+    // SAFETY: no other symbol of this program has this name.
+    #[allow(unsafe_code)]
     #[unsafe(no_mangle)]
     static stallspy_test_landmark: [u64; 3] = [0x1234_5678_9abc_def0, 2, 3];
     let us = Pid(std::process::id().cast_signed());

@@ -1,5 +1,9 @@
 //! One hand-made report in every format, held against reviewed text.
 
+// A test that panics has failed, which is what it is for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods, unreachable_pub)]
+
 #[path = "common/report.rs"]
 mod report;
 

@@ -1,5 +1,9 @@
 //! Recorded memory: what is kept reads the same, and a broken file is refused.
 
+// A test that panics has failed, which is what it is for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods, unreachable_pub)]
+
 use std::path::Path;
 
 use proptest::prelude::*;

@@ -1,6 +1,10 @@
 //! Reads objects of running interpreters (see `common/interpreters.rs`) and compares them with what
 //! these say they are.
 
+// A test that panics has failed, which is what it is for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods, unreachable_pub)]
+
 #[path = "common/interpreters.rs"]
 mod interpreters;
 

@@ -1,5 +1,9 @@
 //! Real processes: ourselves, and children that do one known thing.
 
+// A test that panics has failed, which is what it is for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods, unreachable_pub)]
+
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,9 @@
 //! The recorded `/proc` of a container's server (`fixtures/proc/README.md`), read as a whole.
 
+// A test that panics has failed, which is what it is for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods, unreachable_pub)]
+
 use std::path::Path;
 
 use stallspy::target::{ProcFs, SyscallState, ThreadFiles};

@@ -1,5 +1,9 @@
 //! The recording file: what is written is read again, and nothing a file holds can do harm.
 
+// A test that panics has failed, which is what it is for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods, unreachable_pub)]
+
 use std::io::Cursor;
 
 use proptest::collection::vec;
@@ -200,7 +204,7 @@ prop_compose! {
     fn recording()(
         version in any::<String>(),
         // A rate is what someone typed; not any float survives text to the last bit.
-        settings in (any::<u64>(), 1..80_000_u32),
+        settings in (any::<u64>(), 1..80_000_u32, any::<bool>()),
         times in any::<(u64, u64, u64)>(),
         tables in tables(),
         processes in vec(process(), 0..4),
@@ -214,6 +218,7 @@ prop_compose! {
             settings: Settings {
                 threshold: Nanos(settings.0),
                 rate_hz: f64::from(settings.1) / 4.0,
+                blocking: settings.2,
             },
             attached: Timestamp(times.0),
             detached: Timestamp(times.1),

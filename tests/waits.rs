@@ -1,4 +1,8 @@
 //! What a thread waits for, told from a recorded `/proc` and hand-made memory.
+
+// A test that panics has failed, which is what it is for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods, unreachable_pub)]
 #![cfg(target_arch = "x86_64")] // the numbers below are x86_64's
 
 use std::path::Path;

@@ -67,6 +67,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         settings: Settings {
             threshold: session::DEFAULT_THRESHOLD,
             rate_hz: session::DEFAULT_RATE_HZ,
+            blocking: false,
         },
         duration: Some(duration),
         subprocesses: false,

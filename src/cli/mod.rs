@@ -1,7 +1,11 @@
 //! The command line: flags in, text and exit codes out. The only part that prints.
 
+#![allow(clippy::disallowed_methods)] // the part that writes files, where the user says
+
+mod completions;
 mod demo;
 mod dump;
+mod man;
 mod outputs;
 mod progress;
 mod record;
@@ -23,7 +27,8 @@ use crate::error::{Error, exit};
     infer_subcommands = true,
     after_help = "Exit codes: 0 done, 1 error, 2 bad usage, 3 a --fail-on gate failed, 4 no such \
                   process or not Python, 5 not permitted, 6 the target ended before anything was \
-                  seen.\n\nStart with: stallspy record -p PID"
+                  seen.\n\nCommands may be abbreviated while that is unambiguous: `stallspy rec -p \
+                  PID`.\nStart with: stallspy record -p PID"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -40,6 +45,15 @@ enum Command {
     Dump(dump::Args),
     /// Try stallspy on a small server of its own; needs only python3
     Demo(demo::Args),
+    /// Print a shell's completion script
+    Completions(completions::Args),
+    /// Print a manual page
+    Man(man::Args),
+}
+
+/// The whole command line, as clap knows it.
+fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line of this process.
@@ -47,8 +61,7 @@ enum Command {
 pub fn main() -> ExitCode {
     // A reader that stops reading (`| head`) is no error of ours.
     let _ = reset_sigpipe();
-    let command = Cli::command().color(color_choice());
-    let matches = match command.try_get_matches() {
+    let matches = match command().color(color_choice()).try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
             let _ = error.print();
@@ -65,6 +78,8 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(&args, given),
         Command::Dump(args) => dump::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
@@ -120,6 +135,13 @@ impl Color {
             Color::Auto => std::io::stdout().is_terminal(),
         }
     }
+}
+
+/// Writes text that is ready to standard output.
+fn write_out(text: &[u8]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text)?;
+    out.flush()
 }
 
 /// An error of the system while writing to standard output.

@@ -25,7 +25,7 @@ use crate::values;
         stallspy record -p 4242                          until Ctrl-C, then the summary\n  \
         stallspy record -p 4242 -d 30 -o flame.svg       30 s, and a flamegraph\n  \
         stallspy record -d 60 --fail-on 'stall>100ms' -- python -m pytest\n\n\
-        Never stops the target."
+        Never pauses the target, unless --blocking asks for it."
 )]
 pub(super) struct Args {
     /// The process to watch, decimal or hex
@@ -46,7 +46,7 @@ pub(super) struct Args {
     /// Background samples a second, for flamegraphs: 100, 1khz
     #[arg(short, long, value_name = "HZ", default_value = "100", value_parser = parse_rate)]
     rate: f64,
-    /// Pause the target while a stack is sampled (not in this version yet)
+    /// Pause a running thread, by ptrace, while its stack is read
     #[arg(long, conflicts_with = "nonblocking")]
     blocking: bool,
     /// Never pause the target (the default)
@@ -110,17 +110,15 @@ fn parse_seconds(text: &str) -> Result<Nanos, String> {
 }
 
 pub(super) fn run(args: &Args, given: Option<&ArgMatches>) -> Result<u8, Error> {
-    if args.blocking {
-        return Err(Error::Usage(
-            "--blocking is not in this version yet: leave it out, the target is never paused"
-                .to_owned(),
-        ));
-    }
     let view = args.view.view()?;
     let outputs = args.outputs.outputs(given)?;
     let stop = stop_on_signals()?;
     let plan = Plan {
-        settings: Settings { threshold: args.threshold, rate_hz: args.rate },
+        settings: Settings {
+            threshold: args.threshold,
+            rate_hz: args.rate,
+            blocking: args.blocking,
+        },
         duration: args.duration,
         subprocesses: args.subprocesses,
         command: "record",

@@ -1,5 +1,7 @@
 //! Struct layouts as data. No I/O; the only place where CPython versions are compared.
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))] // the numbers are a stranger's
+
 mod cpython;
 mod debug_offsets;
 pub mod shape;

@@ -17,6 +17,9 @@ pub struct Settings {
     pub threshold: Nanos,
     /// Background sampling, looks a second.
     pub rate_hz: f64,
+    /// Threads that run were paused while their stacks were read.
+    #[serde(default)]
+    pub blocking: bool,
 }
 
 /// Interned strings, frames, stacks and waits. An id is an index; ids never change.

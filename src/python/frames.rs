@@ -256,7 +256,7 @@ fn decode(python: &Interpreter<'_>, addr: Addr, header: &Header) -> Result<Link,
     let code = python.untag(fields.pointer(offsets.code)?);
     // A frame just pushed may have no code yet. Anything else that is no address of an object means
     // that the chain led out of the frames: it moved.
-    let is_object = code.is_plausible() && code.0 % ALIGNMENT == 0;
+    let is_object = code.is_plausible() && code.0.is_multiple_of(ALIGNMENT);
     if !is_shim && !code.is_null() && !is_object {
         return Err(ReadError::Invalid("frame"));
     }

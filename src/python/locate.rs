@@ -245,7 +245,7 @@ fn scan_described(
 /// Before 3.13 nothing marks the runtime, but its list of interpreters leads to a thread state that
 /// points back to its interpreter. Only what passes that is proven the dear way.
 fn scan_tabled(memory: &dyn RemoteMemory, start: Addr, data: &[u8]) -> Option<Located> {
-    let mut candidates = 0;
+    let mut candidates = 0_usize;
     for (index, _) in data.chunks_exact(8).enumerate() {
         let at = (index as u64).saturating_mul(8);
         for layout in layout::tables() {
@@ -254,7 +254,7 @@ fn scan_tabled(memory: &dyn RemoteMemory, start: Addr, data: &[u8]) -> Option<Lo
             if !interpreter.is_plausible() || interpreter.0 % 8 != 0 {
                 continue;
             }
-            candidates += 1;
+            candidates = candidates.saturating_add(1);
             if candidates > MAX_CANDIDATES {
                 return None;
             }

@@ -3,6 +3,8 @@
 //! Takes memory and a layout, gives threads, frames, code objects and objects. Every chase is
 //! fallible and bounded: the target may be mid-change, or hostile. Never writes, never waits.
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))] // the numbers are a stranger's
+
 pub mod code_objects;
 mod frame_headers;
 pub mod frames;

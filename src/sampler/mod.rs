@@ -1,7 +1,7 @@
 //! Looking, at a pace: follows processes, their threads and loops, and writes down what is seen.
 //!
 //! Takes pids and a [`Pace`], gives a [`Recording`]. One thread, no locks: whatever is due first
-//! is done first, loops before samples. Never stops the target, never writes to it.
+//! is done first, loops before samples. Never stops the target unless told to, never writes to it.
 
 pub mod keeper;
 pub mod loop_watch;
@@ -86,7 +86,10 @@ impl Sampler {
     /// # Errors
     /// See [`AttachError`].
     pub fn attach(&mut self, pid: Pid) -> Result<(), AttachError> {
-        let watch = ProcessWatch::attach(&self.procfs, pid, false)?;
+        let mut watch = ProcessWatch::attach(&self.procfs, pid, false)?;
+        if self.settings.blocking {
+            watch.pause_threads()?;
+        }
         self.processes.push(watch);
         Ok(())
     }
@@ -163,7 +166,13 @@ impl Sampler {
                 continue;
             }
             match ProcessWatch::attach(&self.procfs, child, true) {
-                Ok(watch) => self.processes.push(watch),
+                Ok(mut watch) => {
+                    if self.settings.blocking {
+                        // A child that somebody traces is better seen unpaused than not at all.
+                        let _ = watch.pause_threads();
+                    }
+                    self.processes.push(watch);
+                }
                 Err(_) => {
                     self.strangers.insert(child, tries + 1);
                 }

@@ -4,6 +4,8 @@
 //! reaches the capture age, every iteration that lasts as long as the threshold is seen. That is
 //! arithmetic, not luck; only a look that itself comes late can miss one.
 
+#![allow(clippy::disallowed_methods)] // and so the only one that may ask
+
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};

@@ -15,7 +15,7 @@ use crate::python::threads::{ThreadIds, threads, unchanged};
 use crate::server::{Facts, bare, recognise};
 use crate::target::modules::Modules;
 use crate::target::peers::Peers;
-use crate::target::{LiveMemory, ProcError, ProcFs, ReadError};
+use crate::target::{FreezeError, Freezer, LiveMemory, ProcError, ProcFs, ReadError};
 use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
 
 /// How often threads that run no loop we know are searched for one, and the list of threads is
@@ -37,6 +37,9 @@ pub enum AttachError {
     /// No interpreter that can be read.
     #[error(transparent)]
     Locate(#[from] LocateError),
+    /// Its threads cannot be paused.
+    #[error(transparent)]
+    Freeze(#[from] FreezeError),
 }
 
 /// One process under observation.
@@ -50,6 +53,7 @@ pub struct ProcessWatch {
     directory: WorkingDirectory,
     codes: CodeCache,
     peers: Peers,
+    freezer: Option<Freezer>,
     threads: Vec<ThreadWatch>,
     loops: Vec<LoopWatch>,
     /// Loops seen in this process, by thread and loop object: one found again keeps its id.
@@ -99,6 +103,7 @@ impl ProcessWatch {
             directory: WorkingDirectory(directory),
             codes: CodeCache::default(),
             peers: Peers::default(),
+            freezer: None,
             threads: Vec::new(),
             loops: Vec::new(),
             known_loops: Vec::new(),
@@ -110,6 +115,15 @@ impl ProcessWatch {
             next_discovery: attached,
             next_refresh: attached,
         })
+    }
+
+    /// From now on threads are paused while their stacks are read.
+    ///
+    /// # Errors
+    /// See [`FreezeError`].
+    pub fn pause_threads(&mut self) -> Result<(), AttachError> {
+        self.freezer = Some(Freezer::new(&self.procfs, self.pid)?);
+        Ok(())
     }
 
     /// When anything of this process is due.
@@ -203,6 +217,7 @@ impl ProcessWatch {
             directory: &self.directory,
             codes: &mut self.codes,
             peers: &mut self.peers,
+            freezer: self.freezer.as_ref(),
             notes,
         };
         (scene, &mut self.threads)

@@ -8,7 +8,7 @@ use crate::python::code_objects::CodeCache;
 use crate::python::frames::{Fingerprint, RawStack, Walker};
 use crate::python::locate::Located;
 use crate::python::threads::Thread;
-use crate::target::{Peers, ProcFs, ReadError, RemoteMemory, SyscallState, ThreadFiles};
+use crate::target::{Freezer, Peers, ProcFs, ReadError, RemoteMemory, SyscallState, ThreadFiles};
 use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
 
 /// A thread that slept unmoved for this many samples in a row is looked at less often.
@@ -40,6 +40,8 @@ pub struct Scene<'a> {
     pub codes: &'a mut CodeCache,
     /// Peers of descriptors.
     pub peers: &'a mut Peers,
+    /// Holds a thread still while its stack is read, if the user asked for that.
+    pub freezer: Option<&'a Freezer>,
     /// Where to write down.
     pub notes: &'a mut Notes,
 }
@@ -134,10 +136,15 @@ impl ThreadWatch {
     /// # Errors
     /// See [`Walker::walk`].
     pub fn walk(&mut self, scene: &mut Scene<'_>) -> Result<RawStack, ReadError> {
-        match self.walker.walk(&scene.python, &self.thread) {
+        let mut walk = || self.walker.walk(&scene.python, &self.thread);
+        let mut walk = || match scene.freezer {
+            Some(freezer) => freezer.hold(&self.files, self.tid, &mut walk),
+            None => walk(),
+        };
+        match walk() {
             Err(ReadError::Invalid(_)) => {
                 scene.notes.losses.torn_reads += 1;
-                self.walker.walk(&scene.python, &self.thread)
+                walk()
             }
             walked => walked,
         }

@@ -84,7 +84,7 @@ impl RemoteMemory for LiveMemory {
     }
 
     fn read_batch(&self, spans: &mut [Span<'_>]) -> Result<usize, ReadError> {
-        let mut done = 0;
+        let mut done = 0_usize;
         for chunk in spans.chunks_mut(MAX_SPANS) {
             let lengths: Vec<usize> = chunk.iter().map(|span| span.1.len()).collect();
             let asked = chunk.len();
@@ -97,16 +97,16 @@ impl RemoteMemory for LiveMemory {
                 Err(_) => 0,
             };
             // A partial transfer ends at a span's border or inside one; only whole spans count.
-            let mut filled = 0;
+            let mut filled = 0_usize;
             for length in lengths {
                 match copied.checked_sub(length) {
                     Some(rest) => copied = rest,
                     None => break,
                 }
-                filled += 1;
+                filled = filled.saturating_add(1);
             }
             self.count(asked, filled);
-            done += filled;
+            done = done.saturating_add(filled);
             if filled < asked {
                 break;
             }

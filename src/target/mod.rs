@@ -1,7 +1,11 @@
 //! One process, as the kernel shows it: bytes and `/proc`, never an interpretation.
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))] // the numbers are a stranger's
+#![allow(clippy::disallowed_methods)] // reading files of `/proc` is what this part is for
+
 pub mod children;
 pub mod elf;
+pub mod freeze;
 pub mod image;
 pub mod launch;
 pub mod live;
@@ -17,6 +21,7 @@ mod waits;
 
 pub use children::{Descendants, descendants};
 pub use elf::{ElfError, ElfFile};
+pub use freeze::{FreezeError, Freezer};
 pub use image::ImageMemory;
 pub use launch::{LaunchError, Launched};
 pub use live::{LiveMemory, ReadCounts};

@@ -437,7 +437,11 @@ pub fn rich() -> Report {
             .to_owned(),
         recording: Recording {
             version: "0.1.0".to_owned(),
-            settings: Settings { threshold: Nanos::from_millis(10), rate_hz: 100.0 },
+            settings: Settings {
+                threshold: Nanos::from_millis(10),
+                rate_hz: 100.0,
+                blocking: false,
+            },
             attached: START,
             detached: at(30_000),
             tables: scene.tables,

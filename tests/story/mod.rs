@@ -6,6 +6,7 @@
 //! the state after.
 
 #![allow(dead_code)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // small times, made by hand
 
 use stallspy::model::{
     CallbackRun, CpuState, Frame, FrameKind, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState,
@@ -84,7 +85,7 @@ impl Story {
         };
         let recording = Recording {
             version: "0".to_owned(),
-            settings: Settings { threshold: THRESHOLD, rate_hz: 100.0 },
+            settings: Settings { threshold: THRESHOLD, rate_hz: 100.0, blocking: false },
             attached: ATTACHED,
             detached: at(10_000.0),
             tables: Tables::default(),

@@ -33,7 +33,7 @@ pub(super) fn write(page: &mut Page<'_>, report: &Report) -> io::Result<()> {
     if evidence.is_empty() { Ok(()) } else { list(page, "how   ", evidence) }
 }
 
-/// The kinds of evidence that occur, and the signs that were used.
+/// The kinds of evidence that occur, the signs that were used, and whether the target was paused.
 fn evidence(report: &Report) -> Vec<String> {
     let has = |kind| report.stalls.iter().any(|stall| stall.evidence == kind);
     let marked = |sign| report.stalls.iter().any(|stall| lengths::mark(stall) == sign);
@@ -49,6 +49,9 @@ fn evidence(report: &Report) -> Vec<String> {
     }
     if marked(Mark::AtLeast) {
         parts.push("≥ not seen whole: at least this long");
+    }
+    if report.recording.settings.blocking {
+        parts.push("threads that ran were paused while a stack was read (--blocking)");
     }
     parts.into_iter().map(str::to_owned).collect()
 }

@@ -1,6 +1,8 @@
 //! Against tables of real interpreters and what these say they mean (`scripts/make-line-tables`),
 //! and against bytes that are no table at all.
 
+#![allow(clippy::disallowed_methods)] // the tables are files
+
 use std::path::Path;
 
 use proptest::prelude::*;

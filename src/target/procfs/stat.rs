@@ -86,7 +86,7 @@ fn parse(line: &[u8], page_bytes: u64) -> Option<Stat> {
         state: state(line)?,
         ppid: Pid(i32::try_from(count(4)?).ok()?),
         in_foreground: field(8)? == group, // -1 without a terminal, and no group is -1
-        cpu: ticks(count(14)?) + ticks(count(15)?),
+        cpu: ticks(count(14)?.saturating_add(count(15)?)),
         threads: u32::try_from(count(20)?).ok()?,
         started: ticks(count(22)?),
         rss_bytes: count(24)?.saturating_mul(page_bytes),

@@ -48,6 +48,19 @@ impl ProcFs {
             .ok_or_else(|| self.malformed(pid, "status", "no user id"))
     }
 
+    /// Who traces it by ptrace(2), if anybody does: a debugger, another profiler.
+    ///
+    /// # Errors
+    /// Any [`ProcError`].
+    pub fn tracer(&self, pid: Pid) -> Result<Option<Pid>, ProcError> {
+        let text = self.bytes(pid, "status", SMALL)?;
+        words(&text, b"TracerPid:")
+            .next()
+            .and_then(|word| word.parse().ok())
+            .map(|tracer| (tracer != 0).then_some(Pid(tracer)))
+            .ok_or_else(|| self.malformed(pid, "status", "no tracer"))
+    }
+
     /// How many CPUs it may run on.
     ///
     /// # Errors
