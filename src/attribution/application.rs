@@ -12,8 +12,9 @@
 //!    installed package.
 //! 3. If there is none, the application may be an installed package itself: from the root, the
 //!    first package that is not a known server, framework or plumbing; its deepest frame.
-//! 4. If there is none either, the framework is at it on its own: the deepest frame outside the
-//!    standard library; else the deepest of all.
+//! 4. If there is none either, the framework is at it on its own, and nobody is to blame; what
+//!    stands for the stack is its deepest frame outside the standard library, else the deepest of
+//!    all.
 //!
 //! The `library` is the deepest frame of an installed package below the culprit (the client that
 //! made the call); without one, the deepest of the standard library below it that says something.
@@ -103,8 +104,10 @@ pub enum Origin<'a> {
 /// What one stack says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Site {
-    /// The frame to blame.
+    /// The frame to blame; if it is not the application's, the one that stands for the stack.
     pub culprit: FrameId,
+    /// Whether it is the application's.
+    pub is_application: bool,
     /// The library below it that did the work.
     pub library: Option<FrameId>,
 }
@@ -130,8 +133,8 @@ pub fn site(tables: &Tables, stdlib: Option<&str>, stack: StackId) -> Option<Sit
         })?;
         deepest(&|origin| origin == Origin::Package(application))
     };
-    let at = deepest(&|origin| origin == Origin::Application)
-        .or_else(installed)
+    let application = deepest(&|origin| origin == Origin::Application).or_else(installed);
+    let at = application
         .or_else(|| deepest(&|origin| matches!(origin, Origin::Package(_))))
         .or_else(|| deepest(&|origin| origin != Origin::Foreign))
         .or_else(|| deepest(&|_| true))?;
@@ -142,7 +145,8 @@ pub fn site(tables: &Tables, stdlib: Option<&str>, stack: StackId) -> Option<Sit
         .find(|(_, origin)| matches!(origin, Origin::Package(_)))
         .or_else(|| below.iter().find(|(_, origin)| is_telling(*origin)))
         .map(|(id, _)| *id);
-    frames.get(at).map(|(culprit, _)| Site { culprit: *culprit, library })
+    let is_application = application.is_some();
+    frames.get(at).map(|(culprit, _)| Site { culprit: *culprit, is_application, library })
 }
 
 /// Whose code a frame is, by its file. `stdlib` is where the process's standard library lies.
@@ -267,7 +271,7 @@ mod tests {
     }
 
     /// Blames in a stack given root first, as a traceback prints it.
-    fn blame(frames: &[(&str, &str)]) -> (String, Option<String>) {
+    fn blame(frames: &[(&str, &str)], is_application: bool) -> (String, Option<String>) {
         let mut tables = Tables::default();
         let ids: Vec<FrameId> = frames
             .iter()
@@ -280,6 +284,7 @@ mod tests {
             .collect();
         let stack = tables.stack(Stack { frames: ids, truncated: None });
         let site = site(&tables, STDLIB, stack).unwrap();
+        assert_eq!(site.is_application, is_application);
         let name = |id| tables.text(tables.get_frame(id).unwrap().function).to_owned();
         (name(site.culprit), site.library.map(name))
     }
@@ -291,7 +296,7 @@ mod tests {
     ];
 
     fn after_loop(frames: &[(&str, &str)]) -> (String, Option<String>) {
-        blame(&[&RUN[..], frames].concat())
+        blame(&[&RUN[..], frames].concat(), true)
     }
 
     #[test]
@@ -330,7 +335,8 @@ mod tests {
     }
 
     #[test]
-    fn a_framework_on_its_own_is_named_and_the_script_that_started_it_is_not() {
+    fn a_framework_on_its_own_is_not_the_application_nor_is_the_script_that_started_it() {
+        let after_loop = |frames: &[_]| blame(&[&RUN[..], frames].concat(), false);
         let found = after_loop(&[
             ("/opt/py/lib/python3.12/asyncio/events.py", "_run"),
             ("/opt/py/lib/python3.12/site-packages/fastapi/encoders.py", "jsonable_encoder"),
@@ -343,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_stack_cut_off_at_the_loop_still_has_an_answer() {
-        assert_eq!(blame(&RUN).0, "<module>");
-        assert_eq!(blame(&RUN[2..]).0, "_run_once");
+        assert_eq!(blame(&RUN, true).0, "<module>");
+        assert_eq!(blame(&RUN[2..], false).0, "_run_once");
     }
 }

@@ -10,9 +10,6 @@ use crate::units::Nanos;
 
 /// Share of the duration: from half on, waiting for a CPU was the larger part.
 const STARVED: (u64, u64) = (1, 2);
-/// A smaller share that is still to blame when without the wait there would have been no stall:
-/// below a third, a shift in what the scheduler had booked at the looks could decide it.
-const STARVED_DECISIVELY: (u64, u64) = (1, 3);
 /// Waiting for the interpreter lock is the cause from half of the culprit's time on.
 const MOSTLY: (u64, u64) = (1, 2);
 /// One callback is to blame from half of the time on: then no two others together outweigh it.
@@ -59,17 +56,14 @@ pub fn has_culprit(cause: Cause) -> bool {
     !matches!(cause, Cause::CpuStarved | Cause::GilWait | Cause::ManyCallbacks)
 }
 
-/// Without the wait for a CPU there would have been no stall, or less than half of one.
+/// Without the wait for a CPU there would have been no stall, and the wait was the larger part. A
+/// line that took the larger part itself, or enough for a stall of its own, is to blame however
+/// busy the machine is.
 fn is_starved(facts: &Facts) -> bool {
     let delay = facts.split.run_delay;
-    if delay == Nanos::ZERO {
-        return false;
-    }
-    let never_blocked = facts.looks.running > Nanos::ZERO && facts.looks.blocked == Nanos::ZERO;
-    let decisive = facts.duration.saturating_sub(delay) < facts.threshold
-        && never_blocked
-        && delay >= part(facts.duration, STARVED_DECISIVELY);
-    decisive || delay >= part(facts.duration, STARVED)
+    delay > Nanos::ZERO
+        && delay >= part(facts.duration, STARVED)
+        && facts.duration.saturating_sub(delay) < facts.threshold
 }
 
 fn is_many(facts: &Facts, batch: &Batch) -> bool {
@@ -139,10 +133,10 @@ mod tests {
     #[test]
     fn a_thread_without_a_cpu_is_not_to_blame() {
         assert_eq!(judge(&with_split(facts(20, 20, 0), 9, 0, 11)), Cause::CpuStarved);
-        // 8 ms of its own work would have been no stall.
-        assert_eq!(judge(&with_split(facts(13, 13, 0), 8, 0, 5)), Cause::CpuStarved);
-        // 11 ms would have been.
-        assert_eq!(judge(&with_split(facts(17, 17, 0), 11, 0, 6)), Cause::Cpu);
+        // The larger part was its own work.
+        assert_eq!(judge(&with_split(facts(13, 13, 0), 8, 0, 5)), Cause::Cpu);
+        // 11 ms of its own work would have been a stall without the wait.
+        assert_eq!(judge(&with_split(facts(27, 27, 0), 11, 0, 16)), Cause::Cpu);
         assert_eq!(judge(&with_split(facts(13, 0, 13), 0, 8, 5)), Cause::BlockingCall);
         let unseen = Facts { winner: None, ..with_split(facts(20, 0, 0), 2, 0, 18) };
         assert_eq!(judge(&unseen), Cause::CpuStarved);

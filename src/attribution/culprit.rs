@@ -81,16 +81,24 @@ pub struct Winner {
 }
 
 impl Winner {
-    /// The line with the most weight, the earlier one of equals; `None` without a usable look.
+    /// The line with the most weight, the earlier one of equals; `None` without a usable look. A
+    /// line of the application goes before all others if the application's code had half of the
+    /// time, or enough for a stall of its own (`threshold`).
     pub fn among(
         tables: &Tables,
         looks: &[Weighed<'_>],
+        threshold: Nanos,
         mut blame: impl FnMut(StackId) -> Option<Site>,
     ) -> Option<Winner> {
         let blamed: Vec<(Site, &Weighed<'_>)> =
             looks.iter().filter_map(|seen| Some((blame(seen.look.stack)?, seen))).collect();
+        let total: Nanos = blamed.iter().map(|(_, seen)| seen.weight).sum();
+        let by_application = blamed.iter().filter(|(site, _)| site.is_application);
+        let applications: Nanos = by_application.map(|(_, seen)| seen.weight).sum();
+        let is_to_blame = applications >= total.scaled(1, 2).min(threshold);
+        let candidates = blamed.iter().filter(|(site, _)| site.is_application == is_to_blame);
         let frame: FrameId =
-            heaviest(blamed.iter().map(|(site, seen)| (site.culprit, seen.weight)))?;
+            heaviest(candidates.map(|(site, seen)| (site.culprit, seen.weight)))?;
         let own: Vec<Weighed<'_>> = blamed
             .iter()
             .filter(|(site, _)| site.culprit == frame)
@@ -102,7 +110,7 @@ impl Winner {
         Some(Winner {
             site: blame(stack)?,
             weight: own.iter().map(|seen| seen.weight).sum(),
-            total: blamed.iter().map(|(_, seen)| seen.weight).sum(),
+            total,
             stack,
             times,
             wait: mostly_blocked.then(|| heaviest_wait(&own)).flatten(),

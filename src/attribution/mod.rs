@@ -60,7 +60,7 @@ impl<'a> Attribution<'a> {
         let blocked = culprit::CpuTimes::of(tables, &looks);
         stall.split = split::split(span, threshold, witnesses, &blocked);
 
-        let winner = Winner::among(tables, &looks, |stack| self.site(stall.pid, stack));
+        let winner = Winner::among(tables, &looks, threshold, |stack| self.site(stall.pid, stack));
         stall.cause = cause::judge(&Facts {
             duration: span.length(),
             threshold,
@@ -82,7 +82,7 @@ impl<'a> Attribution<'a> {
         stall.task = winner.task;
         stall.coroutine = winner.coroutine;
         stall.endpoint = winner.endpoint;
-        if cause::has_culprit(stall.cause) {
+        if winner.site.is_application && cause::has_culprit(stall.cause) {
             stall.culprit = Some(Culprit {
                 frame: winner.site.culprit,
                 tid: stall.tid,

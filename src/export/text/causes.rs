@@ -18,9 +18,12 @@ pub(super) fn short(recording: &Recording, total: &CulpritTotal) -> &'static str
     }
 }
 
-/// What is said where there is no line to blame.
-pub(super) fn nobody(cause: Cause) -> &'static str {
+/// What is said where there is no line to blame; `seen` says that the stack is known.
+pub(super) fn nobody(cause: Cause, seen: bool) -> &'static str {
     match cause {
+        Cause::BlockingCall | Cause::Cpu | Cause::CCall if seen => {
+            "no line of the application: its framework or a library"
+        }
         Cause::CpuStarved => "ready to run, but the machine gave it no CPU",
         Cause::ManyCallbacks => "no callback was long, there were many",
         Cause::Gc => "the collector ran; no line to blame",

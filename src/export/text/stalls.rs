@@ -6,7 +6,7 @@ use super::causes;
 use super::ink::{Ink, Page, Piece, columns};
 use super::lengths;
 use crate::export::names::FileNames;
-use crate::model::{CulpritTotal, Recording, Report, Stall};
+use crate::model::{Cause, CulpritTotal, FrameId, Recording, Report, Stall};
 use crate::printable::shortened;
 use crate::units::Nanos;
 
@@ -142,7 +142,8 @@ impl<'a, 'p> Table<'a, 'p> {
         let numbers = format!("{:>7}  {sum:>7}  ", total.count);
         let most = format!("{most:>7}");
         let width = self.cause_width;
-        let first = self.place(total);
+        let top = longest.and_then(|stall| self.top(stall)).filter(|_| total.culprit.is_none());
+        let first = self.place(total, top);
         let indent = if self.beside {
             let cause = format!("  {cause:<width$}  ");
             let head = [(Ink::Plain, &*numbers), (most_ink, &most), (Ink::Plain, &cause)];
@@ -154,9 +155,13 @@ impl<'a, 'p> Table<'a, 'p> {
             self.page.wrapped(&[(Ink::Plain, &" ".repeat(BELOW))], &first)?;
             BELOW
         };
+        let tables = &self.recording().tables;
         let margin = " ".repeat(indent);
         let margin = [(Ink::Plain, margin.as_str())];
-        let below = self.below(total, longest);
+        let below = match top.and_then(|frame| self.names.place(tables.get_frame(frame)?)) {
+            Some(place) => vec![Piece::word(Ink::Plain, format!("→ {place}"))],
+            None => self.below(total, longest),
+        };
         if !below.is_empty() {
             self.page.wrapped(&margin, &below)?;
         }
@@ -167,7 +172,7 @@ impl<'a, 'p> Table<'a, 'p> {
     }
 
     /// The request, and the line to change.
-    fn place(&self, total: &CulpritTotal) -> Vec<Piece> {
+    fn place(&self, total: &CulpritTotal, longest: Option<FrameId>) -> Vec<Piece> {
         let endpoint = total.endpoint.map(|id| self.recording().tables.text(id));
         let mut pieces: Vec<Piece> = endpoint
             .map(|text| Piece::new(Ink::Request, shortened(text, ENDPOINT)))
@@ -175,9 +180,16 @@ impl<'a, 'p> Table<'a, 'p> {
             .collect();
         pieces.push(match &total.culprit {
             Some(culprit) => Piece::new(Ink::Bold, self.names.spot(culprit.frame)),
-            None => Piece::new(Ink::Dim, causes::nobody(total.cause)),
+            None => Piece::new(Ink::Dim, causes::nobody(total.cause, longest.is_some())),
         });
         pieces
+    }
+
+    /// What ran in a stall that nobody is to blame for.
+    fn top(&self, stall: &Stall) -> Option<FrameId> {
+        let working = matches!(stall.cause, Cause::BlockingCall | Cause::Cpu | Cause::CCall);
+        let (id, _) = self.recording().tables.frames_of(stall.stack.filter(|_| working)?).next()?;
+        Some(id)
     }
 
     /// How it got stuck: the library's line, the system call, another thread.
