@@ -28,6 +28,8 @@ pub struct Facts {
     pub looks: CpuTimes,
     /// What the culprit's own looks saw; `None` if no stack was seen.
     pub winner: Option<CpuTimes>,
+    /// Whether a line of the application is the culprit.
+    pub is_application: bool,
     /// What the callback indices tell.
     pub batch: Option<Batch>,
 }
@@ -56,14 +58,14 @@ pub fn has_culprit(cause: Cause) -> bool {
     !matches!(cause, Cause::CpuStarved | Cause::GilWait | Cause::ManyCallbacks)
 }
 
-/// Without the wait for a CPU there would have been no stall, and the wait was the larger part. A
-/// line that took the larger part itself, or enough for a stall of its own, is to blame however
-/// busy the machine is.
+/// The wait for a CPU was the larger part, and without it there would have been no stall. A line of
+/// the application that took the larger part itself, or enough for a stall of its own, is to blame
+/// however busy the machine is.
 fn is_starved(facts: &Facts) -> bool {
     let delay = facts.split.run_delay;
     delay > Nanos::ZERO
         && delay >= part(facts.duration, STARVED)
-        && facts.duration.saturating_sub(delay) < facts.threshold
+        && (facts.duration.saturating_sub(delay) < facts.threshold || !facts.is_application)
 }
 
 fn is_many(facts: &Facts, batch: &Batch) -> bool {
@@ -110,6 +112,7 @@ mod tests {
             split: TimeSplit::default(),
             looks,
             winner: Some(looks),
+            is_application: true,
             batch: None,
         }
     }
@@ -138,6 +141,9 @@ mod tests {
         // 11 ms of its own work would have been a stall without the wait.
         assert_eq!(judge(&with_split(facts(27, 27, 0), 11, 0, 16)), Cause::Cpu);
         assert_eq!(judge(&with_split(facts(13, 0, 13), 0, 8, 5)), Cause::BlockingCall);
+        // Nor is a framework, which did its usual work.
+        let framework = Facts { is_application: false, ..with_split(facts(27, 27, 0), 11, 0, 16) };
+        assert_eq!(judge(&framework), Cause::CpuStarved);
         let unseen = Facts { winner: None, ..with_split(facts(20, 0, 0), 2, 0, 18) };
         assert_eq!(judge(&unseen), Cause::CpuStarved);
     }

@@ -67,6 +67,7 @@ impl<'a> Attribution<'a> {
             split: stall.split,
             looks: blocked,
             winner: winner.as_ref().map(|winner| winner.times),
+            is_application: winner.as_ref().is_some_and(|winner| winner.site.is_application),
             batch: Batch::of(span, witnesses.during),
         });
 
