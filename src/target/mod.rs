@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods)] // reading files of `/proc` is what this part is for
 
 pub mod children;
+pub mod edges;
 pub mod elf;
 pub mod freeze;
 pub mod image;
@@ -20,6 +21,7 @@ pub mod thread_files;
 mod waits;
 
 pub use children::{Descendants, descendants};
+pub use edges::{Edges, EdgesError, Outing, PollCall, Tracepoints, Whereabouts};
 pub use elf::{ElfError, ElfFile};
 pub use freeze::{FreezeError, Freezer};
 pub use image::ImageMemory;

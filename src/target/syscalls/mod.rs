@@ -64,6 +64,12 @@ pub fn name(nr: u64) -> Option<&'static str> {
     lookup(CALLS, nr)
 }
 
+/// The number of a call by the kernel's name, on this machine's architecture.
+#[must_use]
+pub fn number(name: &str) -> Option<u64> {
+    CALLS.iter().find(|(_, known)| *known == name).map(|(number, _)| u64::from(*number))
+}
+
 /// Which argument of the call, from 0, is the file descriptor it works on.
 #[must_use]
 pub fn fd_argument(nr: u64) -> Option<usize> {
