@@ -17,8 +17,9 @@ use crate::units::Nanos;
 
 /// Everything a recording says. `allow` picks the stalls that the user knows and accepts.
 #[must_use]
-pub fn conclude(recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> bool) -> Report {
-    let mut stalls = stalls_of(&recording);
+pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> bool) -> Report {
+    let (mut stalls, disagreements) = stalls_and_disagreements(&recording);
+    recording.losses.edge_disagreements = disagreements;
     for stall in &mut stalls {
         stall.allowed = allow(&recording, stall);
     }
@@ -38,18 +39,23 @@ pub fn conclude(recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> bool
 /// The explained stalls of a recording, in order of beginning; none of them allowed yet.
 #[must_use]
 pub fn stalls_of(recording: &Recording) -> Vec<Stall> {
+    stalls_and_disagreements(recording).0
+}
+
+fn stalls_and_disagreements(recording: &Recording) -> (Vec<Stall>, u64) {
     let mut attribution = Attribution::new(recording);
-    let episodes = stall::episodes(recording);
-    episodes
+    let (episodes, disagreements) = stall::episodes_and_disagreements(recording);
+    let stalls = episodes
         .iter()
         .filter_map(|episode| {
             // A state of a loop that is not in the table can only come from a damaged file.
             let info = recording.get_loop(episode.loop_id)?;
-            let witnesses =
-                Witnesses { before: episode.before, during: &episode.during, after: episode.after };
+            let (gap, before, after) = (episode.gap, episode.before, episode.after);
+            let witnesses = Witnesses { gap, before, during: &episode.during, after };
             Some(attribution.explain(episode.to_stall(info), &witnesses))
         })
-        .collect()
+        .collect();
+    (stalls, disagreements)
 }
 
 /// Stalls by culprit and cause: the costliest first, allowed ones last.

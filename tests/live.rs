@@ -59,7 +59,9 @@ fn every_interpreter_shows_its_stalls() {
             assert_eq!(stall["culprit"]["function"], "wait_for_it", "{}", python.version);
             assert_eq!(stall["endpoint"], "GET /slow", "{}: {stall}", python.version);
             assert_eq!(stall["kind"], "blocking_call", "{}: {stall}", python.version);
-            assert_eq!(stall["evidence"], "counted", "{}", python.version);
+            // Which of the two, tests/live_edges.rs asks.
+            let evidence = stall["evidence"].as_str();
+            assert!(matches!(evidence, Some("traced" | "counted")), "{}: {stall}", python.version);
         }
     }
 }

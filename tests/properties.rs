@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use stallspy::conclusion::conclude;
 use stallspy::model::{
-    CallbackRun, CpuState, LoopId, LoopPhase, LoopState, SchedTimes, StackId, ThreadLook, WaitId,
+    CallbackRun, CpuState, Gap, LoopId, LoopPhase, LoopState, SchedTimes, StackId, ThreadLook,
+    WaitId,
 };
 use stallspy::stall::{Detector, Episode};
 use stallspy::units::{Bounds, Nanos, Timestamp};
@@ -39,7 +40,8 @@ fn look() -> impl Strategy<Value = ThreadLook> {
 /// Any state at all.
 fn garbage() -> impl Strategy<Value = LoopState> {
     let phase = prop_oneof![
-        3 => Just(LoopPhase::Running), 1 => Just(LoopPhase::Polling), 1 => Just(LoopPhase::Gone)
+        4 => Just(LoopPhase::Running), 1 => Just(LoopPhase::Polling), 1 => Just(LoopPhase::Gone),
+        1 => Just(LoopPhase::Leaving)
     ];
     let times = (moment(), 0..2_000_000u64, moment(), 0..3u64);
     let sched = proptest::option::of((moment(), moment(), moment()));
@@ -99,6 +101,22 @@ fn fold(states: &[LoopState]) -> Vec<Episode<'_>> {
     found
 }
 
+/// Any gaps at all: overlapping, empty, at the end of time.
+fn gaps() -> impl Strategy<Value = Vec<Gap>> {
+    let gap = (0..2u32, moment(), 0..30_000_000u64, any::<(u64, u64, u64)>(), 0..3u32);
+    let gap = gap.prop_map(|(id, left, length, split, looks)| Gap {
+        loop_id: LoopId(id),
+        left: Timestamp(left),
+        entered: Timestamp(left.saturating_add(length)),
+        on_cpu: Nanos(split.0),
+        off_cpu: Nanos(split.1),
+        preempted: Nanos(split.2),
+        looks,
+        unclear_looks: 1,
+    });
+    prop::collection::vec(gap, 0..8)
+}
+
 /// What an episode says, without the states it rests on.
 fn said(episode: &Episode<'_>) -> impl PartialEq + std::fmt::Debug + use<> {
     (episode.loop_id, episode.began, episode.ended, episode.ongoing, episode.length())
@@ -146,6 +164,33 @@ proptest! {
     }
 
     #[test]
+    fn with_the_kernels_record_they_never_overlap_either(
+        states in prop_oneof![prop::collection::vec(garbage(), 0..60), ordered()],
+        gaps in gaps(),
+        whole in prop::option::of((moment(), moment())),
+    ) {
+        let mut story = story::Story::new(100);
+        let recording = &mut story.recording;
+        recording.settings.threshold = THRESHOLD;
+        recording.detached = Timestamp(500_000_000);
+        recording.loops[0].traced =
+            whole.map(|(a, b)| Bounds::spanning(Timestamp(a), Timestamp(b)));
+        recording.loop_states = states;
+        recording.gaps = gaps;
+        let mut found = stallspy::stall::episodes(recording);
+        found.retain(|episode| !episode.ongoing);
+        let mut last: BTreeMap<LoopId, Timestamp> = BTreeMap::new();
+        for episode in found {
+            prop_assert!(episode.began.lo <= episode.began.hi);
+            prop_assert!(episode.ended.lo <= episode.ended.hi);
+            prop_assert!(episode.length().hi >= THRESHOLD);
+            if let Some(end) = last.insert(episode.loop_id, episode.ended.hi) {
+                prop_assert!(end <= episode.began.lo, "{:?} {:?}", end, episode);
+            }
+        }
+    }
+
+    #[test]
     fn the_first_and_last_of_a_run_say_as_much_as_the_run(states in ordered()) {
         let thin = thinned(&states);
         let whole: Vec<_> = fold(&states).iter().map(said).collect();
@@ -186,11 +231,15 @@ proptest! {
     }
 
     #[test]
-    fn any_recording_has_a_report(states in prop::collection::vec(garbage(), 0..60)) {
+    fn any_recording_has_a_report(
+        states in prop::collection::vec(garbage(), 0..60),
+        gaps in gaps(),
+    ) {
         let mut story = story::Story::new(100);
         let stack = story.stack(&[("/srv/app/views.py", 41, "render")]);
         let _ = story.asleep(1.0, stack, "recvfrom", None);
         story.recording.loop_states = states;
+        story.recording.gaps = gaps;
         let report = conclude(story.recording, &|_, stall| stall.ongoing);
         prop_assert!(!report.verdict.is_empty());
         for stall in &report.stalls {

@@ -10,10 +10,10 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use stallspy::model::{
-    CallbackRun, CpuState, Frame, FrameId, FrameKind, GilState, LoopId, LoopInfo, LoopKind,
-    LoopPhase, LoopState, LoopTally, Losses, NameId, Peer, ProcessInfo, Recording, Role, Sample,
-    SchedTimes, Settings, Stack, StackId, Tables, ThreadInfo, ThreadLook, Truncation, Wait, WaitId,
-    WorkerClass, WorkerTopology,
+    CallbackRun, CpuState, EdgeStatus, Frame, FrameId, FrameKind, Gap, GilState, LoopId, LoopInfo,
+    LoopKind, LoopPhase, LoopState, LoopTally, Losses, NameId, Peer, ProcessInfo, Recording, Role,
+    Sample, SchedTimes, Settings, Stack, StackId, Tables, ThreadInfo, ThreadLook, Truncation, Wait,
+    WaitId, WorkerClass, WorkerTopology,
 };
 use stallspy::recording::{Loaded, ReadError, read, write};
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
@@ -148,7 +148,7 @@ prop_compose! {
     /// A look at loop 0, whose ids are within tables of one entry.
     fn state()(
         times in any::<(u64, u64)>(),
-        phase in 0..3_usize,
+        phase in 0..4_usize,
         began in of(bounds()),
         callback in of(any::<(u32, u32)>()),
         waiting in of(any::<u32>()),
@@ -159,7 +159,7 @@ prop_compose! {
             loop_id: LoopId(0),
             at: Timestamp(times.0),
             window: Nanos(times.1),
-            phase: [LoopPhase::Polling, LoopPhase::Running, LoopPhase::Gone][phase],
+            phase: [LoopPhase::Polling, LoopPhase::Running, LoopPhase::Gone, LoopPhase::Leaving][phase],
             began,
             callback: callback.map(|(index, batch)| CallbackRun { index, batch }),
             waiting,
@@ -175,6 +175,25 @@ prop_compose! {
                 coroutine: endpoint.map(NameId),
                 endpoint: endpoint.map(NameId),
             }),
+        }
+    }
+}
+
+prop_compose! {
+    /// A gap of loop 0.
+    fn gap()(
+        ends in bounds(),
+        split in any::<(u64, u64, u64, u32)>(),
+    ) -> Gap {
+        Gap {
+            loop_id: LoopId(0),
+            left: ends.lo,
+            entered: ends.hi,
+            on_cpu: Nanos(split.0),
+            off_cpu: Nanos(split.1),
+            preempted: Nanos(split.2),
+            looks: split.3,
+            unclear_looks: split.3 / 2,
         }
     }
 }
@@ -210,6 +229,7 @@ prop_compose! {
         processes in vec(process(), 0..4),
         loops in vec((any::<(i32, i32, u64, u64)>(), tally()), 1..4),
         loop_states in vec(state(), 0..12),
+        gaps in vec(gap(), 0..6),
         samples in vec(sample(), 0..12),
         losses in any::<(u64, u64, u64, u64, u64)>(),
     ) -> Recording {
@@ -232,8 +252,11 @@ prop_compose! {
                 first_seen: Timestamp(ids.2),
                 last_seen: Timestamp(ids.3),
                 tally,
+                edges: if ids.2 % 2 == 0 { EdgeStatus::Off } else { EdgeStatus::Blind },
+                traced: (ids.0 > 0).then_some(Bounds { lo: Timestamp(1), hi: Timestamp(ids.3.max(1)) }),
             }).collect(),
             loop_states,
+            gaps,
             samples,
             losses: Losses {
                 reads: losses.0,
@@ -241,6 +264,9 @@ prop_compose! {
                 failed_reads: losses.2,
                 late_ticks: losses.3,
                 dropped: losses.4,
+                lost_edges: losses.4,
+                blind_edges: losses.3,
+                edge_disagreements: losses.2,
             },
             own_cpu: Nanos(times.2),
         }

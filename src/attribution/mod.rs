@@ -21,12 +21,14 @@ use self::batch::Batch;
 use self::cause::Facts;
 use self::culprit::Winner;
 use self::weight::Span;
-use crate::model::{Cause, Culprit, LoopState, Recording, StackId, Stall};
+use crate::model::{Cause, Culprit, Gap, LoopState, Recording, StackId, Stall};
 use crate::units::Pid;
 
 /// The loop states that witnessed a stall.
 #[derive(Debug, Clone, Copy)]
 pub struct Witnesses<'a> {
+    /// The kernel's record of it.
+    pub gap: Option<&'a Gap>,
     /// The last state before it.
     pub before: Option<&'a LoopState>,
     /// The states that show it, in time order.
@@ -59,6 +61,9 @@ impl<'a> Attribution<'a> {
         let looks = weight::weigh(span, witnesses.during);
         let blocked = culprit::CpuTimes::of(tables, &looks);
         stall.split = split::split(span, threshold, witnesses, &blocked);
+        if let Some(gap) = witnesses.gap {
+            stall.split = split::refine(gap, stall.split);
+        }
 
         let winner = Winner::among(tables, &looks, threshold, |stack| self.site(stall.pid, stack));
         stall.cause = cause::judge(&Facts {

@@ -11,7 +11,7 @@
 use super::Witnesses;
 use super::culprit::CpuTimes;
 use super::weight::Span;
-use crate::model::{SchedTimes, TimeSplit};
+use crate::model::{Gap, SchedTimes, TimeSplit};
 use crate::units::Nanos;
 
 /// How far outside the stall a clock reading may lie, in thresholds. A tick comes at least once
@@ -58,6 +58,17 @@ pub fn split(
     split.run_delay = split.run_delay.min(covered.saturating_sub(split.on_cpu));
     split.off_cpu = covered.saturating_sub(split.on_cpu + split.run_delay);
     split
+}
+
+/// The split that the kernel's record of the stall gives, with the scheduler clock's word on how
+/// much of the time off the CPU was spent ready: the record shows that only of a thread that was
+/// put off its CPU, not of one that was woken and had to wait.
+#[must_use]
+pub fn refine(gap: &Gap, counted: TimeSplit) -> TimeSplit {
+    let on_cpu = gap.on_cpu.min(gap.length());
+    let off = gap.length().saturating_sub(on_cpu);
+    let run_delay = counted.run_delay.max(gap.preempted).min(off);
+    TimeSplit { on_cpu, off_cpu: off.saturating_sub(run_delay), run_delay }
 }
 
 /// What happened inside the stall between two readings.
@@ -110,8 +121,12 @@ mod tests {
         after: Option<LoopState>,
     ) -> [u64; 3] {
         let during: Vec<&LoopState> = during.iter().collect();
-        let witnesses =
-            Witnesses { before: before.as_ref(), during: &during, after: after.as_ref() };
+        let witnesses = Witnesses {
+            gap: None,
+            before: before.as_ref(),
+            during: &during,
+            after: after.as_ref(),
+        };
         let looks = CpuTimes { running: Nanos(7), blocked: Nanos(93), ..CpuTimes::default() };
         let split = split(SPAN, Nanos(100), &witnesses, &looks);
         [split.on_cpu.0, split.off_cpu.0, split.run_delay.0]
@@ -124,6 +139,28 @@ mod tests {
             split_of(Some(state(950, 480, 0)), &during, Some(state(1_110, 580, 0))),
             [100, 0, 0]
         );
+    }
+
+    #[test]
+    fn the_kernels_record_goes_first_but_does_not_know_who_woke_and_waited() {
+        let gap = Gap {
+            loop_id: LoopId(0),
+            left: Timestamp(0),
+            entered: Timestamp(100),
+            on_cpu: Nanos(30),
+            off_cpu: Nanos(60),
+            preempted: Nanos(10),
+            looks: 1,
+            unclear_looks: 0,
+        };
+        let counted = |run_delay| TimeSplit { run_delay: Nanos(run_delay), ..TimeSplit::default() };
+        let refined = |run_delay| {
+            let split = refine(&gap, counted(run_delay));
+            [split.on_cpu.0, split.off_cpu.0, split.run_delay.0]
+        };
+        assert_eq!(refined(0), [30, 60, 10]);
+        assert_eq!(refined(25), [30, 45, 25]);
+        assert_eq!(refined(900), [30, 0, 70]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CpuState, NameId, StackId};
+use super::{CpuState, EdgeStatus, NameId, StackId};
 use crate::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
 /// Index into [`Recording::loops`](super::Recording::loops).
@@ -45,6 +45,18 @@ pub struct LoopInfo {
     pub last_seen: Timestamp,
     /// The counts of all looks at it, also those not kept one by one.
     pub tally: LoopTally,
+    /// Whether the kernel recorded when it left its poll and came back.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub edges: EdgeStatus,
+    /// From when to when it recorded that without a break: no longer time outside the poll can be
+    /// missing from [`Recording::gaps`](super::Recording::gaps) there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traced: Option<Bounds<Timestamp>>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_off(edges: &EdgeStatus) -> bool {
+    *edges == EdgeStatus::Off
 }
 
 /// What a loop was doing when we looked.
@@ -55,6 +67,9 @@ pub enum LoopPhase {
     Polling,
     /// Between the poll and the next poll: callbacks run.
     Running,
+    /// Out of the poll, says the kernel, while the loop's own clock still says polling: its thread
+    /// waits for the interpreter lock, most likely.
+    Leaving,
     /// The loop ended, its thread or process went away, or a fork took its memory along.
     Gone,
 }
@@ -108,8 +123,8 @@ pub struct LoopState {
     pub window: Nanos,
     /// What the loop was doing.
     pub phase: LoopPhase,
-    /// When the running iteration left its poll, by the loop's own clock; only while running.
-    /// It also identifies the iteration: two looks with the same value saw the same one.
+    /// When the running iteration left its poll, by the loop's own clock; while leaving, by the
+    /// kernel's record, or between the looks that saw it in its poll and out of it. It also identifies the iteration: two looks with the same value saw the same one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<Bounds<Timestamp>>,
     /// Which callback ran.

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Frame, FrameId, LoopId, LoopInfo, LoopState, NameId, ProcessInfo, Sample, Stack, StackId, Wait,
-    WaitId,
+    Frame, FrameId, Gap, LoopId, LoopInfo, LoopState, NameId, ProcessInfo, Sample, Stack, StackId,
+    Wait, WaitId,
 };
 use crate::units::{Nanos, Pid, Timestamp};
 
@@ -166,8 +166,19 @@ pub struct Losses {
     pub failed_reads: u64,
     /// Base ticks that came later than one whole interval: times nobody looked.
     pub late_ticks: u64,
-    /// Loop states or samples dropped to keep memory bounded.
+    /// Loop states, gaps or samples dropped to keep memory bounded.
     pub dropped: u64,
+    /// Edges that the kernel had no room to record.
+    #[serde(default)]
+    pub lost_edges: u64,
+    /// Times a loop's edges failed to be recorded though it certainly had some: from then on its
+    /// own clock was relied on.
+    #[serde(default)]
+    pub blind_edges: u64,
+    /// Stalls that only one of a loop's own clock and the kernel's record shows, or that they show
+    /// differently. Worked out from the rest of the recording.
+    #[serde(default)]
+    pub edge_disagreements: u64,
 }
 
 /// Everything measured in one run.
@@ -190,6 +201,9 @@ pub struct Recording {
     /// Looks at loops that had been busy for a while, and the look that saw each of them end; in
     /// time order. Of a run of looks that show the same, the first and the last are kept.
     pub loop_states: Vec<LoopState>,
+    /// Times outside the poll as the kernel recorded them, of half the threshold or longer; of each
+    /// loop in time order.
+    pub gaps: Vec<Gap>,
     /// Background samples, in time order.
     pub samples: Vec<Sample>,
     /// What could not be seen.

@@ -4,10 +4,10 @@
 
 use crate::model::loop_state::AGE_BUCKETS;
 use crate::model::{
-    CpuState, Frame, FrameId, LoopId, LoopInfo, LoopState, LoopTally, NameId, Peer, ProcessInfo,
-    Recording, Sample, Stack, StackId, Tables, ThreadLook, Wait, WaitId,
+    CpuState, Frame, FrameId, Gap, LoopId, LoopInfo, LoopState, LoopTally, NameId, Peer,
+    ProcessInfo, Recording, Sample, Stack, StackId, Tables, ThreadLook, Wait, WaitId,
 };
-use crate::units::Bounds;
+use crate::units::{Bounds, Timestamp};
 
 /// Most frames of one stack. CPython's own recursion limit is 1,000 by default; ours when walking
 /// is lower still.
@@ -93,6 +93,7 @@ pub(super) fn loop_info(so_far: &Recording, info: &LoopInfo) -> Checked {
     if so_far.get_loop(info.id).is_some() {
         return Err(format!("a second loop with the id {}", info.id.0));
     }
+    info.traced.map_or(Ok(()), ordered)?;
     tally(&info.tally)
 }
 
@@ -117,11 +118,7 @@ fn known_loop(so_far: &Recording, id: LoopId) -> Checked {
 pub(super) fn state(so_far: &Recording, state: &LoopState) -> Checked {
     room(so_far.loop_states.len(), MAX_LOOKS, "looks at loops")?;
     known_loop(so_far, state.loop_id)?;
-    if let Some(Bounds { lo, hi }) = state.began
-        && lo > hi
-    {
-        return Err(format!("an interval that ends ({}) before it begins ({})", hi.0, lo.0));
-    }
+    state.began.map_or(Ok(()), ordered)?;
     state.look.as_ref().map_or(Ok(()), |look| thread_look(&so_far.tables, look))
 }
 
@@ -131,6 +128,19 @@ fn thread_look(tables: &Tables, look: &ThreadLook) -> Checked {
     maybe_name(tables, look.task)?;
     maybe_name(tables, look.coroutine)?;
     maybe_name(tables, look.endpoint)
+}
+
+pub(super) fn gap(so_far: &Recording, gap: &Gap) -> Checked {
+    room(so_far.gaps.len(), MAX_LOOKS, "gaps")?;
+    known_loop(so_far, gap.loop_id)?;
+    ordered(Bounds { lo: gap.left, hi: gap.entered })
+}
+
+fn ordered(Bounds { lo, hi }: Bounds<Timestamp>) -> Checked {
+    if lo <= hi {
+        return Ok(());
+    }
+    Err(format!("an interval that ends ({}) before it begins ({})", hi.0, lo.0))
 }
 
 pub(super) fn sample(so_far: &Recording, sample: &Sample) -> Checked {

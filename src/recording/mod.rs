@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Frame, LoopInfo, LoopState, Losses, ProcessInfo, Sample, Settings, Stack, Wait,
+    Frame, Gap, LoopInfo, LoopState, Losses, ProcessInfo, Sample, Settings, Stack, Wait,
 };
 use crate::units::{Nanos, Timestamp};
 
@@ -74,6 +74,7 @@ enum LineOut<'a> {
     Process(&'a ProcessInfo),
     Loop(&'a LoopInfo),
     State(&'a LoopState),
+    Gap(&'a Gap),
     Sample(&'a Sample),
     Losses(&'a Losses),
     End(End),
@@ -90,6 +91,7 @@ enum LineIn {
     Process(ProcessInfo),
     Loop(LoopInfo),
     State(LoopState),
+    Gap(Gap),
     Sample(Sample),
     Losses(Losses),
     End(End),

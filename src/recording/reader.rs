@@ -105,6 +105,7 @@ pub fn read(input: &mut dyn BufRead, file: &str) -> Result<Loaded, ReadError> {
         processes: Vec::new(),
         loops: Vec::new(),
         loop_states: Vec::new(),
+        gaps: Vec::new(),
         samples: Vec::new(),
         losses: Losses::default(),
         own_cpu: Nanos::ZERO,
@@ -195,6 +196,11 @@ fn take(recording: &mut Recording, line: LineIn) -> Result<(), String> {
         LineIn::State(state) => {
             check::state(recording, &state)?;
             recording.loop_states.push(state);
+            Ok(())
+        }
+        LineIn::Gap(gap) => {
+            check::gap(recording, &gap)?;
+            recording.gaps.push(gap);
             Ok(())
         }
         LineIn::Sample(sample) => {

@@ -43,6 +43,9 @@ pub fn write(recording: &Recording, out: &mut dyn Write) -> io::Result<()> {
     for state in &recording.loop_states {
         line(out, &LineOut::State(state))?;
     }
+    for gap in &recording.gaps {
+        line(out, &LineOut::Gap(gap))?;
+    }
     for sample in &recording.samples {
         line(out, &LineOut::Sample(sample))?;
     }

@@ -1,6 +1,8 @@
 //! One event loop under observation: looks at its clock, and a closer look when an iteration ages.
 
+use super::edge_watch::EdgeWatch;
 use super::keeper::Keeper;
+use super::notes::Notes;
 use super::pace::{Jitter, Pace, now};
 use super::thread_watch::{Scene, ThreadWatch};
 use crate::event_loop::{Clock, Reading, Running};
@@ -23,6 +25,8 @@ pub struct LoopWatch {
     pub tid: Tid,
     /// Its clock.
     pub clock: Box<dyn Clock>,
+    /// The kernel's record of it.
+    pub edges: EdgeWatch,
     next_base: Timestamp,
     next_fast: Option<Timestamp>,
     jitter: Jitter,
@@ -68,6 +72,7 @@ impl LoopWatch {
             id,
             tid,
             clock,
+            edges: EdgeWatch::new(id),
             next_base: start,
             next_fast: None,
             jitter: Jitter::new(start),
@@ -131,10 +136,12 @@ impl LoopWatch {
             self.count(scene, reading, pace, at);
         }
         let window = at.since(before);
+        let again = self.edges.see(scene, thread, pace, reading, before);
         match reading {
             Reading::Polling => {
                 self.misses = 0;
                 self.iteration = None;
+                self.next_fast = again;
                 let mut state = self.state(LoopPhase::Polling, at, window);
                 // The baseline of the next stall, and the account of the last.
                 state.sched = thread.files.sched(at);
@@ -163,6 +170,7 @@ impl LoopWatch {
 
     /// The loop is gone: says so in the recording.
     pub fn end(&mut self, scene: &mut Scene<'_>, at: Timestamp) {
+        self.edges.finish(scene.notes);
         let state = self.state(LoopPhase::Gone, at, Nanos::ZERO);
         let mut kept = Vec::new();
         self.keeper.see(state, false, &mut kept);
@@ -171,8 +179,11 @@ impl LoopWatch {
     }
 
     /// The recording ends while the loop goes on.
-    pub fn finish(&mut self, kept: &mut Vec<LoopState>) {
-        self.keeper.finish(kept);
+    pub fn finish(&mut self, notes: &mut Notes) {
+        self.edges.finish(notes);
+        let mut kept = Vec::new();
+        self.keeper.finish(&mut kept);
+        notes.keep(&mut kept);
     }
 
     fn is_inherited(&self, began: Timestamp) -> bool {
@@ -254,7 +265,9 @@ impl LoopWatch {
             Some(last) if last.identity == running.identity => last.callback,
             _ => self.clock.callback(&scene.python, &running),
         };
-        self.next_fast = Some(at + pace.fast(age));
+        // Where the kernel tells the end, only the stacks in between are looked for.
+        let wait = if self.edges.is_on() { pace.recapture(age) } else { pace.fast(age) };
+        self.next_fast = Some(at + wait);
         self.keep(scene, state, true);
         Ok(Outcome::Watching)
     }

@@ -3,6 +3,7 @@
 //! Takes pids and a [`Pace`], gives a [`Recording`]. One thread, no locks: whatever is due first
 //! is done first, loops before samples. Never stops the target unless told to, never writes to it.
 
+pub mod edge_watch;
 pub mod keeper;
 pub mod loop_watch;
 pub mod notes;
@@ -10,12 +11,13 @@ pub mod pace;
 pub mod process_watch;
 pub mod snapshot;
 pub mod thread_watch;
+mod wake_watch;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::{ProcessInfo, Recording, Settings};
-use crate::target::{Descendants, ProcFs, ReadError};
+use crate::target::{Descendants, ProcFs, ReadError, Tracepoints};
 use crate::units::{Nanos, Pid, Timestamp};
 use notes::Notes;
 use pace::Pace;
@@ -65,6 +67,8 @@ impl Sampler {
     /// A sampler that watches nothing yet.
     #[must_use]
     pub fn new(procfs: ProcFs, settings: Settings, follow_children: bool) -> Sampler {
+        // Begun before our own priority rises.
+        let _ = Tracepoints::known();
         pace::wake_precisely();
         Sampler {
             pace: Pace::new(settings.threshold, settings.rate_hz),
@@ -192,6 +196,8 @@ impl Sampler {
         }
         let mut states = self.notes.states;
         states.sort_by_key(|state| state.at);
+        let mut gaps = self.notes.gaps;
+        gaps.sort_by_key(|gap| (gap.left, gap.loop_id));
         let mut samples = self.notes.samples;
         samples.sort_by_key(|sample| sample.at);
         self.ended.sort_by_key(|info| info.attached);
@@ -204,6 +210,7 @@ impl Sampler {
             processes: self.ended,
             loops: self.notes.loops,
             loop_states: states,
+            gaps,
             samples,
             losses: self.notes.losses,
             own_cpu: pace::own_cpu().saturating_sub(self.cpu_before),

@@ -3,8 +3,8 @@
 //! Takes raw stacks and looks, gives interned ones, within bounds. Concludes nothing.
 
 use crate::model::{
-    CpuState, Frame, FrameKind, GilState, LoopId, LoopInfo, LoopKind, LoopState, LoopTally, Losses,
-    Peer, Sample, Stack, StackId, Tables, Wait,
+    CpuState, EdgeStatus, Frame, FrameKind, Gap, GilState, LoopId, LoopInfo, LoopKind, LoopState,
+    LoopTally, Losses, Peer, Sample, Stack, StackId, Tables, Wait,
 };
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
@@ -18,6 +18,9 @@ const MAX_SAMPLES: usize = 100_000;
 /// Most looks at loops kept: some 20,000 stalls. Past it looks are dropped, and counted.
 const MAX_STATES: usize = 100_000;
 
+/// Most gaps kept: as many as looks could witness.
+const MAX_GAPS: usize = 100_000;
+
 /// A recording in the making.
 #[derive(Debug, Default)]
 pub struct Notes {
@@ -27,6 +30,8 @@ pub struct Notes {
     pub loops: Vec<LoopInfo>,
     /// Looks worth keeping.
     pub states: Vec<LoopState>,
+    /// Times outside the poll worth keeping.
+    pub gaps: Vec<Gap>,
     /// Background samples.
     pub samples: Vec<Sample>,
     /// What could not be seen.
@@ -102,6 +107,8 @@ impl Notes {
             first_seen: now,
             last_seen: now,
             tally: LoopTally::default(),
+            edges: EdgeStatus::Off,
+            traced: None,
         });
         id
     }
@@ -124,6 +131,20 @@ impl Notes {
         self.losses.dropped += states.len().saturating_sub(room) as u64;
         states.truncate(room);
         self.states.append(states);
+    }
+
+    /// Keeps a time outside the poll, if there is room.
+    pub fn gap(&mut self, gap: Gap) {
+        if self.gaps.len() < MAX_GAPS {
+            self.gaps.push(gap);
+        } else {
+            self.losses.dropped += 1;
+        }
+    }
+
+    /// What is known of a loop.
+    pub fn info(&mut self, id: LoopId) -> Option<&mut LoopInfo> {
+        self.loops.get_mut(id.0 as usize)
     }
 
     /// Adds a background sample; where `last` is the thread's previous one and nothing changed, it

@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
+use super::edge_watch::EdgeWatch;
 use super::loop_watch::{LoopWatch, Outcome};
 use super::notes::{Notes, WorkingDirectory};
 use super::pace::{Pace, now};
 use super::thread_watch::{Scene, ThreadWatch};
 use crate::event_loop::PROBES;
-use crate::model::{LoopId, LoopState, ProcessInfo, ThreadInfo, WorkerTopology};
+use crate::model::{LoopId, ProcessInfo, ThreadInfo, WorkerTopology};
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::RawStack;
 use crate::python::locate::{LocateError, Located, locate};
@@ -56,6 +57,9 @@ pub struct ProcessWatch {
     freezer: Option<Freezer>,
     threads: Vec<ThreadWatch>,
     loops: Vec<LoopWatch>,
+    /// Edges of loops that went out of sight, and when: the loop may be found again at once, and then
+    /// nothing of it was missed.
+    out_of_sight: Vec<(Timestamp, EdgeWatch)>,
     /// Loops seen in this process, by thread and loop object: one found again keeps its id.
     known_loops: Vec<(Tid, Addr, LoopId)>,
     info: ProcessInfo,
@@ -106,6 +110,7 @@ impl ProcessWatch {
             freezer: None,
             threads: Vec::new(),
             loops: Vec::new(),
+            out_of_sight: Vec::new(),
             known_loops: Vec::new(),
             info,
             files: HashSet::new(),
@@ -194,11 +199,12 @@ impl ProcessWatch {
         if self.info.ended.is_none() {
             self.refresh();
         }
-        let mut kept: Vec<LoopState> = Vec::new();
         for watch in &mut self.loops {
-            watch.finish(&mut kept);
+            watch.finish(notes);
         }
-        notes.keep(&mut kept);
+        for (_, edges) in &mut self.out_of_sight {
+            edges.finish(notes);
+        }
         let counts = self.memory.counts();
         notes.losses.reads += counts.reads;
         notes.losses.failed_reads += counts.failed;
@@ -255,6 +261,7 @@ impl ProcessWatch {
             let mut gone = loops.remove(index);
             let (mut scene, _) = self.scene(notes);
             gone.end(&mut scene, now());
+            self.out_of_sight.push((now(), gone.edges));
             self.next_discovery = now();
         }
         self.loops = loops;
@@ -296,6 +303,7 @@ impl ProcessWatch {
                 self.run_loops(notes, pace)?;
             }
         }
+        self.out_of_sight.retain(|(since, _)| now().since(*since) < REFRESH);
         if now() >= self.next_refresh {
             self.next_refresh = now() + REFRESH;
             self.refresh();
@@ -356,6 +364,10 @@ impl ProcessWatch {
                 }
             };
             let mut watch = LoopWatch::new(id, tid, clock, at);
+            let edges = &mut self.out_of_sight;
+            if let Some(index) = edges.iter().position(|(_, edges)| edges.loop_id() == id) {
+                watch.edges = edges.swap_remove(index).1;
+            }
             if let Some(born) = forked {
                 watch.ignore_before(born);
             }

@@ -8,11 +8,16 @@
 //! An iteration is known by its stamp, the moment the loop left its poll. A state with the same
 //! stamp shows the same iteration, whatever was read in between: an iteration that has ended
 //! cannot be resumed, so a "polling" look inside one was a misreading.
+//!
+//! Where the kernel recorded a time outside the poll ([`Gap`]), all stamps in it are of one
+//! iteration, and its ends are the iteration's. Two stamps of the loop's own in it refute it. A gap
+//! that no state tells of is an episode too, if a look vouched for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Episode;
-use crate::model::{Evidence, LoopId, LoopPhase, LoopState};
+use super::gaps::Gaps;
+use crate::model::{Evidence, Gap, LoopId, LoopPhase, LoopState};
 use crate::units::{Bounds, Nanos, Timestamp};
 
 /// Folds loop states into episodes.
@@ -21,6 +26,12 @@ pub struct Detector<'a> {
     threshold: Nanos,
     watched_from: BTreeMap<LoopId, Timestamp>,
     loops: BTreeMap<LoopId, Watch<'a>>,
+    gaps: Gaps<'a>,
+    /// Gaps that are spoken for, by where they begin: told as an episode, or refuted.
+    settled: BTreeSet<(LoopId, Timestamp)>,
+    /// Episodes that rest on the loop's own clock, which gaps must not overlap.
+    counted: BTreeMap<LoopId, Vec<Bounds<Timestamp>>>,
+    disagreements: u64,
 }
 
 /// What is known of one loop so far.
@@ -36,6 +47,7 @@ struct Watch<'a> {
 #[derive(Debug, Clone)]
 struct Period<'a> {
     began: Bounds<Timestamp>,
+    gap: Option<&'a Gap>,
     before: Option<&'a LoopState>,
     during: Vec<&'a LoopState>,
     after: Option<&'a LoopState>,
@@ -45,7 +57,22 @@ impl<'a> Detector<'a> {
     /// A detector of iterations that last `threshold` or longer.
     #[must_use]
     pub fn new(threshold: Nanos) -> Detector<'a> {
-        Detector { threshold, watched_from: BTreeMap::new(), loops: BTreeMap::new() }
+        Detector {
+            threshold,
+            watched_from: BTreeMap::new(),
+            loops: BTreeMap::new(),
+            gaps: Gaps::default(),
+            settled: BTreeSet::new(),
+            counted: BTreeMap::new(),
+            disagreements: 0,
+        }
+    }
+
+    /// Uses the kernel's record, where there is one.
+    #[must_use]
+    pub fn with_gaps(mut self, gaps: Gaps<'a>) -> Detector<'a> {
+        self.gaps = gaps;
+        self
     }
 
     /// Says since when a loop's process is observed, to tell episodes that began before.
@@ -55,6 +82,7 @@ impl<'a> Detector<'a> {
 
     /// Takes the next state. Gives an episode once the loop's next iteration has been seen.
     pub fn feed(&mut self, state: &'a LoopState) -> Option<Episode<'a>> {
+        let mut gap = state.began.and_then(|began| self.open_gap(state.loop_id, began.lo));
         let watch = self.loops.entry(state.loop_id).or_default();
         if watch.latest.is_some_and(|latest| state.at < latest.at) {
             return None;
@@ -69,13 +97,24 @@ impl<'a> Detector<'a> {
             }
             // A stamp from the future, or bounds the wrong way round, is no stamp; and without
             // one we cannot tell which iteration is running.
-            (LoopPhase::Running, Some(began)) if began.lo <= began.hi && began.lo <= state.at => {
+            (LoopPhase::Running | LoopPhase::Leaving, Some(began))
+                if began.lo <= began.hi && began.lo <= state.at =>
+            {
                 began
             }
-            (LoopPhase::Running, _) => return None,
+            (LoopPhase::Running | LoopPhase::Leaving, _) => return None,
         };
+        if let (Some(one), Some(period)) = (gap, &mut watch.period)
+            && period.gap == Some(one)
+            && period.is_refuted_by(state)
+        {
+            self.settled.insert((state.loop_id, one.left));
+            self.disagreements = self.disagreements.saturating_add(1);
+            period.gap = None;
+            gap = None;
+        }
         match &mut watch.period {
-            Some(period) if began.lo == period.began.lo => {
+            Some(period) if began.lo == period.began.lo || (gap.is_some() && gap == period.gap) => {
                 period.after = None;
                 period.during.push(state);
                 watch.latest = Some(state);
@@ -85,7 +124,7 @@ impl<'a> Detector<'a> {
             Some(period) if began.lo < period.began.lo => None,
             _ => {
                 let before = watch.latest.replace(state);
-                let next = Period { began, before, during: vec![state], after: None };
+                let next = Period { began, gap, before, during: vec![state], after: None };
                 let ended = watch.period.replace(next);
                 ended.and_then(|period| self.close(period, state.loop_id, Some(state)))
             }
@@ -95,32 +134,117 @@ impl<'a> Detector<'a> {
     /// Gives what is still held back when observation ended at `detached`: of each loop its last
     /// iteration, ongoing if no look saw it end.
     #[must_use]
-    pub fn finish(mut self, detached: Timestamp) -> Vec<Episode<'a>> {
+    pub fn finish(self, detached: Timestamp) -> Vec<Episode<'a>> {
+        self.finish_and_count(detached).0
+    }
+
+    /// The same, and how many stalls the loops' clocks and the kernel's record tell differently.
+    #[must_use]
+    pub fn finish_and_count(mut self, detached: Timestamp) -> (Vec<Episode<'a>>, u64) {
         let loops = std::mem::take(&mut self.loops);
         let last = loops.into_iter().filter_map(|(id, watch)| Some((id, watch.period?)));
-        last.filter_map(|(id, period)| {
-            if period.after.is_some() {
-                self.close(period, id, None)
-            } else {
-                self.leave_open(period, id, detached)
+        let mut found = Vec::new();
+        for (id, period) in last {
+            found.extend(
+                if period.after.is_some() || period.gap.is_some_and(|gap| period.fits(gap, None)) {
+                    self.close(period, id, None)
+                } else {
+                    self.leave_open(period, id, detached)
+                },
+            );
+        }
+        found.extend(self.untold());
+        (found, self.disagreements)
+    }
+
+    /// Long gaps that no state belongs to: the looks came late, or only found the thread out of its
+    /// poll.
+    fn untold(&mut self) -> Vec<Episode<'a>> {
+        let mut found = Vec::new();
+        for gap in self.gaps.all() {
+            let long = gap.length() >= self.threshold && gap.is_trusted();
+            if !long || self.settled.contains(&(gap.loop_id, gap.left)) {
+                continue;
             }
-        })
-        .collect()
+            let counted = self.counted.get(&gap.loop_id).into_iter().flatten();
+            if { counted }.any(|other| gap.left < other.hi && other.lo < gap.entered) {
+                self.disagreements = self.disagreements.saturating_add(1);
+                continue;
+            }
+            found.push(self.traced(gap, None));
+        }
+        found
     }
 
     /// Ends an iteration that some look saw ended. `next` shows the loop's next iteration.
     fn close(
-        &self,
+        &mut self,
         mut period: Period<'a>,
         loop_id: LoopId,
         next: Option<&'a LoopState>,
     ) -> Option<Episode<'a>> {
         period.after = period.after.or(next);
         let next_began = next.and_then(|state| state.began).map(|began| began.lo);
-        let hi = [period.after.map(|state| state.at), next_began].into_iter().flatten().min()?;
+        if let Some(gap) = period.gap {
+            self.settled.insert((loop_id, gap.left));
+            if period.fits(gap, next_began) {
+                return (gap.length() >= self.threshold).then(|| self.traced(gap, Some(period)));
+            }
+            self.disagreements = self.disagreements.saturating_add(1);
+        }
+        // It was over before the next one left the poll.
+        let next_gap = next_began.and_then(|began| self.open_gap(loop_id, began));
+        let next_left = next_gap.map(|gap| gap.left).filter(|left| *left >= period.began.hi);
+        let ends = [period.after.map(|state| state.at), next_began, next_left];
+        let hi = ends.into_iter().flatten().min()?;
         let lo = period.last_seen()?.min(hi);
+        let only_clock = period.gap.is_none() && self.gaps.are_whole(loop_id, period.began.lo, hi);
+        let certain = lo.since(period.began.hi) >= self.threshold;
+        if only_clock && !certain {
+            // The kernel missed nothing, and saw no such time outside the poll.
+            return None;
+        }
+        let leaving = period.is_leaving();
         let episode = self.episode(period, loop_id, Bounds { lo, hi }, false)?;
-        (episode.length().hi >= self.threshold).then_some(episode)
+        // Between two looks that found the thread out of its poll it may have been in it.
+        let least = if leaving { episode.length().lo } else { episode.length().hi };
+        if least < self.threshold {
+            return None;
+        }
+        self.disagreements = self.disagreements.saturating_add(u64::from(only_clock));
+        let extent = Bounds { lo: episode.began.lo, hi: episode.ended.hi };
+        self.counted.entry(loop_id).or_default().push(extent);
+        Some(episode)
+    }
+
+    /// The episode that a gap is.
+    fn traced(&self, gap: &'a Gap, period: Option<Period<'a>>) -> Episode<'a> {
+        let (before, during, after) = match period {
+            Some(period) => (period.before, period.during, period.after),
+            None => (None, Vec::new(), None),
+        };
+        Episode {
+            loop_id: gap.loop_id,
+            began: Bounds::exactly(gap.left),
+            ended: Bounds::exactly(gap.entered),
+            ongoing: false,
+            before_attach: self.is_before_attach(gap.loop_id, gap.left),
+            evidence: Evidence::Traced,
+            gap: Some(gap),
+            before,
+            during,
+            after,
+        }
+    }
+
+    /// The gap that an iteration stamped `began` belongs to, unless it is spoken for.
+    fn open_gap(&self, loop_id: LoopId, began: Timestamp) -> Option<&'a Gap> {
+        let gap = self.gaps.at(loop_id, began)?;
+        (!self.settled.contains(&(loop_id, gap.left))).then_some(gap)
+    }
+
+    fn is_before_attach(&self, loop_id: LoopId, began: Timestamp) -> bool {
+        self.watched_from.get(&loop_id).is_some_and(|attached| began < *attached)
     }
 
     /// Keeps an iteration that nobody saw end, if what was seen of it is long enough.
@@ -143,16 +267,17 @@ impl<'a> Detector<'a> {
         ended: Bounds<Timestamp>,
         ongoing: bool,
     ) -> Option<Episode<'a>> {
-        let watched_from = self.watched_from.get(&loop_id);
+        // The loop's own stamp stood still: the start is exact, and no shorter iteration can have
+        // hidden between the looks. Without a stamp, one can.
+        let evidence = if period.is_leaving() { Evidence::Sampled } else { Evidence::Counted };
         period.is_confirmed().then(|| Episode {
             loop_id,
             began: period.began,
             ended,
             ongoing,
-            before_attach: watched_from.is_some_and(|attached| period.began.lo < *attached),
-            // The loop's own stamp stood still: the start is exact, and no shorter iteration
-            // can have hidden between the looks.
-            evidence: Evidence::Counted,
+            before_attach: self.is_before_attach(loop_id, period.began.lo),
+            evidence,
+            gap: None,
             before: period.before,
             during: period.during,
             after: period.after,
@@ -170,7 +295,29 @@ impl Period<'_> {
     /// the same stamp at two times. A single read of a busy loop's memory can be torn.
     fn is_confirmed(&self) -> bool {
         let first = self.during.first().map(|state| state.at);
-        self.during.iter().any(|state| state.look.is_some() || Some(state.at) != first)
+        let twice = self.during.iter().any(|state| Some(state.at) != first);
+        twice || !self.is_leaving() && self.during.iter().any(|state| state.look.is_some())
+    }
+
+    /// Whether it can have ended as the kernel says: not before it was last seen to go on, and
+    /// before the next iteration's stamp.
+    fn fits(&self, gap: &Gap, next_began: Option<Timestamp>) -> bool {
+        let end = gap.entered + Gaps::step();
+        self.last_seen().is_some_and(|seen| end >= seen)
+            && next_began.is_none_or(|next| gap.entered <= next + Gaps::step())
+    }
+
+    /// Whether nothing but the kernel says that it was out of its poll.
+    fn is_leaving(&self) -> bool {
+        self.during.iter().all(|state| state.phase == LoopPhase::Leaving)
+    }
+
+    /// Whether a state with another stamp of the loop's own is part of it: then the loop polled in
+    /// between.
+    fn is_refuted_by(&self, state: &LoopState) -> bool {
+        let running = |state: &&LoopState| state.phase == LoopPhase::Running;
+        running(&state)
+            && self.during.iter().copied().filter(running).any(|one| one.began != state.began)
     }
 }
 
@@ -278,6 +425,84 @@ mod tests {
             polling(121),
         ];
         assert_eq!(fold(&states, 500).len(), 1);
+    }
+
+    fn gap(left_us: u64, entered_us: u64, looks: u32) -> Gap {
+        Gap {
+            loop_id: LoopId(0),
+            left: Timestamp(left_us * 1_000),
+            entered: Timestamp(entered_us * 1_000),
+            on_cpu: Nanos(0),
+            off_cpu: Nanos(0),
+            preempted: Nanos(0),
+            looks,
+            unclear_looks: 1,
+        }
+    }
+
+    /// Each episode as `EVIDENCE began-ended`, in microseconds, and the disagreements.
+    fn traced(states: &[LoopState], gaps: &[Gap], whole_ms: Option<(u64, u64)>) -> (String, u64) {
+        let whole =
+            whole_ms.map(|(lo, hi)| Bounds { lo: Timestamp(lo * MS), hi: Timestamp(hi * MS) });
+        let gaps = Gaps::new(gaps, whole.map(|whole| (LoopId(0), whole)));
+        let mut detector = Detector::new(Nanos::from_millis(10)).with_gaps(gaps);
+        let mut found: Vec<_> = states.iter().filter_map(|state| detector.feed(state)).collect();
+        let (last, disagreements) = detector.finish_and_count(Timestamp(500 * MS));
+        found.extend(last);
+        let said = found.iter().map(|episode| {
+            let (began, ended) = (episode.began.lo.0 / 1_000, episode.ended.hi.0 / 1_000);
+            format!("{:?} {began}-{ended}", episode.evidence)
+        });
+        (said.collect::<Vec<_>>().join(", "), disagreements)
+    }
+
+    fn leaving(at_ms: u64, began_ms: u64) -> LoopState {
+        state(0, at_ms, LoopPhase::Leaving, Some(began_ms))
+    }
+
+    #[test]
+    fn what_the_kernel_recorded_goes_before_what_was_looked_at() {
+        let stall = [running(105, 100), running(119, 100), polling(121)];
+        let leave = [leaving(108, 95), leaving(116, 95), running(119, 118), polling(121)];
+        let table = [
+            // Both agree.
+            (&stall[..], vec![gap(99_990, 120_500, 1)], None, "Traced 99990-120500", 0),
+            // The loop's clock only: it stays.
+            (&stall[..], vec![], None, "Counted 100000-121000", 0),
+            // The kernel missed nothing and shows none, though one is certain: it stays, counted.
+            (&stall[..], vec![], Some((50, 400)), "Counted 100000-121000", 1),
+            // The same where the looks came too late to be certain: there was none.
+            (&[running(101, 100), running(104, 100), polling(121)], vec![], Some((50, 400)), "", 0),
+            // Shorter than the threshold after all.
+            (
+                &[running(101, 100), running(108, 100), polling(121)],
+                vec![gap(99_990, 108_500, 1)],
+                None,
+                "",
+                0,
+            ),
+            // It was seen running after the kernel says it polled.
+            (&stall[..], vec![gap(99_990, 112_000, 1)], None, "Counted 100000-121000", 1),
+            // Two stamps in one gap: records are missing in it.
+            (
+                &[running(105, 100), running(119, 100), running(138, 130), polling(141)],
+                vec![gap(99_990, 150_000, 1)],
+                None,
+                "Counted 100000-130000",
+                1,
+            ),
+            // Waited for the interpreter lock, then ran a callback: one outing, one stall.
+            (&leave[..], vec![gap(95_000, 120_500, 2)], None, "Traced 95000-120500", 0),
+            // Without the kernel's record only what is certain of the wait counts.
+            (&leave[..], vec![], None, "Sampled 95000-118000", 0),
+            // Nobody came in time to look, but somebody saw it out of its poll.
+            (&[], vec![gap(95_000, 120_500, 1)], None, "Traced 95000-120500", 0),
+            (&[], vec![gap(95_000, 120_500, 0)], None, "", 0),
+        ];
+        for (states, gaps, whole, expected, disagreements) in table {
+            let (said, counted) = traced(states, &gaps, whole);
+            assert_eq!((&said[..], counted), (expected, disagreements), "{gaps:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Knows when it began and ended and how far each is certain. Borrows the states it rests on, so
 //! that whoever explains it reads the very looks that found it. Never holds an explanation.
 
-use crate::model::{Cause, Evidence, LoopId, LoopInfo, LoopState, Stall, TimeSplit};
+use crate::model::{Cause, Evidence, Gap, LoopId, LoopInfo, LoopState, Stall, TimeSplit};
 use crate::units::{Bounds, Nanos, Timestamp};
 
 /// One iteration of one loop that lasted at least the threshold.
@@ -11,7 +11,7 @@ use crate::units::{Bounds, Nanos, Timestamp};
 pub struct Episode<'a> {
     /// The loop.
     pub loop_id: LoopId,
-    /// When it left its poll, by its own clock.
+    /// When it left its poll, by the kernel's record or its own clock.
     pub began: Bounds<Timestamp>,
     /// When it came back to its poll; of an ongoing episode, the last look (`lo`) and the end of
     /// observation (`hi`).
@@ -22,9 +22,11 @@ pub struct Episode<'a> {
     pub before_attach: bool,
     /// How well its length is known.
     pub evidence: Evidence,
+    /// The kernel's record of it, if there is one.
+    pub gap: Option<&'a Gap>,
     /// The last state of the loop before it: where its scheduler clock stood.
     pub before: Option<&'a LoopState>,
-    /// The states that show it, in time order; at least one.
+    /// The states that show it, in time order; at least one unless the kernel recorded it.
     pub during: Vec<&'a LoopState>,
     /// The first state that shows it over.
     pub after: Option<&'a LoopState>,

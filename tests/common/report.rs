@@ -3,11 +3,11 @@
 #![allow(dead_code)] // each test file uses some of it
 
 use stallspy::model::{
-    Cause, CpuState, Culprit, CulpritTotal, Evidence, Finding, Frame, FrameId, FrameKind, GilState,
-    LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopSummary, LoopTally, Losses, Measured,
-    Peer, ProcessInfo, Recommendation, Recording, Remedy, Report, Role, Sample, SchedTimes,
-    Settings, Severity, Stack, StackId, Stall, Tables, ThreadInfo, ThreadLook, TimeSplit,
-    Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
+    Cause, CpuState, Culprit, CulpritTotal, EdgeStatus, Evidence, Finding, Frame, FrameId,
+    FrameKind, GilState, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopSummary, LoopTally,
+    Losses, Measured, Peer, ProcessInfo, Recommendation, Recording, Remedy, Report, Role, Sample,
+    SchedTimes, Settings, Severity, Stack, StackId, Stall, Tables, ThreadInfo, ThreadLook,
+    TimeSplit, Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
 };
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
@@ -277,6 +277,8 @@ fn loops() -> Vec<LoopInfo> {
             first_seen: START,
             last_seen: at(30_000),
             tally,
+            edges: EdgeStatus::Off,
+            traced: None,
         }
     };
     vec![info(0, 4243, 4243, 6_150, 430, 412), info(1, 4244, 4260, 12_900, 2_600, 5_200)]
@@ -448,6 +450,7 @@ pub fn rich() -> Report {
             processes: processes(),
             loops,
             loop_states,
+            gaps: Vec::new(),
             samples,
             losses: Losses {
                 reads: 61_204,
@@ -455,6 +458,7 @@ pub fn rich() -> Report {
                 failed_reads: 1,
                 late_ticks: 2,
                 dropped: 0,
+                ..Losses::default()
             },
             own_cpu: Nanos::from_millis(312),
         },

@@ -9,9 +9,9 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // small times, made by hand
 
 use stallspy::model::{
-    CallbackRun, CpuState, Frame, FrameKind, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState,
-    LoopTally, Losses, NameId, Peer, ProcessInfo, Recording, Role, SchedTimes, Settings, Stack,
-    StackId, Tables, ThreadLook, Wait, WorkerClass, WorkerTopology,
+    CallbackRun, CpuState, EdgeStatus, Frame, FrameKind, LoopId, LoopInfo, LoopKind, LoopPhase,
+    LoopState, LoopTally, Losses, NameId, Peer, ProcessInfo, Recording, Role, SchedTimes, Settings,
+    Stack, StackId, Tables, ThreadLook, Wait, WorkerClass, WorkerTopology,
 };
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
@@ -60,6 +60,8 @@ impl Story {
             first_seen: ATTACHED,
             last_seen: at(10_000.0),
             tally,
+            edges: EdgeStatus::Off,
+            traced: None,
         };
         for _ in 0..busy {
             info.tally.count_running(Nanos::from_millis(1));
@@ -92,6 +94,7 @@ impl Story {
             processes: vec![process],
             loops: vec![info],
             loop_states: Vec::new(),
+            gaps: Vec::new(),
             samples: Vec::new(),
             losses: Losses::default(),
             own_cpu: Nanos::ZERO,

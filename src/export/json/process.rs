@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use crate::model::{
-    Evidence, LoopId, LoopInfo, LoopSummary, ProcessInfo, Report, Role, ThreadInfo, WorkerClass,
+    EdgeStatus, Evidence, LoopId, LoopInfo, LoopSummary, ProcessInfo, Report, Role, ThreadInfo,
+    WorkerClass,
 };
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 
@@ -95,7 +96,11 @@ fn loop_out(report: &Report, info: &LoopInfo) -> LoopOut {
         lag_p50_ns: summary.and_then(|one| one.lag_p50),
         lag_p99_ns: summary.and_then(|one| one.lag_p99),
         lag_max_ns: summary.map(|one| one.lag_max),
-        // Utilization and delays are shares of evenly spaced looks.
-        evidence: Evidence::Sampled,
+        // Utilization and delays are shares of evenly spaced looks; the longest is the kernel's
+        // where it recorded the edges.
+        evidence: match info.edges {
+            EdgeStatus::Traced => Evidence::Traced,
+            _ => Evidence::Sampled,
+        },
     }
 }

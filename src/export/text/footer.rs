@@ -4,7 +4,7 @@ use std::io;
 
 use super::ink::{Ink, Page, Piece};
 use super::lengths::{self, Mark, many};
-use crate::model::{Evidence, Report};
+use crate::model::{EdgeStatus, Evidence, Report};
 
 /// Writes the footer.
 pub(super) fn write(page: &mut Page<'_>, report: &Report) -> io::Result<()> {
@@ -29,7 +29,8 @@ pub(super) fn write(page: &mut Page<'_>, report: &Report) -> io::Result<()> {
         ),
     ];
     list(page, "seen  ", parts)?;
-    let evidence = evidence(report);
+    let mut evidence = evidence(report);
+    evidence.extend(edges(report));
     if evidence.is_empty() { Ok(()) } else { list(page, "how   ", evidence) }
 }
 
@@ -55,6 +56,38 @@ fn evidence(report: &Report) -> Vec<String> {
     }
     parts.into_iter().map(str::to_owned).collect()
 }
+
+/// Which loops the kernel recorded the edges of, if it was asked, and why not the others.
+fn edges(report: &Report) -> Vec<String> {
+    let loops = &report.recording.loops;
+    let count = |status| loops.iter().filter(|info| info.edges == status).count();
+    let mut parts = Vec::new();
+    for (status, why) in NOT_TRACED {
+        let some = match count(*status) {
+            0 => continue,
+            all if all == loops.len() => String::new(),
+            some => format!("{} ", many(some as u64, "loop")),
+        };
+        parts.push(format!("{some}not traced: {why}"));
+    }
+    let losses = &report.recording.losses;
+    if losses.lost_edges > 0 {
+        parts.push(format!("{} lost", many(losses.lost_edges, "edge")));
+    }
+    if losses.edge_disagreements > 0 {
+        let stalls = many(losses.edge_disagreements, "stall");
+        parts.push(format!("{stalls} that the loop's clock and the kernel tell differently"));
+    }
+    parts
+}
+
+/// Why a loop's ends are not the kernel's own.
+const NOT_TRACED: &[(EdgeStatus, &str)] = &[
+    (EdgeStatus::Denied, "perf events are not allowed here"),
+    (EdgeStatus::Missing, "this kernel has no perf events for system calls"),
+    (EdgeStatus::Unlearnt, "how the loop polls was not found out"),
+    (EdgeStatus::Blind, "something keeps the kernel's records back"),
+];
 
 fn list(page: &mut Page<'_>, head: &str, parts: Vec<String>) -> io::Result<()> {
     let pieces: Vec<Piece> = parts

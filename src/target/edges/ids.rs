@@ -15,6 +15,8 @@ pub(super) const POLL_CALLS: [&str; 7] =
     ["epoll_wait", "epoll_pwait", "epoll_pwait2", "poll", "ppoll", "select", "pselect6"];
 /// Where tracefs is mounted (Documentation/trace/ftrace.rst).
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+/// Set, it keeps us from using perf events at all.
+const UNWANTED: &str = "STALLSPY_NO_PERF";
 /// Longest `id` file; the kernel writes a number.
 const LONGEST_ID: u64 = 32;
 
@@ -61,6 +63,9 @@ impl Tracepoints {
     /// # Errors
     /// Why none of the ways worked.
     pub fn learn() -> Result<Tracepoints, EdgesError> {
+        if std::env::var_os(UNWANTED).is_some_and(|value| !value.is_empty()) {
+            return Err(EdgesError::Unwanted);
+        }
         for root in TRACEFS {
             if let Some(found) = Tracepoints::from_tracefs(Path::new(root)) {
                 return Ok(found);

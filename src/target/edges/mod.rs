@@ -40,6 +40,9 @@ const RING: usize = 256 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EdgesError {
+    /// The environment variable `STALLSPY_NO_PERF` says to do without.
+    #[error("STALLSPY_NO_PERF is set")]
+    Unwanted,
     /// No right to: `kernel.perf_event_paranoid`, another user's process, a seccomp filter.
     #[error("the kernel does not allow perf events")]
     Denied,

@@ -183,6 +183,22 @@ impl ProcFs {
         self.link(pid, &format!("fd/{fd}"))
     }
 
+    /// The descriptors of a process that are epoll sets, in ascending order.
+    ///
+    /// # Errors
+    /// Any [`ProcError`].
+    pub fn epolls(&self, pid: Pid) -> Result<Vec<i32>, ProcError> {
+        let entries =
+            fs::read_dir(self.path(pid, "fd")).map_err(|error| self.explain(pid, "fd", error))?;
+        let is_epoll = |fd: &i32| {
+            let link = self.fd_link(pid, *fd);
+            link.is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]")
+        };
+        let mut found: Vec<i32> = numbers(entries).filter(is_epoll).collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
     /// A kernel setting, `kernel/yama/ptrace_scope`, without its newline; `None` where this kernel
     /// has no such setting or does not show it.
     #[must_use]
