@@ -8,11 +8,12 @@
 
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
+use super::edge_guard::{EdgeGuard, Verdict};
 use super::notes::Notes;
 use super::pace::{Pace, now};
 use super::thread_watch::{Scene, ThreadWatch};
 use super::wake_watch::{self, WakeWatch};
-use crate::event_loop::{Reading, Running};
+use crate::event_loop::Reading;
 use crate::model::{EdgeStatus, Gap, LoopId, LoopState};
 use crate::target::SyscallState;
 use crate::target::edges::{Edges, EdgesError, Outing, PollCall, Tracepoints, Whereabouts};
@@ -24,9 +25,6 @@ const GUESS_AFTER: u32 = 50;
 /// A record that missed something is begun anew so many times: the loop may have opened another
 /// descriptor.
 const TRIES: u32 = 3;
-/// A loop's stamp is a float of seconds: it may be off by this.
-const STAMP_STEP: Nanos = Nanos::from_micros(1);
-
 /// Watches the edges of one loop's thread.
 #[derive(Debug)]
 pub struct EdgeWatch {
@@ -69,24 +67,7 @@ struct Tracing {
     /// Since when nothing is missing, if that is so.
     whole_since: Option<Timestamp>,
     lost: u64,
-    /// The outing that looks fell into, how many found the thread out of its poll, and how many could
-    /// not tell.
-    looks: Option<(Timestamp, u32, u32)>,
-    /// The loop's own stamp seen in this outing.
-    stamp: Option<(Timestamp, Timestamp)>,
-    /// A stamp for which no exit was recorded; a second one settles it.
-    missed: Option<Timestamp>,
-}
-
-/// What a look showed beside the record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    /// They agree, or can.
-    Sound,
-    /// The thread has been out of its poll since then, though the loop's clock says polling.
-    Leaving(Timestamp),
-    /// Records are missing.
-    Blind,
+    guard: EdgeGuard,
 }
 
 impl EdgeWatch {
@@ -135,9 +116,8 @@ impl EdgeWatch {
                 }
             },
             Stage::On(tracing) => {
-                tracing.drain(scene.notes, self.loop_id);
-                return match tracing.check(thread, reading, before) {
-                    Verdict::Sound => None,
+                return match tracing.check(scene.notes, self.loop_id, thread, reading, before) {
+                    Verdict::Sound | Verdict::Suspect(_) => None,
                     Verdict::Leaving(left) => {
                         let began = Bounds::exactly(left);
                         let (next, state) =
@@ -199,9 +179,7 @@ impl EdgeWatch {
             opened: since,
             whole_since: None,
             lost: 0,
-            looks: None,
-            stamp: None,
-            missed: None,
+            guard: EdgeGuard::default(),
         }));
         if self.tries == 0 {
             self.say(scene, EdgeStatus::Traced);
@@ -301,14 +279,13 @@ impl Tracing {
 
     /// Takes what was recorded: the gaps worth keeping.
     fn take(&mut self, loop_id: LoopId) -> Vec<Gap> {
-        let (shortest, looks) = (self.shortest, self.looks);
+        let (shortest, guard) = (self.shortest, &self.guard);
         let mut gaps = Vec::new();
         self.edges.drain(|outing: Outing| {
             if outing.length() < shortest {
                 return;
             }
-            let looks = looks.filter(|(left, ..)| *left == outing.left);
-            let (looks, unclear_looks) = looks.map_or((0, 0), |(_, sure, not)| (sure, not));
+            let vouchers = guard.vouchers(outing.left);
             let Outing { left, entered, on_cpu, off_cpu, preempted } = outing;
             gaps.push(Gap {
                 loop_id,
@@ -317,82 +294,33 @@ impl Tracing {
                 on_cpu,
                 off_cpu,
                 preempted,
-                looks,
-                unclear_looks,
+                looks: vouchers.sure,
+                unclear_looks: vouchers.unclear,
             });
         });
         gaps
     }
 
-    /// Holds a look, begun at `before`, against the record, which was drained after it: whatever the
-    /// look saw has been recorded by then, or never will be.
-    fn check(&mut self, thread: &ThreadWatch, reading: Reading, before: Timestamp) -> Verdict {
-        match (reading, self.edges.whereabouts()) {
-            (Reading::Running(running), Whereabouts::Outside(left)) => {
-                self.check_stamp(running, left, before)
-            }
-            (Reading::Running(running), Whereabouts::Inside(entered)) => {
-                self.miss(running, running.began > entered)
-            }
-            (Reading::Running(running), Whereabouts::Unknown) => {
-                let since = self.whole_since.unwrap_or(self.opened);
-                self.miss(running, running.began > since)
-            }
-            (Reading::Polling, Whereabouts::Outside(left)) if left < before => {
-                self.check_poll(thread, left)
-            }
-            (_, Whereabouts::Outside(left)) if left < before => {
-                self.count(left, 0, 1);
-                Verdict::Sound
-            }
+    /// Holds a look, begun at `before`, against the record.
+    fn check(
+        &mut self,
+        notes: &mut Notes,
+        loop_id: LoopId,
+        thread: &ThreadWatch,
+        reading: Reading,
+        before: Timestamp,
+    ) -> Verdict {
+        self.drain(notes, loop_id);
+        let since = self.whole_since.unwrap_or(self.opened);
+        let (whereabouts, poll) = (self.edges.whereabouts(), &self.poll);
+        let asked = || is_in(thread, poll);
+        let verdict = self.guard.check(reading, before, whereabouts, since, asked);
+        let Verdict::Suspect(left) = verdict else { return verdict };
+        self.drain(notes, loop_id);
+        match self.edges.whereabouts() {
+            Whereabouts::Outside(still) if still == left => Verdict::Blind,
             _ => Verdict::Sound,
         }
-    }
-
-    /// The thread is out of its poll by both. One outing has one stamp.
-    fn check_stamp(&mut self, running: Running, left: Timestamp, before: Timestamp) -> Verdict {
-        self.missed = None;
-        if running.began + STAMP_STEP < left || left >= before {
-            // The look was of the iteration before this outing.
-            return Verdict::Sound;
-        }
-        match self.stamp.replace((left, running.began)) {
-            Some((outing, began)) if outing == left && began != running.began => Verdict::Blind,
-            _ => {
-                self.count(left, 1, 0);
-                Verdict::Sound
-            }
-        }
-    }
-
-    /// An iteration began, says the loop; the record knows of no exit.
-    fn miss(&mut self, running: Running, is_missing: bool) -> Verdict {
-        match self.missed {
-            Some(other) if is_missing && other != running.began => return Verdict::Blind,
-            _ => self.missed = is_missing.then_some(running.began),
-        }
-        Verdict::Sound
-    }
-
-    /// The loop's clock says polling, the record says the thread is out of its poll: it tells itself
-    /// who is right.
-    fn check_poll(&mut self, thread: &ThreadWatch, left: Timestamp) -> Verdict {
-        if !is_in(thread, &self.poll) {
-            self.count(left, 1, 0);
-            return Verdict::Leaving(left);
-        }
-        // It may have entered just now.
-        let mut entered = false;
-        self.edges.drain(|_| entered = true);
-        let still = self.edges.whereabouts() == Whereabouts::Outside(left);
-        if still && !entered { Verdict::Blind } else { Verdict::Sound }
-    }
-
-    fn count(&mut self, left: Timestamp, sure: u32, unclear: u32) {
-        let known = self.looks.filter(|(outing, ..)| *outing == left);
-        let (_, before, unclear_before) = known.unwrap_or((left, 0, 0));
-        let sure = before.saturating_add(sure);
-        self.looks = Some((left, sure, unclear_before.saturating_add(unclear)));
     }
 }
 

@@ -3,6 +3,7 @@
 //! Takes pids and a [`Pace`], gives a [`Recording`]. One thread, no locks: whatever is due first
 //! is done first, loops before samples. Never stops the target unless told to, never writes to it.
 
+mod edge_guard;
 pub mod edge_watch;
 pub mod keeper;
 pub mod loop_watch;
