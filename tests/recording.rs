@@ -169,6 +169,7 @@ prop_compose! {
                 run_delay: Nanos(run_delay),
             }),
             look: look.map(|(cpu, task, endpoint)| ThreadLook {
+                collecting: false,
                 stack: StackId(0),
                 cpu,
                 task: task.map(NameId),

@@ -10,7 +10,8 @@ use crate::units::Nanos;
 
 /// Share of the duration: from half on, waiting for a CPU was the larger part.
 const STARVED: (u64, u64) = (1, 2);
-/// Waiting for the interpreter lock is the cause from half of the culprit's time on.
+/// Waiting for the interpreter lock is the cause from half of the culprit's time on, the garbage
+/// collector from half of the stall's.
 const MOSTLY: (u64, u64) = (1, 2);
 /// One callback is to blame from half of the time on: then no two others together outweigh it.
 const ONE_CALLBACK: (u64, u64) = (1, 2);
@@ -41,6 +42,11 @@ pub fn judge(facts: &Facts) -> Cause {
         return Cause::CpuStarved;
     }
     let Some(winner) = facts.winner else { return Cause::Unknown };
+    if facts.looks.collecting > Nanos::ZERO
+        && facts.looks.collecting >= part(facts.looks.total(), MOSTLY)
+    {
+        return Cause::Gc;
+    }
     if winner.gil > Nanos::ZERO && winner.gil >= part(winner.total(), MOSTLY) {
         return Cause::GilWait;
     }
@@ -52,10 +58,10 @@ pub fn judge(facts: &Facts) -> Cause {
 
 /// Whether a line of the application is to blame for a stall of this cause. A thread that got no
 /// CPU would have stalled on any line; who held the interpreter lock is another thread's line;
-/// of many callbacks none is the one.
+/// of many callbacks none is the one; the collector starts wherever an object is made.
 #[must_use]
 pub fn has_culprit(cause: Cause) -> bool {
-    !matches!(cause, Cause::CpuStarved | Cause::GilWait | Cause::ManyCallbacks)
+    !matches!(cause, Cause::CpuStarved | Cause::GilWait | Cause::ManyCallbacks | Cause::Gc)
 }
 
 /// The wait for a CPU was the larger part, and without it there would have been no stall. A line of
@@ -158,6 +164,19 @@ mod tests {
         let winner =
             CpuTimes { blocked: ms(30), gil: ms(26), running: ms(20), ..CpuTimes::default() };
         assert_eq!(judge(&Facts { winner: Some(winner), ..facts(50, 20, 30) }), Cause::GilWait);
+    }
+
+    #[test]
+    fn the_collector_is_named() {
+        let looks = CpuTimes {
+            running: ms(40),
+            blocked: ms(10),
+            collecting: ms(26),
+            ..CpuTimes::default()
+        };
+        assert_eq!(judge(&Facts { looks, ..facts(50, 40, 10) }), Cause::Gc);
+        let less = CpuTimes { collecting: ms(24), ..looks };
+        assert_eq!(judge(&Facts { looks: less, ..facts(50, 40, 10) }), Cause::Cpu);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct CpuTimes {
     pub gil: Nanos,
     /// Not readable.
     pub unknown: Nanos,
+    /// Of all: while the garbage collector ran.
+    pub collecting: Nanos,
 }
 
 impl CpuTimes {
@@ -43,6 +45,9 @@ impl CpuTimes {
     }
 
     fn count(&mut self, tables: &Tables, seen: &Weighed<'_>) {
+        if seen.look.collecting {
+            self.collecting += seen.weight;
+        }
         match seen.look.cpu {
             CpuState::Running => self.running += seen.weight,
             CpuState::Unknown => self.unknown += seen.weight,
@@ -97,8 +102,7 @@ impl Winner {
         let applications: Nanos = by_application.map(|(_, seen)| seen.weight).sum();
         let is_to_blame = applications >= total.scaled(1, 2).min(threshold);
         let candidates = blamed.iter().filter(|(site, _)| site.is_application == is_to_blame);
-        let frame: FrameId =
-            heaviest(candidates.map(|(site, seen)| (site.culprit, seen.weight)))?;
+        let frame: FrameId = heaviest(candidates.map(|(site, seen)| (site.culprit, seen.weight)))?;
         let own: Vec<Weighed<'_>> = blamed
             .iter()
             .filter(|(site, _)| site.culprit == frame)

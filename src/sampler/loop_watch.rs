@@ -6,6 +6,7 @@ use super::thread_watch::{Scene, ThreadWatch};
 use crate::event_loop::{Clock, Reading, Running};
 use crate::model::{CallbackRun, CpuState, LoopId, LoopPhase, LoopState, SchedTimes, ThreadLook};
 use crate::python::frames::Fingerprint;
+use crate::python::gc::is_collecting;
 use crate::server::asgi;
 use crate::target::ReadError;
 use crate::units::{Addr, Bounds, Nanos, Tid, Timestamp};
@@ -288,6 +289,8 @@ impl LoopWatch {
             && last.print == print
         {
             last.look.cpu = cpu;
+            last.look.collecting =
+                is_collecting(&scene.python, thread.thread.interpreter) == Some(true);
             last.at = at;
             last.waiting = self.clock.waiting(&scene.python);
             last.sched = thread.files.sched(at);
@@ -315,6 +318,7 @@ impl LoopWatch {
         };
         let stack = thread.written(scene, &stack, at);
         let waiting = self.clock.waiting(&scene.python);
+        let collecting = is_collecting(&scene.python, thread.thread.interpreter) == Some(true);
         match self.clock.look(&scene.python, now())? {
             Reading::Running(again) if again == running => {}
             _ => return Ok(Capture::Moved),
@@ -322,7 +326,7 @@ impl LoopWatch {
         if matches!(cpu, CpuState::Blocked { .. }) {
             self.resting = Some(Reading::Running(running));
         }
-        let look = ThreadLook { stack, cpu, task, coroutine, endpoint };
+        let look = ThreadLook { stack, cpu, collecting, task, coroutine, endpoint };
         let identity = running.identity;
         let sched = thread.files.sched(at);
         self.captured = Some(Captured { identity, print, at, callback, waiting, sched, look });

@@ -328,6 +328,7 @@ fn samples(scene: &mut Scene) -> Vec<Sample> {
 fn loop_states(scene: &mut Scene) -> Vec<LoopState> {
     let t = &mut scene.tables;
     let look = ThreadLook {
+        collecting: false,
         stack: stack(t, &[scene.connection, scene.list_sandboxes, scene.run]),
         cpu: CpuState::Blocked { wait: Some(scene.recv) },
         task: Some(t.name("Task-12")),
