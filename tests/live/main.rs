@@ -1,0 +1,44 @@
+//! The main job on real servers. Each of them blocks its loop in known ways and writes down what it
+//! did; stallspy watches from outside, and must say the same.
+//!
+//! Runs under every interpreter of `STALLSPY_INTERPRETERS` (`../common/interpreters.rs`), two servers
+//! at a time. What is right is decided in `../common/judge.rs`.
+
+#[path = "../common/interpreters.rs"]
+mod interpreters;
+#[path = "../common/judge.rs"]
+mod judge;
+#[path = "../common/profiler.rs"]
+mod profiler;
+#[path = "../common/server.rs"]
+mod server;
+#[path = "../common/truth.rs"]
+mod truth;
+#[path = "../common/turn.rs"]
+mod turn;
+
+mod asyncio;
+mod fastapi;
+mod requests;
+mod restart;
+mod threads;
+
+use interpreters::{Python, interpreters};
+
+/// Whether this runs where every interpreter must be there.
+fn in_ci() -> bool {
+    std::env::var_os("CI").is_some()
+}
+
+#[test]
+fn in_ci_every_version_is_there() {
+    if !in_ci() {
+        return;
+    }
+    let all = interpreters();
+    for minor in 8..=15 {
+        assert!(all.iter().any(|python| python.minor() == minor), "no CPython 3.{minor}");
+        let web = |python: &Python| python.minor() == minor && python.has("fastapi");
+        assert!(all.iter().any(web), "no CPython 3.{minor} with fastapi");
+    }
+}
