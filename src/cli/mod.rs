@@ -45,8 +45,6 @@ enum Command {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    // A reader that stops reading (`| head`) is no error of ours.
-    let _ = reset_sigpipe();
     let command = Cli::command().color(color_choice());
     let matches = match command.try_get_matches() {
         Ok(matches) => matches,
@@ -89,14 +87,6 @@ fn color_choice() -> ColorChoice {
     }
 }
 
-/// Rust ignores SIGPIPE; a filter in a pipeline should die of it as others do.
-fn reset_sigpipe() -> nix::Result<()> {
-    use nix::sys::signal::{SigHandler, Signal, signal};
-    // SAFETY: installs the default action, before any thread is started; no handler code runs.
-    #[allow(unsafe_code)]
-    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map(|_| ())
-}
-
 /// When to colour the text report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Color {
@@ -122,7 +112,16 @@ impl Color {
     }
 }
 
-/// An error of the system while writing to standard output.
-fn stdout_error(error: &std::io::Error) -> Error {
-    Error::File(format!("cannot write to standard output: {error}"))
+/// What came of writing to standard output. A reader that stops reading (`| head`) is no error, and
+/// keeps nothing else from being done: Rust ignores the signal that would end us.
+///
+/// # Errors
+/// Any other error of the system.
+fn written_to_stdout(outcome: std::io::Result<()>) -> Result<(), Error> {
+    match outcome {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::File(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }

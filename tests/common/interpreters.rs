@@ -145,12 +145,12 @@ impl std::fmt::Display for Python {
     }
 }
 
-/// A new folder that this interpreter can see and every user can read, deleted when dropped.
+/// A new folder that this interpreter can see and every user can use, deleted when dropped.
 pub fn folder(python: &Python) -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::Builder::new().prefix("stallspy-test-").tempdir_in(python.temporary());
     let folder = folder.expect("a temporary folder can be made");
-    let everybody = std::fs::Permissions::from_mode(0o755);
+    let everybody = std::fs::Permissions::from_mode(0o1777);
     std::fs::set_permissions(folder.path(), everybody).expect("the folder is ours");
     folder
 }

@@ -18,10 +18,17 @@ mod truth;
 mod turn;
 
 mod asyncio;
+mod dump;
+mod endings;
 mod fastapi;
+mod gates;
+mod hang;
+mod launch;
 mod requests;
 mod restart;
+mod rights;
 mod threads;
+mod untouched;
 
 use interpreters::{Python, interpreters};
 
