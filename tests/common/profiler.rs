@@ -66,6 +66,10 @@ impl Profiler {
         command.stdin(Stdio::null());
         command.stdout(out.try_clone().expect("a file can be shared"));
         command.stderr(err.try_clone().expect("a file can be shared"));
+        // What a user has set for themselves is not what tests are about.
+        for variable in ["NO_COLOR", "CLICOLOR_FORCE", "COLUMNS"] {
+            command.env_remove(variable);
+        }
         // A group of its own: whoever runs the tests in a terminal, it is not in the foreground.
         command.process_group(0);
         Profiler { child: command.spawn().expect("stallspy starts"), out, err }
