@@ -3,7 +3,8 @@
 //! `STALLSPY_INTERPRETERS` names a JSON file: a list of
 //! `{"version": "3.14", "how": "plain" | "chroot", "root": "/some/root", "python": "/usr/bin/python3",
 //! "packages": ["fastapi"]}` (`root` only for `chroot`; the version may be full; `packages` are those
-//! that tests ask for). Without it there is just the `python3` on the path, if any.
+//! that tests ask for). Without it there is just the `python3` on the path; without that nothing can be
+//! tested, and the tests fail.
 #![allow(dead_code)] // each test binary uses some of it
 
 use std::io::{BufRead, BufReader};
@@ -38,20 +39,23 @@ pub fn interpreters() -> Vec<Python> {
         let text = std::fs::read_to_string(&file).expect("STALLSPY_INTERPRETERS can be read");
         return serde_json::from_str(&text).expect("STALLSPY_INTERPRETERS is a list");
     }
-    // The path's `python3` may be a script that starts the real one: that one is asked for.
+    vec![at("python3").expect("STALLSPY_INTERPRETERS is not set, and there is no python3")]
+}
+
+/// The interpreter that this command is, if it is one.
+pub fn at(command: &str) -> Option<Python> {
+    // It may be a script that starts the real one: that one is asked for.
     let ask = "import platform, sys; print(platform.python_version(), sys.executable)";
-    let Ok(answer) = Command::new("python3").args(["-c", ask]).output() else {
-        return Vec::new();
-    };
+    let answer = Command::new(command).args(["-c", ask]).output().ok()?;
     let answer = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
-    let Some((version, python)) = answer.split_once(' ') else { return Vec::new() };
-    vec![Python {
+    let (version, python) = answer.split_once(' ')?;
+    Some(Python {
         version: version.to_owned(),
         how: How::Plain,
         root: None,
         python: python.into(),
         packages: Vec::new(),
-    }]
+    })
 }
 
 /// A few of them, where versions make no difference that another test would not show: the oldest,

@@ -1,12 +1,12 @@
 //! uvicorn and FastAPI under load: the right line of the right handler for the right request, at
 //! whatever depth; and nothing where handlers await or run in the thread pool.
 
-use crate::in_ci;
 use crate::interpreters::{Python, interpreters};
 use crate::judge::Trial;
 use crate::profiler::record;
 use crate::server::Server;
 use crate::turn::each;
+use crate::{in_ci, say};
 
 /// Each blocking endpoint as often as the others, among requests that block nothing.
 const MIX: &str = "12:/ok,4:/thread?ms=20,1:/sleep?ms={12-90},1:/cpu?ms={12-90},\
@@ -19,15 +19,9 @@ fn with_fastapi() -> Vec<Python> {
     let all: Vec<Python> = all.collect();
     assert!(!(in_ci() && all.is_empty()), "STALLSPY_INTERPRETERS lists none with fastapi");
     if all.is_empty() {
-        say("did not run: STALLSPY_INTERPRETERS lists no interpreter with fastapi");
+        say("fastapi: did not run, STALLSPY_INTERPRETERS lists no interpreter with fastapi");
     }
     all
-}
-
-/// Says something although the test passes: what `println!` says would be kept from the reader.
-fn say(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "FastAPI {text}");
 }
 
 #[test]

@@ -4,11 +4,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use crate::in_ci;
-use crate::interpreters::{Python, folder, interpreters};
+use crate::interpreters::{Python, at, folder, interpreters};
 use crate::profiler::{Ended, Profiler, STALLSPY};
 use crate::server::Server;
 use crate::turn::each;
+use crate::{in_ci, say};
 
 /// The user that owns nothing, on every Linux.
 const NOBODY: u32 = 65_534;
@@ -25,14 +25,21 @@ fn give_up_rights(command: &mut Command) {
     }
 }
 
-/// An interpreter that any user can start: one in a root of its own takes root to enter.
-fn for_anybody() -> Option<Python> {
-    interpreters().into_iter().find(|python| {
+/// An interpreter that any user can start, such as the system's own: one in somebody's home or in a
+/// root of its own is not. Without one nothing is tested, and that is said.
+fn anybody() -> Vec<Python> {
+    let systems = ["python3", "/usr/bin/python3"].into_iter().filter_map(at);
+    let found = interpreters().into_iter().chain(systems).find(|python| {
         let mut command = python.command();
         give_up_rights(&mut command);
         let ends = command.args(["-c", "import asyncio"]).stderr(Stdio::null()).status();
         ends.is_ok_and(|status| status.success())
-    })
+    });
+    assert!(found.is_some() || !in_ci(), "no interpreter that any user can start");
+    if found.is_none() {
+        say("rights: did not run, there is no interpreter that every user can start");
+    }
+    found.into_iter().collect()
 }
 
 /// Runs stallspy as nobody, from a copy that nobody can read.
@@ -45,13 +52,6 @@ fn as_nobody(python: &Python, args: &[&str]) -> Ended {
     command.args(args);
     give_up_rights(&mut command);
     Profiler::start_by(command).finish()
-}
-
-/// Without any `for_anybody`, which a user may have but CI may not.
-fn anybody() -> Vec<Python> {
-    let found = for_anybody();
-    assert!(found.is_some() || !in_ci(), "no interpreter that any user can start");
-    found.into_iter().collect()
 }
 
 /// Whether the kernel lets a user read processes of their own that are not their children.
