@@ -14,7 +14,7 @@ pub struct Entry {
     pub end_ns: u64,
     pub pid: i32,
     pub tid: Option<i32>,
-    pub cpu_ns: Option<u64>,
+    pub run_delay_ns: Option<u64>,
     #[serde(default)]
     pub file: String,
     #[serde(default)]
@@ -38,11 +38,10 @@ impl Entry {
         !["no_loop", "iteration"].contains(&self.kind.as_str())
     }
 
-    /// Whether it computed, and had to do without a CPU for a quarter of its time or more: then it is
-    /// as right to blame the machine.
+    /// Whether its thread waited for a CPU during a quarter of its time or more: then it is as right
+    /// to blame the machine, and what it was seen doing need not be what it did.
     pub fn was_starved(&self) -> bool {
-        let waits = self.kinds() == ["blocking_call"];
-        !waits && self.cpu_ns.is_some_and(|cpu| 4 * cpu <= 3 * self.length())
+        self.run_delay_ns.is_some_and(|delay| 4 * delay >= self.length())
     }
 
     /// What a report may say of it. A C call on the CPU is both.

@@ -29,14 +29,13 @@ fn every_interpreter_shows_its_stalls() {
 #[test]
 fn a_shorter_threshold_finds_shorter_stalls() {
     each(&some_interpreters(), |python| {
-        let args = ["--lengths", "2-20", "--kinds", "sleep,pipe,recv"];
+        let args = ["--lengths", "2-20", "--kinds", "sleep,recv"];
         let server = Server::start(python, "asyncio_stalls.py", 4 + MARGIN, &args);
         let (report, ended) = record(server.pid(), 4, &["--threshold", "3ms"]);
         assert_eq!(report["threshold_ns"], 3_000_000);
         let trial = Trial::new(&report, &ended, server.end());
         trial.finds_all(15);
         trial.invents_none();
-        trial.blames_rightly();
         // A stall is reported for its length, whichever lengths were watched closely.
         assert!(trial.stalls().iter().all(|stall| stall.number("duration_max_ns") >= 3_000_000));
     });
