@@ -30,6 +30,7 @@ KINDS = {
     "sleep": {"blocking_call"}, "recv": {"blocking_call"}, "subprocess": {"blocking_call"},
     "pipe": {"blocking_call"}, "lock": {"blocking_call"}, "nested": {"blocking_call"},
     "cpu": {"cpu"}, "json": {"c_call", "cpu"}, "pbkdf2": {"c_call", "cpu"}, "sqlite": {"c_call", "cpu"},
+    "fork": {"cpu", "c_call", "blocking_call"},
 }
 COMPUTES = {"cpu", "json", "pbkdf2", "sqlite"}
 APART = {"cpu_starved", "many_callbacks"}
