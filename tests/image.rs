@@ -15,8 +15,8 @@ fn file_of(image: &ImageMemory) -> Vec<u8> {
     bytes
 }
 
-/// Two neighbours: 4096 to 4351 counts up, 4352 to 4607 is all sevens.
-fn two_blocks() -> ImageMemory {
+/// Four neighbours: 4096 to 4351 counts up, 4352 to 4607 is all sevens.
+fn four_blocks() -> ImageMemory {
     let mut image = ImageMemory::new();
     let counting: Vec<u8> = (0..=255).collect();
     image.insert(Addr(4096), &counting);
@@ -26,12 +26,12 @@ fn two_blocks() -> ImageMemory {
 
 #[test]
 fn what_a_tee_kept_reads_the_same() {
-    let tee = TeeMemory::new(two_blocks());
+    let tee = TeeMemory::new(four_blocks());
     let across = tee.read_u64(Addr(4348)).unwrap();
     assert_eq!(across.to_le_bytes(), [252, 253, 254, 255, 7, 7, 7, 7]);
     assert_eq!(tee.read_u64(Addr(4604)), Err(ReadError::Unmapped(Addr(4608))));
     let image = tee.into_image();
-    assert_eq!(image.block_count(), 2);
+    assert_eq!(image.block_count(), 3, "of four");
     let seam: &dyn RemoteMemory = &image;
     assert_eq!(seam.read_u64(Addr(4348)), Ok(across));
     assert_eq!(seam.read_u64(Addr(0)), Err(ReadError::Unmapped(Addr(0))));
@@ -52,7 +52,7 @@ fn a_live_block_stays_as_it_was_first_seen() {
 
 #[test]
 fn faults_are_met_and_counted() {
-    let memory = FaultyMemory::new(two_blocks(), [Addr(4100), Addr(4500)])
+    let memory = FaultyMemory::new(four_blocks(), [Addr(4100), Addr(4500)])
         .failing(Addr(4400), Fault::Fails(ReadError::Gone));
     assert_eq!(memory.read_u64(Addr(4096)), Err(ReadError::Unmapped(Addr(4100))));
     assert_eq!(memory.read_u64(Addr(4101)).unwrap().to_le_bytes()[0], 5, "one byte behind it");
@@ -70,7 +70,7 @@ fn faults_are_met_and_counted() {
 
 #[test]
 fn a_fault_in_time_passes_unless_the_process_is_gone() {
-    let at_second = |fault| FaultyMemory::new(two_blocks(), []).failing_after(1, fault);
+    let at_second = |fault| FaultyMemory::new(four_blocks(), []).failing_after(1, fault);
     let denied = at_second(Fault::Fails(ReadError::Denied));
     let got: Vec<_> = (0..3).map(|_| denied.read_u64(Addr(4352))).collect();
     let sevens = Ok(0x0707_0707_0707_0707);
@@ -83,7 +83,7 @@ fn a_fault_in_time_passes_unless_the_process_is_gone() {
 
 #[test]
 fn a_short_read_leaves_half_and_a_torn_one_lies() {
-    let memory = FaultyMemory::new(two_blocks(), [])
+    let memory = FaultyMemory::new(four_blocks(), [])
         .failing_after(0, Fault::Short)
         .failing_after(1, Fault::Torn(0xdd))
         .failing(Addr(4360), Fault::Torn(0));
@@ -100,7 +100,7 @@ fn a_short_read_leaves_half_and_a_torn_one_lies() {
 #[test]
 fn a_file_of_zeros_is_small_and_comes_back() {
     let mut image = ImageMemory::new();
-    image.insert(Addr(0x7f00_0000_0000), &[0; 32 * 256]);
+    image.insert(Addr(0x7f00_0000_0000), &[0; 32 * 128]);
     image.insert(Addr(0x7f00_0000_0000 + 5000), &[1, 0, 0, 2]);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("memory.image");
@@ -112,15 +112,15 @@ fn a_file_of_zeros_is_small_and_comes_back() {
 
 #[test]
 fn broken_files_are_refused() {
-    let good = file_of(&two_blocks());
+    let good = file_of(&four_blocks());
     let with = |at: usize, bytes: &[u8]| {
         let mut file = good.clone();
         file.splice(at..at + bytes.len(), bytes.iter().copied());
         ImageMemory::read_from(&file[..]).unwrap_err().to_string()
     };
     assert_eq!(with(15, b"9"), "not a memory image of this version");
-    assert!(with(24, &[0xff, 0xff]).contains("256 bytes"), "more zeros than a block has");
-    assert!(with(24, &[0, 0, 0, 0]).contains("256 bytes"), "a part that tells nothing");
+    assert!(with(24, &[0xff, 0xff]).contains("128 bytes"), "more zeros than a block has");
+    assert!(with(24, &[0, 0, 0, 0]).contains("128 bytes"), "a part that tells nothing");
     let twice = [&good[..], &good[16..]].concat();
     let error = ImageMemory::read_from(&twice[..]).unwrap_err();
     assert!(error.to_string().contains("out of order"));
@@ -132,9 +132,9 @@ fn broken_files_are_refused() {
 #[test]
 fn a_file_that_claims_too_much_is_refused() {
     let mut file = b"stallspy-image02".to_vec();
-    for number in 0..300_000_u64 {
+    for number in 0..600_000_u64 {
         file.extend(number.to_le_bytes());
-        file.extend([0, 1, 0, 0]); // 256 zeros
+        file.extend([128, 0, 0, 0]); // 128 zeros
     }
     let error = ImageMemory::read_from(&file[..]).unwrap_err();
     assert!(error.to_string().contains("64 MiB"));
@@ -169,7 +169,7 @@ proptest! {
 
     #[test]
     fn a_hostile_file_never_panics(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8), cut: prop::sample::Index) {
-        let mut file = file_of(&two_blocks());
+        let mut file = file_of(&four_blocks());
         for (at, byte) in flips {
             let at = at.index(file.len());
             file[at] = byte;

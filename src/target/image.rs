@@ -16,14 +16,14 @@ use crate::units::Addr;
 
 /// Bytes in a block. It divides every kernel's page, so that a block with one readable byte is
 /// readable whole; most objects that are read fit into one.
-pub const BLOCK_BYTES: usize = 256;
+pub const BLOCK_BYTES: usize = 128;
 /// The same, as a number of the target's.
-const BLOCK: u64 = 256;
+const BLOCK: u64 = 128;
 
 /// First bytes of the file; the last two count its versions.
 const MAGIC: &[u8; 16] = b"stallspy-image02";
 /// Most blocks we load, 64 MiB; a look at a server touches some hundreds.
-const MOST_BLOCKS: usize = 256 * 1024;
+const MOST_BLOCKS: usize = 512 * 1024;
 /// A run of zeros shorter than this is written as it is: telling of it costs 4 bytes.
 const WORTHWHILE: usize = 5;
 
@@ -32,7 +32,7 @@ type Block = Box<[u8; BLOCK_BYTES]>;
 /// Recorded blocks, by address.
 ///
 /// The file begins with 16 bytes of magic and version; then, for each block in ascending order, its
-/// number (address / 256, u64), followed by parts until 256 bytes are told: how many zeros (u16),
+/// number (address / 128, u64), followed by parts until 128 bytes are told: how many zeros (u16),
 /// how many bytes after them (u16), those bytes. All numbers are little-endian.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ImageMemory {
@@ -188,7 +188,7 @@ fn read_block(from: &mut impl Read) -> io::Result<Block> {
         let told =
             rest.split_at_mut_checked(zeros).and_then(|(_, rest)| rest.split_at_mut_checked(bytes));
         let Some((told, later)) = told.filter(|_| zeros > 0 || bytes > 0) else {
-            return Err(invalid("a block of the memory image does not hold 256 bytes"));
+            return Err(invalid("a block of the memory image does not hold 128 bytes"));
         };
         from.read_exact(told)?;
         rest = later;
