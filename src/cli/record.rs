@@ -13,8 +13,7 @@ use super::view::ViewArgs;
 use crate::error::{Error, exit};
 use crate::gate::{Gate, Pattern};
 use crate::model::{Report, Settings};
-use crate::session::{self, Plan, Target};
-use crate::target::launch::Launched;
+use crate::session::{self, Launched, Plan, Target};
 use crate::units::{Nanos, Pid};
 use crate::values;
 

@@ -276,3 +276,13 @@ pub struct Layout {
     /// Where things lie.
     pub offsets: Offsets,
 }
+
+impl Layout {
+    /// Whether this is the layout of the CPython that gives `hexversion` (`sys.hexversion`) as its
+    /// version.
+    #[must_use]
+    pub fn is_for(&self, hexversion: u32) -> bool {
+        let [major, minor, ..] = hexversion.to_be_bytes();
+        self.version == (major, minor)
+    }
+}

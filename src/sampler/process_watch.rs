@@ -399,8 +399,8 @@ impl ProcessWatch {
     fn topology(&self) -> WorkerTopology {
         let command = self.procfs.cmdline(self.pid).unwrap_or_default();
         let files: Vec<String> = self.files.iter().cloned().collect();
-        let root = self.procfs.path(self.pid, "root");
-        recognise(&Facts { command: &command, files: &files, root: &root })
+        let (procfs, pid) = (&self.procfs, self.pid);
+        recognise(&Facts { command: &command, files: &files, procfs, pid })
     }
 }
 

@@ -131,22 +131,15 @@ impl ThreadWatch {
         })
     }
 
-    /// The thread's stack now. A chain that moved under the first try is tried once more.
+    /// The thread's stack now.
     ///
     /// # Errors
     /// See [`Walker::walk`].
     pub fn walk(&mut self, scene: &mut Scene<'_>) -> Result<RawStack, ReadError> {
         let mut walk = || self.walker.walk(&scene.python, &self.thread);
-        let mut walk = || match scene.freezer {
+        match scene.freezer {
             Some(freezer) => freezer.hold(&self.files, self.tid, &mut walk),
             None => walk(),
-        };
-        match walk() {
-            Err(ReadError::Invalid(_)) => {
-                scene.notes.losses.torn_reads += 1;
-                walk()
-            }
-            walked => walked,
         }
     }
 

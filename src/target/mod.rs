@@ -29,5 +29,5 @@ pub use memory::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span};
 pub use modules::{Module, Modules};
 pub use peers::{PeerText, Peers, Waiting};
 pub use procfs::{Mapping, Perms, ProcError, ProcFs, Stat};
-pub use tee::{FaultyMemory, TeeMemory};
+pub use tee::{Fault, FaultyMemory, TeeMemory};
 pub use thread_files::{SyscallState, ThreadFiles};
