@@ -104,8 +104,6 @@ fn gates_that_are_none() {
 
 #[test]
 fn what_this_version_cannot_do_yet_is_refused() {
-    let said = "--blocking is not in this version yet: leave it out, the target is never paused";
-    fails(&["record", "-p", "1", "--blocking"], 2, said);
     misused(&["record", "-p", "1", "-g"], "-g/--gil is not in this version yet");
     misused(&["record", "-p", "1", "-n"], "-n/--native is not in this version yet");
     misused(&["record", "-p", "1", "--blocking", "--nonblocking"], "cannot be used with");

@@ -34,6 +34,16 @@ fn of_demo() {
 }
 
 #[test]
+fn of_completions() {
+    insta::assert_snapshot!(help(&["completions", "--help"]));
+}
+
+#[test]
+fn of_man() {
+    insta::assert_snapshot!(help(&["man", "--help"]));
+}
+
+#[test]
 fn every_subcommand_is_here() {
     let text = help(&["--help"]);
     let commands = text.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next());
@@ -43,7 +53,7 @@ fn every_subcommand_is_here() {
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(names, ["record", "report", "dump", "demo", "help"], "a new one needs a test above");
+    assert_eq!(names, ["record", "report", "dump", "demo", "completions", "man", "help"], "a new one needs a test above");
 }
 
 #[test]
