@@ -83,7 +83,11 @@ proptest! {
             let mut walker = Walker::default();
             for _ in 0..2 {
                 let stack = walker.walk(&python, &A_THREAD);
-                prop_assert!(stack.is_ok_and(|stack| stack.frames.len() <= MAX_DEPTH));
+                let fits = match stack {
+                    Ok(stack) => stack.frames.len() <= MAX_DEPTH,
+                    Err(error) => matches!(error, ReadError::Invalid(_)), // a circle
+                };
+                prop_assert!(fits);
             }
             let _ = walker.fingerprint(&python, &A_THREAD);
             memory.assert_within(2 * 3 * 5 * (MAX_DEPTH as u64 + 8), 4096);

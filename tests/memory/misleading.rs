@@ -125,10 +125,19 @@ fn frames_without_end() {
                 ident: 0,
                 native: None,
             };
-            let stack = Walker::default().walk(&python, &thread).unwrap();
-            assert!(stack.frames.len() <= MAX_DEPTH);
-            assert_eq!(stack.truncated, Some(Truncation::DepthLimit), "{:?}", layout.version);
-            memory.assert_within(2 * MAX_DEPTH as u64 + 8, 112);
+            match Walker::default().walk(&python, &thread) {
+                Ok(stack) => {
+                    assert!(stack.frames.len() <= MAX_DEPTH);
+                    let cut = Some(Truncation::DepthLimit);
+                    assert_eq!(stack.truncated, cut, "{:?}", layout.version);
+                }
+                // A circle is no stack; an endless straight line could be one.
+                Err(error) => {
+                    let straight = std::ptr::fn_addr_eq(link, next as fn(u64) -> u64);
+                    assert!(matches!(error, ReadError::Invalid(_)) && !straight, "{error:?}");
+                }
+            }
+            memory.assert_within(2 * MAX_DEPTH as u64 + 8, 1024);
         }
     }
 }
