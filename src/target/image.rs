@@ -144,9 +144,7 @@ impl RemoteMemory for ImageMemory {
             let block = self.blocks.get(&(next / BLOCK)).ok_or(ReadError::Unmapped(Addr(next)))?;
             let there = block.get(offset_in_block(next)..).unwrap_or_default();
             let (now, later) = rest.split_at_mut(there.len().min(rest.len()));
-            for (to, from) in now.iter_mut().zip(there) {
-                *to = *from;
-            }
+            now.copy_from_slice(there.get(..now.len()).unwrap_or_default());
             next = (next / BLOCK).wrapping_add(1).wrapping_mul(BLOCK);
             rest = later;
         }
