@@ -10,7 +10,7 @@ use stallspy::model::{CallbackRun, Truncation};
 use stallspy::python::Interpreter;
 use stallspy::python::code_objects::CodeCache;
 use stallspy::python::frames::{RawFrame, RawStack, Walker, local};
-use stallspy::python::locate::{LocateError, locate_at};
+use stallspy::python::locate::{LocateError, Located, locate_at};
 use stallspy::python::objects::ReprLimits;
 use stallspy::python::thread_names::thread_names;
 use stallspy::python::threads::{Thread, ThreadIds, threads, unchanged};
@@ -74,27 +74,34 @@ pub struct SeenLoop {
 /// Reads everything.
 pub fn survey(memory: &dyn RemoteMemory, known: &Known) -> Result<Survey, LocateError> {
     let located = locate_at(memory, known.runtime)?;
+    Ok(Survey { threads: look_around(memory, &located, known)?, version: located.version })
+}
+
+/// Reads everything of an interpreter that was located before.
+pub fn look_around(
+    memory: &dyn RemoteMemory,
+    located: &Located,
+    known: &Known,
+) -> Result<Vec<SeenThread>, ReadError> {
     let python = located.view(memory);
-    let ids = ThreadIds { by_native: known.tids.iter().map(|tid| (*tid, Tid(*tid))).collect() };
     let names = thread_names(&python).unwrap_or_default();
     let mut codes = CodeCache::default();
     let found = threads(&python)?;
     let _ = unchanged(&python, &found);
-    let seen = found.iter().map(|thread| {
-        let tid = ids.of(memory, thread);
-        look(&python, &mut codes, thread, known, &names, tid)
-    });
-    Ok(Survey { version: located.version.clone(), threads: seen.collect() })
+    let seen = found.iter().map(|thread| look_at(&python, &mut codes, thread, known, &names));
+    Ok(seen.collect())
 }
 
-fn look(
+/// Reads everything of one thread.
+pub fn look_at(
     python: &Interpreter<'_>,
     codes: &mut CodeCache,
     thread: &Thread,
     known: &Known,
     names: &HashMap<u64, String>,
-    tid: Option<Tid>,
 ) -> SeenThread {
+    let ids = ThreadIds { by_native: known.tids.iter().map(|tid| (*tid, Tid(*tid))).collect() };
+    let tid = ids.of(python.memory, thread);
     let mut walker = Walker::default();
     // The second walk reads where the first found frames, all at once.
     let raw = walker.walk(python, thread).and_then(|_| walker.walk(python, thread));
