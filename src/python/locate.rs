@@ -16,6 +16,9 @@ use crate::units::Addr;
 const MAX_SCANNED: u64 = 8 << 20;
 /// Most candidates of a scan that are looked at closely: each costs two reads of about 2 µs.
 const MAX_CANDIDATES: usize = 1 << 18;
+/// Most likenesses of a runtime in one scan that are put to the proof: each may cost thousands of
+/// reads, and real data has one or two. A process that is full of them wants to keep us busy.
+const MAX_PROOFS: usize = 32;
 /// Entries of `sys.__dict__` read to find `hexversion`: it has about 100.
 const MAX_SYS_ENTRIES: usize = 1024;
 
@@ -237,7 +240,7 @@ fn scan_described(
     data: &[u8],
 ) -> Result<Option<Located>, LocateError> {
     let words = data.chunks_exact(8).enumerate();
-    for (index, _) in words.filter(|(_, word)| word == DEBUG_COOKIE) {
+    for (index, _) in words.filter(|(_, word)| word == DEBUG_COOKIE).take(MAX_PROOFS) {
         let runtime = start.at((index as u64).saturating_mul(8));
         let Ok(words) = memory.read_vec(runtime, DEBUG_OFFSETS_LEN) else { continue };
         match described(memory, runtime, &words) {
@@ -255,7 +258,7 @@ fn scan_described(
 /// Before 3.13 nothing marks the runtime, but its list of interpreters leads to a thread state that
 /// points back to its interpreter. Only what passes that is proven the dear way.
 fn scan_tabled(memory: &dyn RemoteMemory, start: Addr, data: &[u8]) -> Option<Located> {
-    let mut candidates = 0;
+    let (mut candidates, mut proofs) = (0, 0);
     for (index, _) in data.chunks_exact(8).enumerate() {
         let at = (index as u64).saturating_mul(8);
         for layout in layout::tables() {
@@ -265,16 +268,18 @@ fn scan_tabled(memory: &dyn RemoteMemory, start: Addr, data: &[u8]) -> Option<Lo
                 continue;
             }
             candidates += 1;
-            if candidates > MAX_CANDIDATES {
+            if candidates > MAX_CANDIDATES || proofs > MAX_PROOFS {
                 return None;
             }
             let threads = interpreter.at(layout.offsets.interpreter.threads_head);
             let back = memory
                 .read_pointer(threads)
                 .and_then(|thread| memory.read_pointer(thread.at(layout.offsets.thread.interp)));
-            if back == Ok(interpreter)
-                && let Ok(located) = tabled(memory, start.at(at), None)
-            {
+            if back != Ok(interpreter) {
+                continue;
+            }
+            proofs += 1;
+            if let Ok(located) = tabled(memory, start.at(at), None) {
                 return Some(located);
             }
         }
