@@ -4,6 +4,8 @@
 
 #[path = "common/images.rs"]
 mod images;
+#[path = "images/refusals.rs"]
+mod refusals;
 #[path = "common/survey.rs"]
 mod survey;
 #[path = "common/survey_text.rs"]
