@@ -6,7 +6,7 @@ use stallspy::python::interpreters::interpreters;
 use stallspy::python::locate::locate_at;
 use stallspy::python::objects::Objects;
 use stallspy::python::threads::threads;
-use stallspy::target::RemoteMemoryExt;
+use stallspy::target::{ImageMemory, RemoteMemoryExt};
 use stallspy::units::Addr;
 
 use crate::images::images;
@@ -24,6 +24,25 @@ fn an_interpreter_that_says_another_version_is_refused() {
         let mut memory = image.memory.clone();
         memory.insert(version.at(offsets.object.int_digits), &0x0307_00f0_u32.to_le_bytes());
         assert!(locate_at(&memory, image.known.runtime).is_err(), "{}", image.name);
+    }
+}
+
+/// A name that goes on in memory that cannot be read is no name, rather than its beginning.
+#[test]
+fn a_type_whose_name_is_cut_off_has_none() {
+    const KIND: Addr = Addr(0x1_0000);
+    for image in images().iter().filter(|image| image.case() == "idle") {
+        let layout = locate_at(&image.memory, image.known.runtime).unwrap().layout;
+        let mut memory = ImageMemory::new();
+        memory.insert(KIND, &[0; 1024]);
+        let name_at = |memory: &mut ImageMemory, place: u64, text: &[u8]| {
+            memory.insert(KIND.at(layout.offsets.object.tp_name), &place.to_le_bytes());
+            memory.insert(Addr(place), text);
+        };
+        name_at(&mut memory, 0x2_0ffc, b"set\0");
+        assert_eq!(Objects::new(&memory, &layout).name_of_type(KIND).as_deref(), Ok("set"));
+        name_at(&mut memory, 0x3_0ffc, b"froz");
+        assert!(Objects::new(&memory, &layout).name_of_type(KIND).is_err());
     }
 }
 
