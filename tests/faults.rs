@@ -7,6 +7,8 @@
 
 #[path = "faults/agreement.rs"]
 mod agreement;
+#[path = "faults/clock.rs"]
+mod clock;
 #[path = "common/images.rs"]
 mod images;
 #[path = "faults/moments.rs"]
@@ -173,9 +175,10 @@ fn an_interpreter_is_found_whole_or_not_at_all() {
     }
 }
 
-/// A frame chain that is read once from another moment: refused, cut with a mark, or the truth.
+/// A frame chain of which one read fails or is of another moment: refused, cut with a mark, or the
+/// truth.
 #[test]
-fn a_torn_read_makes_no_stack() {
+fn no_spoilt_read_makes_a_stack() {
     for image in one_of_each("request") {
         let located = located(&image);
         let python = located.view(&image.memory);
@@ -184,14 +187,14 @@ fn a_torn_read_makes_no_stack() {
             let mut read = 0;
             loop {
                 let mut reached = false;
-                for byte in [0, 0xdd, 0xff, 1] {
-                    let memory =
-                        FaultyMemory::new(&image.memory, []).failing_after(read, Fault::Torn(byte));
+                let torn = [0, 0xdd, 0xff, 1].map(Fault::Torn);
+                for fault in torn.into_iter().chain([UNMAPPED, Fault::Short]) {
+                    let memory = FaultyMemory::new(&image.memory, []).failing_after(read, fault);
                     let mut walker = Walker::default();
                     let python = located.view(&memory);
                     let walks = [walker.walk(&python, thread), walker.walk(&python, thread)];
                     reached |= memory.unreached() == 0;
-                    let context = format!("{}, read {read} torn to {byte}", image.name);
+                    let context = format!("{}, read {read} {fault:?}", image.name);
                     for raw in walks.into_iter().flatten() {
                         let python = located.view(&image.memory);
                         let mut codes = CodeCache::default();

@@ -33,6 +33,10 @@ fn what_a_tee_kept_reads_the_same() {
     let tee = TeeMemory::new(four_blocks());
     let across = tee.read_u64(Addr(4348)).unwrap();
     assert_eq!(across.to_le_bytes(), [252, 253, 254, 255, 7, 7, 7, 7]);
+    let kept = tee.into_image();
+    assert_eq!(kept.block_count(), 2, "those two that the word lies in");
+    let tee = TeeMemory::new(four_blocks());
+    assert_eq!(tee.read_u64(Addr(4348)), Ok(across));
     assert_eq!(tee.read_u64(Addr(4604)), Err(ReadError::Unmapped(Addr(4608))));
     let image = tee.into_image();
     assert_eq!(image.block_count(), 3, "of four");

@@ -53,7 +53,11 @@ fn every_subcommand_is_here() {
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(names, ["record", "report", "dump", "demo", "completions", "man", "help"], "a new one needs a test above");
+    assert_eq!(
+        names,
+        ["record", "report", "dump", "demo", "completions", "man", "help"],
+        "a new one needs a test above"
+    );
 }
 
 #[test]
