@@ -54,7 +54,7 @@ fn descriptors() {
     assert_eq!(by_fd(RECVFROM, 12), "recvfrom(12) at 0.0.0.0:5353");
     assert_eq!(by_fd(RECVFROM, 13), "recvfrom(13) /run/app dir/api.sock");
     assert_eq!(by_fd(RECVFROM, 14), "recvfrom(14) socket:[9999]");
-    assert_eq!(by_fd(EPOLL_WAIT, 5), "epoll_wait(5)");
+    assert_eq!(by_fd(EPOLL_WAIT, 5), "epoll_wait(5) ?");
     assert_eq!(by_fd(READ, 6), "read(6) pipe:[77]");
     assert_eq!(by_fd(READ, 15), "read(15) /home/api/data.db");
     assert_eq!(by_fd(READ, 16), "read(16) /tmp/log (deleted)");
