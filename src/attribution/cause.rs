@@ -74,8 +74,11 @@ fn is_starved(facts: &Facts) -> bool {
         && (facts.duration.saturating_sub(delay) < facts.threshold || !facts.is_application)
 }
 
+/// No callback was long: none can have been, or the longest one seen had less than half of what was
+/// looked into.
 fn is_many(facts: &Facts, batch: &Batch) -> bool {
-    batch.longest_seen < part(batch.window, ONE_CALLBACK)
+    (batch.longest_possible < facts.threshold
+        || batch.longest_seen < part(batch.window, ONE_CALLBACK))
         && batch.longest_estimated < part(facts.duration, ONE_CALLBACK)
         && batch.longest_estimated < facts.threshold
 }
@@ -181,17 +184,21 @@ mod tests {
 
     #[test]
     fn many_short_callbacks_are_no_long_one() {
-        let with = |window, longest_seen, longest_estimated| Facts {
+        let with = |window, longest_seen, longest_estimated, longest_possible| Facts {
             batch: Some(Batch {
                 window: ms(window),
                 longest_seen: ms(longest_seen),
                 longest_estimated: ms(longest_estimated),
+                longest_possible: ms(longest_possible),
             }),
             ..facts(30, 30, 0)
         };
-        assert_eq!(judge(&with(22, 1, 2)), Cause::ManyCallbacks);
-        assert_eq!(judge(&with(22, 12, 2)), Cause::Cpu);
-        assert_eq!(judge(&with(22, 9, 10)), Cause::Cpu);
-        assert_eq!(judge(&with(22, 9, 16)), Cause::Cpu);
+        assert_eq!(judge(&with(22, 1, 2, 30)), Cause::ManyCallbacks);
+        assert_eq!(judge(&with(22, 12, 2, 30)), Cause::Cpu);
+        assert_eq!(judge(&with(22, 9, 10, 30)), Cause::Cpu);
+        assert_eq!(judge(&with(22, 9, 16, 30)), Cause::Cpu);
+        // Little was looked into, but the indices moved on.
+        assert_eq!(judge(&with(3, 2, 2, 9)), Cause::ManyCallbacks);
+        assert_eq!(judge(&with(3, 2, 2, 10)), Cause::Cpu);
     }
 }

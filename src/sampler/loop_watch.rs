@@ -240,12 +240,14 @@ impl LoopWatch {
                 }
             }
             Capture::NotNow => {}
-            // The iteration moved on under the look, or its frame is only a memory.
+            // The iteration moved on under the look. What its clock said before is still true.
             Capture::Moved => {
                 scene.notes.losses.torn_reads += 1;
                 self.look_again_soon(pace, at);
+                self.keep(scene, state, true);
                 return Ok(Outcome::Watching);
             }
+            // The loop's frame is only a memory.
             Capture::Stale => return Ok(Outcome::Missing),
         }
         state.callback = match &self.captured {

@@ -19,8 +19,8 @@ const LONGEST_BASE: Nanos = Nanos::from_millis(10);
 /// ends right after the threshold has been looked into.
 const CAPTURE_AGE_PERCENT: u64 = 80;
 /// Distance of looks at an iteration past the capture age: its end is known to half of this either
-/// way. A look costs 5 µs, being woken for it 20 µs or more (`benches` of docs/OVERHEAD.md).
-const FAST: Nanos = Nanos::from_micros(1500);
+/// way. A look costs 5 µs, being woken for it 20 µs or more (decision 7).
+const FAST: Nanos = Nanos::from_millis(1);
 /// Shortest distance of evenly spaced looks. With thresholds below it, stalls shorter than it are
 /// seen by chance.
 const SHORTEST_BASE: Nanos = Nanos::from_micros(500);
@@ -28,9 +28,9 @@ const SHORTEST_BASE: Nanos = Nanos::from_micros(500);
 /// waking costs more than looking, and a loop of short iterations would be aimed at once for each.
 /// So with a threshold below this a stall is certain to be seen from twice the threshold on.
 const AIM_FROM: Nanos = Nanos::from_millis(2);
-/// Looks at an older iteration keep to this part of its age: its length is then known to 2 %
-/// and a half either way, and mostly better, as the stamp of the next iteration bounds it too.
-const FAST_PART_OF_AGE: u64 = 20;
+/// Looks at an older iteration keep to this part of its age: its length is then known to 1 % either
+/// way, and mostly better, as the stamp of the next iteration bounds it too.
+const FAST_PART_OF_AGE: u64 = 64;
 /// Distance of looks at a hanging iteration never exceeds this.
 const SLOWEST: Nanos = Nanos::from_millis(50);
 /// The thread is looked into again after half the threshold, within these limits, or after this
