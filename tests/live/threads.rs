@@ -44,3 +44,19 @@ fn who_holds_the_gil_all_along_blocks_both() {
         assert!(computes.count() > 0);
     });
 }
+
+#[test]
+fn threads_that_come_and_go_hide_nothing() {
+    each(&some_interpreters(), |python| {
+        // Each of these calls starts a thread, and CPython fills in the new thread's state while it
+        // still has its creator's ids.
+        let args = ["--lengths", "20-40", "--kinds", "pipe,lock"];
+        let server = Server::start(python, "asyncio_stalls.py", 60, &args);
+        let (report, ended) = record(server.pid(), 8, &[]);
+        let loops = report["processes"][0]["loops"].as_array().map(Vec::len);
+        assert_eq!(loops, Some(1), "one loop, found once");
+        let trial = Trial::new(&report, &ended, server.end());
+        trial.finds_all(30);
+        trial.invents_none();
+    });
+}
