@@ -109,7 +109,7 @@ impl ProcessWatch {
             known_loops: Vec::new(),
             info,
             files: HashSet::new(),
-            forked: is_child.then(|| born(stat.started, attached)).flatten(),
+            forked: is_child.then(|| born(stat.started)).flatten(),
             cpu_before: stat.cpu,
             next_sample: attached,
             next_discovery: attached,
@@ -317,12 +317,18 @@ impl ProcessWatch {
             Err(_) => return Ok(false),
         };
         let mut watches = std::mem::take(&mut self.threads);
-        for thread in found {
+        for (index, thread) in found.iter().copied().enumerate() {
             if let Some(same) = watches.iter().position(|watch| watch.thread == thread) {
                 self.threads.push(watches.swap_remove(same));
                 continue;
             }
             let Some(tid) = ids.of(&self.memory, &thread) else { continue };
+            // A thread about to start has its creator's ids (CPython fills a PyThreadState in where it
+            // is made), so of two that claim a kernel thread the older is right. It comes later in the
+            // list; the other is missing from ours, so that the next comparison finds a difference.
+            if found.iter().skip(index + 1).any(|older| ids.of(&self.memory, older) == Some(tid)) {
+                continue;
+            }
             self.threads.push(ThreadWatch::new(&self.procfs, self.pid, tid, thread));
             if !self.info.threads.iter().any(|info| info.tid == tid) {
                 let name = self.procfs.comm(self.pid, tid).unwrap_or_default();
@@ -406,8 +412,12 @@ impl ProcessWatch {
 
 /// When a forked child began, on `CLOCK_MONOTONIC`: `/proc` tells it on `CLOCK_BOOTTIME`, which is
 /// ahead by the time the machine was suspended, so the later of the two readings is taken.
-fn born(started: Nanos, attached: Timestamp) -> Option<Timestamp> {
+///
+/// The clocks are read one after the other: what is between the two readings would be taken for age,
+/// and a look at the parent's iteration for one of the child's own.
+fn born(started: Nanos) -> Option<Timestamp> {
     let boot = super::pace::boot_clock()?;
+    let at = now();
     let age = boot.saturating_sub(started);
-    Some(attached.before(age) + BIRTH_STEP)
+    Some(at.before(age) + BIRTH_STEP)
 }
