@@ -119,6 +119,7 @@ prop_compose! {
                 class: if role == 0 { WorkerClass::Bare } else { WorkerClass::Uvicorn },
             },
             stdlib: version,
+            unread_loop: None,
             attached: Timestamp(ids.3),
             ended: ended.map(Timestamp),
             cpu: Nanos(ids.4),

@@ -35,7 +35,7 @@ pub struct RawFrame {
     pub addr: Addr,
     /// Its code object.
     pub code: Addr,
-    /// Its last instruction, raw: see [`LastInstruction`].
+    /// Its last instruction, raw: see [`LastInstruction`](crate::layout::shape::LastInstruction).
     pub instruction: u64,
 }
 

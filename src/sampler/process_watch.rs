@@ -25,6 +25,8 @@ const DISCOVERY: Nanos = Nanos::from_millis(100);
 const REFRESH: Nanos = Nanos::from_secs(1);
 /// A fork's birth is known to one clock tick of `/proc` (10 ms); stamps within it are not trusted.
 const BIRTH_STEP: Nanos = Nanos::from_millis(10);
+/// Packages of event loops that are not read yet, by their folders' names.
+const UNREAD_LOOPS: &[&str] = &["uvloop", "gevent", "eventlet"];
 /// Most source files remembered for recognising the server.
 const MAX_FILES: usize = 4096;
 
@@ -88,6 +90,7 @@ impl ProcessWatch {
             command: procfs.cmdline(pid).unwrap_or_default().join(" "),
             topology: bare::topology(),
             stdlib: None,
+            unread_loop: None,
             attached,
             ended: None,
             cpu: Nanos::ZERO,
@@ -395,11 +398,21 @@ impl ProcessWatch {
         if self.info.topology == bare::topology() {
             self.info.topology = self.topology();
         }
+        self.info.unread_loop = if self.known_loops.is_empty() { self.unread_loop() } else { None };
         if self.info.stdlib.is_none() {
             let suffix = "/asyncio/base_events.py";
             let found = self.files.iter().find_map(|file| file.strip_suffix(suffix));
             self.info.stdlib = found.map(str::to_owned);
         }
+    }
+
+    /// The library of a loop that no probe reads, if it is loaded: its name says more than that no
+    /// loop was found.
+    fn unread_loop(&self) -> Option<String> {
+        let modules = Modules::load(&self.procfs, self.pid).ok()?;
+        let parts = modules.iter().flat_map(|module| module.path.split('/'));
+        let mut found = parts.filter_map(|part| UNREAD_LOOPS.iter().find(|name| part == **name));
+        found.next().map(|name| (*name).to_owned())
     }
 
     fn topology(&self) -> WorkerTopology {

@@ -238,6 +238,7 @@ fn processes() -> Vec<ProcessInfo> {
         command: "python -m uvicorn app.main:app --workers 2".to_owned(),
         topology: topology(role),
         stdlib: Some(STDLIB.to_owned()),
+        unread_loop: None,
         attached: START,
         ended: None,
         cpu: Nanos::from_millis(2_400),

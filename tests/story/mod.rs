@@ -78,6 +78,7 @@ impl Story {
                 class: WorkerClass::Uvicorn,
             },
             stdlib: Some(LIB.to_owned()),
+            unread_loop: None,
             attached: ATTACHED,
             ended: None,
             cpu: Nanos::ZERO,
