@@ -172,18 +172,3 @@ impl Notes {
         self.samples = folded;
     }
 }
-
-/// The state of a thread of which nothing could be learnt.
-#[must_use]
-pub fn unknown_sample(pid: Pid, tid: Tid, stack: StackId, at: Timestamp) -> Sample {
-    Sample {
-        at,
-        pid,
-        tid,
-        stack,
-        cpu: CpuState::Unknown,
-        gil: GilState::Unknown,
-        count: 1,
-        weight: Nanos::ZERO,
-    }
-}
