@@ -10,7 +10,7 @@ use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::RawStack;
 use crate::target::{PeerText, Waiting};
-use crate::units::{Nanos, Pid, Tid, Timestamp};
+use crate::units::{Pid, Tid, Timestamp};
 
 /// Most background samples kept in order. Past it they are folded into one per thread and stack:
 /// the flamegraph stays exact, only the order in time is lost.
