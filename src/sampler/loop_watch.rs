@@ -33,8 +33,9 @@ pub struct LoopWatch {
     /// A stamp inherited through fork: it is the parent's iteration, not this process's.
     inherited: Option<Timestamp>,
     captured: Option<Captured>,
-    /// What was read of the loop after its thread was found asleep: true while it sleeps on.
-    resting: Option<Reading>,
+    /// What was read of the loop after its thread was found asleep, and the mark of that rest: true
+    /// while it sleeps on.
+    resting: Option<(Reading, u64)>,
     misses: u32,
 }
 
@@ -117,7 +118,9 @@ impl LoopWatch {
     ) -> Result<Outcome, ReadError> {
         let before = now();
         let reading = match self.resting {
-            Some(reading) if thread.is_at_rest() => reading,
+            Some((reading, mark)) if thread.is_at_rest() && thread.rest_mark() == Some(mark) => {
+                reading
+            }
             _ => {
                 self.resting = None;
                 self.clock.look(&scene.python, before)?
@@ -326,7 +329,7 @@ impl LoopWatch {
             _ => return Ok(Capture::Moved),
         }
         if matches!(cpu, CpuState::Blocked { .. }) {
-            self.resting = Some(Reading::Running(running));
+            self.resting = thread.rest_mark().map(|mark| (Reading::Running(running), mark));
         }
         let look = ThreadLook { stack, cpu, collecting, task, coroutine, endpoint };
         let identity = running.identity;

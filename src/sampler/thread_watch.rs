@@ -131,6 +131,13 @@ impl ThreadWatch {
         })
     }
 
+    /// What tells the rest that the thread is at from any other: a background sample may have found
+    /// it asleep anew, in another call.
+    #[must_use]
+    pub fn rest_mark(&self) -> Option<u64> {
+        self.rest.map(|rest| rest.runs)
+    }
+
     /// The thread's stack now.
     ///
     /// # Errors
