@@ -113,7 +113,10 @@ impl Trial {
         let iteration = self
             .iteration(stall)
             .is_some_and(|own| much(own.length()) && 2 * stall.covers(own) >= stall.length());
-        !(much(covered) || touches_one || iteration || self.is_other_loops(stall))
+        // Nobody is blamed, and the kernel's own figure says why.
+        let delay = stall.json["run_delay_ns"].as_u64().unwrap_or(0);
+        let starved = stall.json["kind"] == "cpu_starved" && 2 * delay >= stall.length();
+        !(much(covered) || touches_one || iteration || starved || self.is_other_loops(stall))
     }
 
     /// The iteration of its loop that a stall speaks of.
