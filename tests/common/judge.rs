@@ -222,7 +222,12 @@ fn is_said(stall: &Stall, part: &Entry) -> bool {
         && line
         && function == part.function
         && part.kinds().contains(&stall.kind.as_str())
-        && same(&culprit["syscall"], &part.syscall)
+        && (same(&culprit["syscall"], &part.syscall) || waits_for_exec(culprit, part))
         && same(&culprit["peer"], &part.peer)
         && same(&stall.json["endpoint"], &part.endpoint)
+}
+
+/// A child without a CPU is long in its `exec`, and its parent as long in `vfork`.
+fn waits_for_exec(culprit: &Value, part: &Entry) -> bool {
+    part.kind == "subprocess" && matches!(culprit["syscall"].as_str(), Some("vfork" | "clone3"))
 }
