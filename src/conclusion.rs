@@ -153,7 +153,6 @@ fn verdict(recording: &Recording, stalls: &[Stall], findings: &[Finding]) -> Str
 const UNRULED: &[(Cause, &str)] = &[
     (Cause::GilWait, "held up by another thread that holds the interpreter lock"),
     (Cause::CCall, "blocked by C code"),
-    (Cause::Gc, "held up by the garbage collector"),
     (Cause::PageFault, "held up by memory that had to be fetched"),
     (Cause::Unknown, "blocked, by what was not seen"),
 ];

@@ -7,18 +7,15 @@ use super::Interpreter;
 use crate::target::RemoteMemoryExt;
 use crate::units::Addr;
 
-/// Whether a collection is going on in `interpreter`; `None` where that cannot be told.
+/// Whether a collection is known to go on in `interpreter`.
 #[must_use]
-pub fn is_collecting(python: &Interpreter<'_>, interpreter: Addr) -> Option<bool> {
+pub fn is_collecting(python: &Interpreter<'_>, interpreter: Addr) -> bool {
     let offsets = &python.layout.offsets;
     let flag = match (offsets.interpreter.gc_collecting, offsets.runtime.gc_collecting) {
         (Some(offset), _) => interpreter.at(offset),
         (None, Some(offset)) => python.runtime.at(offset),
-        (None, None) => return None,
+        (None, None) => return false,
     };
-    match python.memory.read_u32(flag).ok()? {
-        0 => Some(false),
-        1 => Some(true),
-        _ => None,
-    }
+    // Any other value is no flag.
+    python.memory.read_u32(flag) == Ok(1)
 }

@@ -294,8 +294,7 @@ impl LoopWatch {
             && last.print == print
         {
             last.look.cpu = cpu;
-            last.look.collecting =
-                is_collecting(&scene.python, thread.thread.interpreter) == Some(true);
+            last.look.collecting = is_collecting(&scene.python, thread.thread.interpreter);
             last.at = at;
             last.waiting = self.clock.waiting(&scene.python);
             last.sched = thread.files.sched(at);
@@ -323,7 +322,7 @@ impl LoopWatch {
         };
         let stack = thread.written(scene, &stack, at);
         let waiting = self.clock.waiting(&scene.python);
-        let collecting = is_collecting(&scene.python, thread.thread.interpreter) == Some(true);
+        let collecting = is_collecting(&scene.python, thread.thread.interpreter);
         match self.clock.look(&scene.python, now())? {
             Reading::Running(again) if again == running => {}
             _ => return Ok(Capture::Moved),

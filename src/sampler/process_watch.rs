@@ -409,10 +409,10 @@ impl ProcessWatch {
     /// The library of a loop that no probe reads, if it is loaded: its name says more than that no
     /// loop was found.
     fn unread_loop(&self) -> Option<String> {
-        let modules = Modules::load(&self.procfs, self.pid).ok()?;
-        let parts = modules.iter().flat_map(|module| module.path.split('/'));
-        let mut found = parts.filter_map(|part| UNREAD_LOOPS.iter().find(|name| part == **name));
-        found.next().map(|name| (*name).to_owned())
+        let maps = self.procfs.maps(self.pid).ok()?;
+        let mut parts = maps.iter().filter_map(|map| map.path.as_deref()).flatten();
+        let found = parts.find_map(|part| UNREAD_LOOPS.iter().find(|name| part == **name));
+        found.map(|name| (*name).to_owned())
     }
 
     fn topology(&self) -> WorkerTopology {
