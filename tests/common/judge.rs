@@ -109,10 +109,12 @@ impl Trial {
         let own: Vec<&Entry> = self.blocked().filter(|entry| stall.same_thread(entry)).collect();
         let covered: u64 = own.iter().map(|entry| stall.covers(entry)).sum();
         let touches_one = own.iter().any(|entry| stall.covers(entry) > 0 && much(entry.length()));
-        // Whatever the loop did, the machine may have let it wait: the loop itself knows.
-        let iteration = self
-            .iteration(stall)
-            .is_some_and(|own| much(own.length()) && 2 * stall.covers(own) >= stall.length());
+        // Whatever the loop did, the machine may have let it wait: the loop itself knows. Where it
+        // let stallspy wait as well, the length has wide bounds, and it is the least that counts.
+        let iteration = self.iteration(stall).is_some_and(|own| {
+            let least = stall.number("duration_min_ns").saturating_sub(LENGTH_SLACK_NS);
+            much(own.length()) && 2 * stall.covers(own) >= least
+        });
         // Nobody is blamed, and the kernel's own figure says why.
         let delay = stall.json["run_delay_ns"].as_u64().unwrap_or(0);
         let starved = stall.json["kind"] == "cpu_starved" && 2 * delay >= stall.length();

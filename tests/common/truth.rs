@@ -115,9 +115,11 @@ impl Stall {
     pub fn brief(&self) -> String {
         let culprit = &self.json["culprit"];
         format!(
-            "{} of {:.1} ms at {} {}:{} {}()",
+            "{} of {:.1} ms ({:.1} to {:.1}) at {} {}:{} {}()",
             self.kind,
             self.length() as f64 / 1e6,
+            self.number("duration_min_ns") as f64 / 1e6,
+            self.number("duration_max_ns") as f64 / 1e6,
             self.json["endpoint"].as_str().unwrap_or(""),
             culprit["file"].as_str().unwrap_or("?").rsplit('/').next().unwrap_or("?"),
             culprit["line"],
