@@ -97,8 +97,7 @@ impl Winner {
         let applications: Nanos = by_application.map(|(_, seen)| seen.weight).sum();
         let is_to_blame = applications >= total.scaled(1, 2).min(threshold);
         let candidates = blamed.iter().filter(|(site, _)| site.is_application == is_to_blame);
-        let frame: FrameId =
-            heaviest(candidates.map(|(site, seen)| (site.culprit, seen.weight)))?;
+        let frame: FrameId = heaviest(candidates.map(|(site, seen)| (site.culprit, seen.weight)))?;
         let own: Vec<Weighed<'_>> = blamed
             .iter()
             .filter(|(site, _)| site.culprit == frame)
