@@ -30,6 +30,9 @@ pub struct RawFrame {
     pub code: Addr,
     /// Its last instruction, raw: see [`LastInstruction`].
     pub instruction: u64,
+    /// Whether C entered the interpreter with it: a C function of its own runs it and the frames
+    /// that it called from Python.
+    pub is_entry: bool,
 }
 
 /// A chain of frames, leaf first.
@@ -117,8 +120,11 @@ impl Walker {
                 return Err(ReadError::Invalid("frame chain without a circle"));
             }
             let link = decode(python, next, &header)?;
-            if let Some(frame) = link.frame {
-                stack.frames.push(frame);
+            match (link.frame, stack.frames.last_mut()) {
+                (Some(frame), _) => stack.frames.push(frame),
+                // The interpreter's own frame calls what C entered with.
+                (None, Some(called)) if link.is_shim => called.is_entry = true,
+                (None, _) => {}
             }
             next = link.previous;
         }
@@ -231,6 +237,7 @@ impl Walker {
 
 struct Link {
     frame: Option<RawFrame>,
+    is_shim: bool,
     previous: Addr,
 }
 
@@ -264,8 +271,13 @@ fn decode(python: &Interpreter<'_>, addr: Addr, header: &Header) -> Result<Link,
         addr,
         code,
         instruction: instruction_of(python, header)?,
+        is_entry: match (owner, offsets.is_entry) {
+            (None, _) => true,
+            (_, Some(offset)) => fields.u8(offset)? != 0,
+            (_, None) => previous.is_null(),
+        },
     });
-    Ok(Link { frame, previous })
+    Ok(Link { frame, is_shim, previous })
 }
 
 /// The value of local variable `index` of a frame: a reference without tag bits, or null.
