@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use interpreters::{Python, Script, interpreters};
+use serde_json::Value;
 use stallspy::native::{
     AddressSpace, Binaries, End, NativeFrame, Piece, Role, Trace, leaf, merge, sleeper,
 };
@@ -159,6 +161,77 @@ fn interleaved(version: &str, frames: &[NativeFrame], python: &[(String, bool)],
 fn what_a_sleeping_thread_is_in() {
     for python in interpreters() {
         check(&python);
+    }
+}
+
+const STALLSPY: &str = env!("CARGO_BIN_EXE_stallspy");
+
+fn stallspy(args: &[&str]) -> String {
+    let output = Command::new(STALLSPY).args(args).output().expect("stallspy runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn a_stall_names_the_c_function() {
+    for python in interpreters() {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/targets/blocks.py");
+        let script = python.start(&script);
+        let pid = script.pid().to_string();
+        let record = |more: &[&str]| -> Value {
+            let args = ["record", "-q", "-d", "2", "-f", "json", "-p", &pid];
+            let report = stallspy(&[&args[..], more].concat());
+            serde_json::from_str(&report).expect("the report is JSON")
+        };
+        let report = record(&[]);
+        let blamed = |report: &Value| -> Vec<Value> {
+            let stalls = report["stalls"].as_array().expect("stalls");
+            stalls.iter().filter(|stall| !stall["culprit"].is_null()).cloned().collect()
+        };
+        let stalls = blamed(&report);
+        let named: Vec<&Value> =
+            stalls.iter().filter(|stall| !stall["culprit"]["native"].is_null()).collect();
+        // One that ends while its stack is read stays without.
+        assert!(named.len() * 2 > stalls.len(), "{}: {stalls:?}", python.version);
+        let sleep = expected("sleep", python.minor())[0];
+        for stall in named {
+            let native = &stall["culprit"]["native"];
+            assert_eq!(native["function"], sleep, "{}: {stall}", python.version);
+            assert_eq!(native["module"], "libc.so.6", "{}", python.version);
+            let stack = stall["stack"].as_array().unwrap();
+            let first_python = stack.iter().position(|frame| frame["native"] == false).unwrap();
+            assert!(first_python > 0, "{}: {stall}", python.version);
+            assert_eq!(stack[first_python]["function"], "wait_for_it", "{}", python.version);
+            assert!(stack[first_python..].iter().all(|frame| frame["native"] == false));
+        }
+        let without = record(&["--no-native"]);
+        assert!(blamed(&without).iter().all(|stall| stall["culprit"]["native"].is_null()));
+    }
+}
+
+#[test]
+fn flamegraphs_and_dumps_show_c_frames() {
+    for python in interpreters() {
+        let sleepers = Sleepers::start(&python);
+        let pid = sleepers.script.pid().to_string();
+        let args = ["record", "-q", "-d", "1", "-f", "raw", "-i", "-p", &pid];
+        let folded = |more: &[&str]| stallspy(&[&args[..], more].concat());
+        let with = folded(&["-n"]);
+        for function in [";recv (libc.so.6)", ";wait4 (libc.so.6)"] {
+            assert!(with.contains(function), "{}: {with}", python.version);
+        }
+        assert!(!folded(&[]).contains("(libc.so.6)"), "{}", python.version);
+
+        let dump: Value =
+            serde_json::from_str(&stallspy(&["dump", "-n", "--json", "-p", &pid])).unwrap();
+        let threads = dump["threads"].as_array().unwrap();
+        let tid = sleepers.threads["recv"];
+        let thread = threads.iter().find(|thread| thread["tid"] == tid).unwrap();
+        let frames = thread["frames"].as_array().unwrap();
+        let native = frames.iter().find(|frame| frame["function"] == "recv").unwrap();
+        assert_eq!((&native["native"], &native["module"]), (&true.into(), &"libc.so.6".into()));
+        let dump: Value = serde_json::from_str(&stallspy(&["dump", "--json", "-p", &pid])).unwrap();
+        assert!(!dump["threads"].to_string().contains("libc.so.6"));
     }
 }
 

@@ -105,6 +105,7 @@ mod tests {
             sched: None,
             look: stack.map(|stack| ThreadLook {
                 stack: StackId(stack),
+                native: None,
                 cpu: CpuState::Running,
                 task: None,
                 coroutine: None,

@@ -44,6 +44,11 @@ impl Binary {
         }
     }
 
+    /// Reads the tables now: the first look at a stack is then not late by some ms.
+    pub fn warm(&self) {
+        let _ = (self.rule(0), self.name(0));
+    }
+
     /// The files to look for source lines in, the likelier first.
     pub fn files(&self) -> impl Iterator<Item = &ElfFile> {
         self.debug.iter().chain([&self.elf])
@@ -64,6 +69,12 @@ impl Binary {
             let found = symbols.find(address, &self.elf, self.debug.as_ref());
             found.or_else(|| self.is_eval(address).then(|| EVAL.to_owned()))
         })
+    }
+
+    /// Where the function at `address` begins, as far as the unwind table tells.
+    #[must_use]
+    pub fn function_start(&self, address: u64) -> Option<u64> {
+        self.table()?.range(address).map(|range| range.start)
     }
 
     fn is_eval(&self, address: u64) -> bool {

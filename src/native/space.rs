@@ -43,7 +43,8 @@ struct Vdso {
 /// A C frame that has been looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NativeFrame {
-    /// The function's name, else the module's and a distance: `libpq.so.5+0x1f2a0`.
+    /// The function's name, else the module's and how far into it the function begins:
+    /// `libpq.so.5+0x1f2a0`.
     pub function: String,
     /// The file, as the target sees it; `None` for code that lies in none.
     pub module: Option<String>,
@@ -67,6 +68,18 @@ impl AddressSpace {
         };
         space.take(modules);
         space
+    }
+
+    /// Reads the tables of the files that every stack leads into: the interpreter's, the C library's.
+    pub fn warm(&mut self, binaries: &mut Binaries) {
+        for (module, slot) in self.modules.iter().zip(&mut self.binaries) {
+            let file = module.path.rsplit('/').next().unwrap_or_default();
+            let is_libc = ["libc.", "libc-", "ld-musl"].iter().any(|name| file.starts_with(name));
+            if is_libc || holds(module, self.runtime) {
+                let binary = slot.get_or_insert_with(|| binaries.get(module));
+                binary.iter().for_each(|binary| binary.warm());
+            }
+        }
     }
 
     fn take(&mut self, modules: Modules) {
@@ -181,14 +194,16 @@ impl AddressSpace {
             let function = format!("{addr}");
             return NativeFrame { function, module: None, role: Role::Foreign };
         };
-        let named = binary.and_then(|binary| binary.name(address));
+        let named = binary.as_ref().and_then(|binary| binary.name(address));
         let name = named.as_ref().map(|named| named.as_str());
         let role = Role::of(name, holds(module, runtime));
         let function = match name {
             Some(name) => name.to_owned(),
             None => {
                 let file = module.path.rsplit('/').next().unwrap_or_default();
-                let offset = frame.pc.0.wrapping_sub(module.bias);
+                // One name for all places of a function.
+                let start = binary.and_then(|binary| binary.function_start(address));
+                let offset = start.unwrap_or(address);
                 format!("{file}+{offset:#x}")
             }
         };

@@ -288,6 +288,7 @@ impl LoopWatch {
             && last.print == print
         {
             last.look.cpu = cpu;
+            last.look.native = None;
             last.at = at;
             last.waiting = self.clock.waiting(&scene.python);
             last.sched = thread.files.sched(at);
@@ -314,15 +315,17 @@ impl LoopWatch {
             }
         };
         let stack = thread.written(scene, &stack, at);
+        let is_asleep = matches!(cpu, CpuState::Blocked { .. });
+        let native = is_asleep.then(|| thread.native_leaf(scene, at)).flatten();
         let waiting = self.clock.waiting(&scene.python);
         match self.clock.look(&scene.python, now())? {
             Reading::Running(again) if again == running => {}
             _ => return Ok(Capture::Moved),
         }
-        if matches!(cpu, CpuState::Blocked { .. }) {
+        if is_asleep {
             self.resting = Some(Reading::Running(running));
         }
-        let look = ThreadLook { stack, cpu, task, coroutine, endpoint };
+        let look = ThreadLook { stack, native, cpu, task, coroutine, endpoint };
         let identity = running.identity;
         let sched = thread.files.sched(at);
         self.captured = Some(Captured { identity, print, at, callback, waiting, sched, look });

@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 
 use super::loop_watch::{LoopWatch, Outcome};
+use super::natives::Natives;
 use super::notes::{Notes, WorkingDirectory};
 use super::pace::{Pace, now};
 use super::thread_watch::{Scene, ThreadWatch};
 use crate::event_loop::PROBES;
-use crate::model::{LoopId, LoopState, ProcessInfo, ThreadInfo, WorkerTopology};
+use crate::model::{LoopId, LoopState, NativeStacks, ProcessInfo, ThreadInfo, WorkerTopology};
+use crate::native::AddressSpace;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::RawStack;
 use crate::python::locate::{LocateError, Located, locate};
@@ -53,6 +55,7 @@ pub struct ProcessWatch {
     directory: WorkingDirectory,
     codes: CodeCache,
     peers: Peers,
+    space: AddressSpace,
     freezer: Option<Freezer>,
     threads: Vec<ThreadWatch>,
     loops: Vec<LoopWatch>,
@@ -79,6 +82,7 @@ impl ProcessWatch {
         let modules = Modules::load(procfs, pid)?;
         let mut located = locate(&memory, &modules)?;
         located.clock_offset = procfs.monotonic_offset(pid).unwrap_or(0);
+        let space = AddressSpace::new(pid, modules, located.runtime);
         let attached = now();
         let directory = procfs.cwd(pid).map_or(String::new(), |dir| dir.display().to_string());
         let info = ProcessInfo {
@@ -103,6 +107,7 @@ impl ProcessWatch {
             directory: WorkingDirectory(directory),
             codes: CodeCache::default(),
             peers: Peers::default(),
+            space,
             freezer: None,
             threads: Vec::new(),
             loops: Vec::new(),
@@ -115,6 +120,13 @@ impl ProcessWatch {
             next_discovery: attached,
             next_refresh: attached,
         })
+    }
+
+    /// Reads ahead what C stacks will need.
+    pub fn warm(&mut self, natives: &mut Natives) {
+        if natives.wanted != NativeStacks::Off {
+            self.space.warm(&mut natives.binaries);
+        }
     }
 
     /// From now on threads are paused while their stacks are read.
@@ -217,6 +229,7 @@ impl ProcessWatch {
             directory: &self.directory,
             codes: &mut self.codes,
             peers: &mut self.peers,
+            space: &mut self.space,
             freezer: self.freezer.as_ref(),
             notes,
         };

@@ -85,7 +85,12 @@ impl Story {
         };
         let recording = Recording {
             version: "0".to_owned(),
-            settings: Settings { threshold: THRESHOLD, rate_hz: 100.0, blocking: false },
+            settings: Settings {
+                threshold: THRESHOLD,
+                rate_hz: 100.0,
+                blocking: false,
+                native: stallspy::model::NativeStacks::default(),
+            },
             attached: ATTACHED,
             detached: at(10_000.0),
             tables: Tables::default(),
@@ -160,6 +165,7 @@ impl Story {
                 let deep = *look >= began + 8.0;
                 let what = deep.then_some(ThreadLook {
                     stack: part.stack,
+                    native: None,
                     cpu: part.cpu,
                     task: None,
                     coroutine: None,
