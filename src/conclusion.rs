@@ -166,11 +166,23 @@ fn without_loops(recording: &Recording) -> String {
         1 => "1 process".to_owned(),
         several => format!("{several} processes"),
     };
-    format!(
-        "no event loop was found: {looks} looks were taken at {} of {processes} in {}",
+    let taken = format!(
+        "{looks} looks were taken at {} of {processes} in {}",
         wording::several(threads, "thread"),
         wording::length(recording.length())
-    )
+    );
+    match recording.processes.iter().find_map(|process| process.unread_loop.as_deref()) {
+        Some("uvloop") => format!(
+            "no event loop was found that can be read: uvloop is loaded, and its loop is not read \
+             yet; start the server with asyncio's (uvicorn: `--loop asyncio`) to see its stalls: \
+             {taken}"
+        ),
+        Some(name) => format!(
+            "no event loop was found that can be read: {name} is loaded, and its loop is not read \
+             yet: {taken}"
+        ),
+        None => format!("no event loop was found: {taken}"),
+    }
 }
 
 /// Loops there were, but neither a stall nor a rule that could conclude from that.

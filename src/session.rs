@@ -14,10 +14,13 @@ use crate::model::{Recording, Report, Settings, Snapshot};
 use crate::python::locate::LocateError;
 use crate::sampler::process_watch::AttachError;
 use crate::sampler::snapshot::snapshot;
-use crate::sampler::{Progress, Sampler, pace};
-use crate::target::launch::Launched;
+use crate::sampler::{Sampler, pace};
 use crate::target::{FreezeError, ProcError, ProcFs, ReadError};
 use crate::units::{Nanos, Pid};
+
+// What callers of a session meet of the stages behind it.
+pub use crate::sampler::Progress;
+pub use crate::target::launch::Launched;
 
 /// How often a launched command is tried until it is a Python process.
 const LAUNCH_STEP: Nanos = Nanos::from_millis(20);

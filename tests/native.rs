@@ -17,7 +17,7 @@ use stallspy::native::rules::{Rule, UnwindTable};
 use stallspy::native::symbols::Symbols;
 use stallspy::native::unwind::{Code, End, MAX_DEPTH, StackBytes, Trace, unwind};
 use stallspy::native::{AddressSpace, Binaries, Registers, sleeper};
-use stallspy::target::{ElfFile, LiveMemory, Modules, ProcFs, ThreadFiles};
+use stallspy::target::{ElfFile, LiveMemory, Modules, ProcFs, ThreadFiles, elf};
 use stallspy::units::{Addr, Pid, Tid, Timestamp};
 
 /// `fixtures/elf/frames.c`, compiled.
@@ -26,7 +26,7 @@ fn frames() -> PathBuf {
 }
 
 fn opened() -> ElfFile {
-    ElfFile::from_bytes(fs::read(frames()).unwrap()).unwrap()
+    elf::in_memory(fs::read(frames()).unwrap()).unwrap()
 }
 
 /// The program's code, from its file alone.
@@ -206,7 +206,7 @@ proptest! {
         for (at, byte) in changes {
             bytes[at] = byte;
         }
-        let Ok(elf) = ElfFile::from_bytes(bytes) else { return Ok(()) };
+        let Ok(elf) = elf::in_memory(bytes) else { return Ok(()) };
         let _ = (elf.build_id(), elf.debug_link(), elf.functions(), lines(&elf, &[IN_WAIT_HERE]));
         let symbols = Symbols::load(&elf, None);
         for address in (0x40_0100..0x40_01a0).step_by(7) {

@@ -119,6 +119,7 @@ prop_compose! {
                 class: if role == 0 { WorkerClass::Bare } else { WorkerClass::Uvicorn },
             },
             stdlib: version,
+            unread_loop: None,
             attached: Timestamp(ids.3),
             ended: ended.map(Timestamp),
             cpu: Nanos(ids.4),
@@ -169,6 +170,7 @@ prop_compose! {
                 run_delay: Nanos(run_delay),
             }),
             look: look.map(|(cpu, task, endpoint)| ThreadLook {
+                collecting: false,
                 stack: StackId(0),
                 native: endpoint.map(|_| StackId(0)),
                 cpu,

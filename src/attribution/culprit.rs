@@ -23,6 +23,8 @@ pub struct CpuTimes {
     pub gil: Nanos,
     /// Not readable.
     pub unknown: Nanos,
+    /// Of all: while the garbage collector ran.
+    pub collecting: Nanos,
 }
 
 impl CpuTimes {
@@ -43,6 +45,9 @@ impl CpuTimes {
     }
 
     fn count(&mut self, tables: &Tables, seen: &Weighed<'_>) {
+        if seen.look.collecting {
+            self.collecting += seen.weight;
+        }
         match seen.look.cpu {
             CpuState::Running => self.running += seen.weight,
             CpuState::Unknown => self.unknown += seen.weight,

@@ -104,6 +104,7 @@ mod tests {
             waiting: None,
             sched: None,
             look: stack.map(|stack| ThreadLook {
+                collecting: false,
                 stack: StackId(stack),
                 native: None,
                 cpu: CpuState::Running,

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::stdout_error;
+use super::written_to_stdout;
 use crate::error::{Error, exit};
 use crate::model::Snapshot;
 use crate::printable::printable;
@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     } else {
         print(&mut out, &snapshot)
     };
-    written.map_err(|error| stdout_error(&error))?;
+    written_to_stdout(written)?;
     Ok(exit::DONE)
 }
 

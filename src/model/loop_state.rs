@@ -89,6 +89,9 @@ pub struct ThreadLook {
     pub native: Option<StackId>,
     /// Whether it ran or slept, and in which call.
     pub cpu: CpuState,
+    /// Whether the interpreter's garbage collector was running.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub collecting: bool,
     /// Name of the asyncio task it ran, `Task-12`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<NameId>,

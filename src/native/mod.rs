@@ -9,6 +9,7 @@
 
 pub mod binaries;
 pub mod binary;
+pub mod call_site;
 pub mod cold;
 pub mod demangle;
 pub mod expression;

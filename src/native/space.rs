@@ -8,14 +8,17 @@ use std::rc::Rc;
 
 use super::binaries::Binaries;
 use super::binary::Binary;
+use super::call_site::{CALL, ends_in_call};
 use super::role::Role;
 use super::rules::Rule;
 use super::unwind::{Code, CodeAddr};
-use crate::target::{ElfFile, Mapping, Module, Modules, ProcFs, RemoteMemory, RemoteMemoryExt};
+use crate::target::{Mapping, Module, Modules, ProcFs, RemoteMemory, RemoteMemoryExt, elf};
 use crate::units::{Addr, Nanos, Pid, Timestamp};
 
 /// How often maps are read again at most. A process with thousands of mappings costs some ms.
 const RELOAD: Nanos = Nanos::from_secs(1);
+/// And how often if that was in vain: code made at run time lies in no file, ever.
+const IN_VAIN: Nanos = Nanos::from_secs(60);
 /// Largest code of the kernel's own taken; it has 8 KiB (arch/x86/entry/vdso).
 const VDSO: u64 = 64 << 10;
 
@@ -31,6 +34,8 @@ pub struct AddressSpace {
     vdso: Option<Vdso>,
     stacks: Vec<Mapping>,
     loaded: Option<Timestamp>,
+    /// When modules were last read again though it taught nothing.
+    in_vain: Option<Timestamp>,
 }
 
 /// The code that the kernel maps into every process (vdso(7)).
@@ -65,6 +70,7 @@ impl AddressSpace {
             vdso: None,
             stacks: Vec::new(),
             loaded: None,
+            in_vain: None,
         };
         space.take(modules);
         space
@@ -127,11 +133,12 @@ impl AddressSpace {
     /// Reads the modules again if any of these addresses lies in none. True if that was done: then
     /// a trace may lead further than before.
     pub fn learn(&mut self, procfs: &ProcFs, frames: &[CodeAddr], now: Timestamp) -> bool {
-        let is_known = |frame: &CodeAddr| {
-            let addr = frame.lookup();
-            self.modules.containing(addr).is_some() || self.is_vdso(addr)
+        let knows = |space: &AddressSpace| {
+            let mut addresses = frames.iter().map(|frame| frame.lookup());
+            addresses.all(|addr| space.modules.containing(addr).is_some() || space.is_vdso(addr))
         };
-        if frames.iter().all(is_known) || !self.may_reload(now) {
+        let is_vain = self.in_vain.is_some_and(|at| now.since(at) < IN_VAIN);
+        if knows(self) || is_vain || !self.may_reload(now) {
             return false;
         }
         self.loaded = Some(now);
@@ -141,7 +148,9 @@ impl AddressSpace {
         };
         self.note(maps);
         self.take(modules);
-        true
+        let has_learnt = knows(self);
+        self.in_vain = (!has_learnt).then_some(now);
+        has_learnt
     }
 
     fn may_reload(&self, now: Timestamp) -> bool {
@@ -242,7 +251,7 @@ impl Code for View<'_> {
             let start = vdso.at.start;
             if vdso.binary.is_none() {
                 let size = usize::try_from(vdso.at.size()).ok()?;
-                let elf = ElfFile::from_bytes(self.memory.read_vec(start, size).ok()?).ok()?;
+                let elf = elf::in_memory(self.memory.read_vec(start, size).ok()?).ok()?;
                 vdso.binary = Some(Rc::new(Binary::new(elf, None)));
             }
             return vdso.binary.as_ref()?.rule(addr.0.checked_sub(start.0)?);
@@ -260,39 +269,5 @@ impl Code for View<'_> {
         let mut bytes = [0; CALL];
         let before = Addr(addr.0.wrapping_sub(CALL as u64));
         self.memory.read(before, &mut bytes).is_ok() && ends_in_call(bytes)
-    }
-}
-
-/// Longest call instruction that compilers write, in bytes.
-const CALL: usize = 7;
-
-/// Whether these bytes end in a call: to an address (`E8`), or through a register or memory
-/// (`FF /2`, of 2 to 7 bytes; Intel SDM volume 2, "CALL").
-#[cfg(target_arch = "x86_64")]
-fn ends_in_call([a, b, c, d, e, f, g]: [u8; CALL]) -> bool {
-    let through = |opcode: u8, modrm: u8| opcode == 0xff && (modrm >> 3) & 7 == 2;
-    c == 0xe8 || through(f, g) || through(e, f) || through(d, e) || through(b, c) || through(a, b)
-}
-
-/// Whether these bytes end in `BL` or `BLR` (Arm Architecture Reference Manual, C6.2).
-#[cfg(not(target_arch = "x86_64"))]
-fn ends_in_call([_, _, _, d, e, f, g]: [u8; CALL]) -> bool {
-    let word = u32::from_le_bytes([d, e, f, g]);
-    word >> 26 == 0x25 || word & 0xffff_fc1f == 0xd63f_0000
-}
-
-#[cfg(all(test, target_arch = "x86_64"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn calls_are_known_by_their_bytes() {
-        assert!(ends_in_call([0, 0, 0xe8, 1, 2, 3, 4]), "call rel32");
-        assert!(ends_in_call([0, 0, 0, 0, 0, 0xff, 0xd0]), "call *%rax");
-        assert!(ends_in_call([0, 0, 0, 0, 0x41, 0xff, 0xd4]), "call *%r12");
-        assert!(ends_in_call([0, 0xff, 0x15, 1, 2, 3, 4]), "call *x(%rip)");
-        assert!(ends_in_call([0, 0, 0, 0, 0xff, 0x50, 8]), "call *8(%rax)");
-        assert!(!ends_in_call([0; CALL]));
-        assert!(!ends_in_call([0, 0, 0xe9, 1, 2, 3, 4]), "jmp");
     }
 }

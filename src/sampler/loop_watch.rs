@@ -6,6 +6,7 @@ use super::thread_watch::{Scene, ThreadWatch};
 use crate::event_loop::{Clock, Reading, Running};
 use crate::model::{CallbackRun, CpuState, LoopId, LoopPhase, LoopState, SchedTimes, ThreadLook};
 use crate::python::frames::Fingerprint;
+use crate::python::gc::is_collecting;
 use crate::server::asgi;
 use crate::target::ReadError;
 use crate::units::{Addr, Bounds, Nanos, Tid, Timestamp};
@@ -32,8 +33,9 @@ pub struct LoopWatch {
     /// A stamp inherited through fork: it is the parent's iteration, not this process's.
     inherited: Option<Timestamp>,
     captured: Option<Captured>,
-    /// What was read of the loop after its thread was found asleep: true while it sleeps on.
-    resting: Option<Reading>,
+    /// What was read of the loop after its thread was found asleep, and the mark of that rest: true
+    /// while it sleeps on.
+    resting: Option<(Reading, u64)>,
     misses: u32,
 }
 
@@ -116,7 +118,9 @@ impl LoopWatch {
     ) -> Result<Outcome, ReadError> {
         let before = now();
         let reading = match self.resting {
-            Some(reading) if thread.is_at_rest() => reading,
+            Some((reading, mark)) if thread.is_at_rest() && thread.rest_mark() == Some(mark) => {
+                reading
+            }
             _ => {
                 self.resting = None;
                 self.clock.look(&scene.python, before)?
@@ -239,12 +243,14 @@ impl LoopWatch {
                 }
             }
             Capture::NotNow => {}
-            // The iteration moved on under the look, or its frame is only a memory.
+            // The iteration moved on under the look. What its clock said before is still true.
             Capture::Moved => {
                 scene.notes.losses.torn_reads += 1;
                 self.look_again_soon(pace, at);
+                self.keep(scene, state, true);
                 return Ok(Outcome::Watching);
             }
+            // The loop's frame is only a memory.
             Capture::Stale => return Ok(Outcome::Missing),
         }
         state.callback = match &self.captured {
@@ -289,6 +295,8 @@ impl LoopWatch {
         {
             last.look.cpu = cpu;
             last.look.native = None;
+            last.look.collecting =
+                is_collecting(&scene.python, thread.thread.interpreter) == Some(true);
             last.at = at;
             last.waiting = self.clock.waiting(&scene.python);
             last.sched = thread.files.sched(at);
@@ -318,14 +326,15 @@ impl LoopWatch {
         let is_asleep = matches!(cpu, CpuState::Blocked { .. });
         let native = is_asleep.then(|| thread.native_leaf(scene, at)).flatten();
         let waiting = self.clock.waiting(&scene.python);
+        let collecting = is_collecting(&scene.python, thread.thread.interpreter) == Some(true);
         match self.clock.look(&scene.python, now())? {
             Reading::Running(again) if again == running => {}
             _ => return Ok(Capture::Moved),
         }
         if is_asleep {
-            self.resting = Some(Reading::Running(running));
+            self.resting = thread.rest_mark().map(|mark| (Reading::Running(running), mark));
         }
-        let look = ThreadLook { stack, native, cpu, task, coroutine, endpoint };
+        let look = ThreadLook { stack, native, cpu, collecting, task, coroutine, endpoint };
         let identity = running.identity;
         let sched = thread.files.sched(at);
         self.captured = Some(Captured { identity, print, at, callback, waiting, sched, look });

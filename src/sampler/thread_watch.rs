@@ -138,22 +138,22 @@ impl ThreadWatch {
         })
     }
 
-    /// The thread's stack now. A chain that moved under the first try is tried once more.
+    /// What tells the rest that the thread is at from any other: a background sample may have found
+    /// it asleep anew, in another call.
+    #[must_use]
+    pub fn rest_mark(&self) -> Option<u64> {
+        self.rest.map(|rest| rest.runs)
+    }
+
+    /// The thread's stack now.
     ///
     /// # Errors
     /// See [`Walker::walk`].
     pub fn walk(&mut self, scene: &mut Scene<'_>) -> Result<RawStack, ReadError> {
         let mut walk = || self.walker.walk(&scene.python, &self.thread);
-        let mut walk = || match scene.freezer {
+        match scene.freezer {
             Some(freezer) => freezer.hold(&self.files, self.tid, &mut walk),
             None => walk(),
-        };
-        match walk() {
-            Err(ReadError::Invalid(_)) => {
-                scene.notes.losses.torn_reads += 1;
-                walk()
-            }
-            walked => walked,
         }
     }
 

@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::Elf;
@@ -15,6 +14,8 @@ use goblin::elf::header::{EI_CLASS, EI_DATA, ELFCLASS64, ELFDATA2LSB, ET_DYN, ET
 use goblin::elf::program_header::{PF_W, PF_X, PT_LOAD, ProgramHeader};
 use goblin::elf::section_header::{SHF_ALLOC, SHT_DYNSYM, SHT_SYMTAB, SectionHeader};
 use goblin::elf::sym::{STT_FUNC, STT_NOTYPE, STT_OBJECT, Sym};
+
+use super::elf_bytes::Bytes;
 
 /// The only kind we read: so are all targets.
 pub(super) const CTX: Ctx = Ctx { container: Container::Big, le: Endian::Little };
@@ -78,27 +79,12 @@ pub struct ElfFile {
     header: Header,
 }
 
-/// Where its bytes are.
-#[derive(Debug)]
-enum Bytes {
-    File(File),
-    /// A file that only exists in memory: the kernel's own (vdso(7)).
-    Memory(Vec<u8>),
-}
-
-impl Bytes {
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        match self {
-            Bytes::File(file) => file.read_exact_at(buf, offset),
-            Bytes::Memory(bytes) => {
-                let start = usize::try_from(offset).ok();
-                let end = start.and_then(|start| start.checked_add(buf.len()));
-                let found = start.zip(end).and_then(|(start, end)| bytes.get(start..end));
-                buf.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
-                Ok(())
-            }
-        }
-    }
+/// Reads the header of a file that lies in memory.
+///
+/// # Errors
+/// See [`ElfError`].
+pub fn in_memory(bytes: Vec<u8>) -> Result<ElfFile, ElfError> {
+    ElfFile::new(Bytes::Memory(bytes))
 }
 
 impl ElfFile {
@@ -108,14 +94,6 @@ impl ElfFile {
     /// See [`ElfError`].
     pub fn open(file: File) -> Result<ElfFile, ElfError> {
         ElfFile::new(Bytes::File(file))
-    }
-
-    /// Reads the header of a file that lies in memory.
-    ///
-    /// # Errors
-    /// See [`ElfError`].
-    pub fn from_bytes(bytes: Vec<u8>) -> Result<ElfFile, ElfError> {
-        ElfFile::new(Bytes::Memory(bytes))
     }
 
     fn new(bytes: Bytes) -> Result<ElfFile, ElfError> {

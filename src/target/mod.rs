@@ -6,6 +6,7 @@
 pub mod children;
 pub mod debug_files;
 pub mod elf;
+mod elf_bytes;
 mod elf_functions;
 mod elf_sections;
 pub mod freeze;
@@ -34,5 +35,5 @@ pub use memory::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span};
 pub use modules::{Module, Modules};
 pub use peers::{PeerText, Peers, Waiting};
 pub use procfs::{Mapping, Perms, ProcError, ProcFs, Stat};
-pub use tee::{FaultyMemory, TeeMemory};
+pub use tee::{Fault, FaultyMemory, TeeMemory};
 pub use thread_files::{SyscallState, ThreadFiles};

@@ -247,6 +247,7 @@ fn processes() -> Vec<ProcessInfo> {
         command: "python -m uvicorn app.main:app --workers 2".to_owned(),
         topology: topology(role),
         stdlib: Some(STDLIB.to_owned()),
+        unread_loop: None,
         attached: START,
         ended: None,
         cpu: Nanos::from_millis(2_400),
@@ -337,6 +338,7 @@ fn samples(scene: &mut Scene) -> Vec<Sample> {
 fn loop_states(scene: &mut Scene) -> Vec<LoopState> {
     let t = &mut scene.tables;
     let look = ThreadLook {
+        collecting: false,
         stack: stack(t, &[scene.connection, scene.list_sandboxes, scene.run]),
         native: None,
         cpu: CpuState::Blocked { wait: Some(scene.recv) },

@@ -38,6 +38,8 @@ pub struct Part {
     pub run_delay: f64,
     /// Which callback, of 100.
     pub callback: u32,
+    /// Whether the garbage collector runs.
+    pub collecting: bool,
 }
 
 pub struct Story {
@@ -76,6 +78,7 @@ impl Story {
                 class: WorkerClass::Uvicorn,
             },
             stdlib: Some(LIB.to_owned()),
+            unread_loop: None,
             attached: ATTACHED,
             ended: None,
             cpu: Nanos::ZERO,
@@ -128,17 +131,33 @@ impl Story {
         let fd = peer.as_ref().map(|_| 7);
         let wait = Wait { syscall: tables.name(syscall), fd, peer };
         let cpu = CpuState::Blocked { wait: Some(tables.wait(wait)) };
-        Part { ms, stack, cpu, on_cpu: 0.0, run_delay: 0.0, callback: 0 }
+        Part { ms, stack, cpu, on_cpu: 0.0, run_delay: 0.0, callback: 0, collecting: false }
     }
 
     /// On a CPU.
     pub fn computing(ms: f64, stack: StackId) -> Part {
-        Part { ms, stack, cpu: CpuState::Running, on_cpu: 1.0, run_delay: 0.0, callback: 0 }
+        Part {
+            ms,
+            stack,
+            cpu: CpuState::Running,
+            on_cpu: 1.0,
+            run_delay: 0.0,
+            callback: 0,
+            collecting: false,
+        }
     }
 
     /// Ready, but mostly without a CPU.
     pub fn starved(ms: f64, stack: StackId) -> Part {
-        Part { ms, stack, cpu: CpuState::Running, on_cpu: 0.2, run_delay: 0.8, callback: 0 }
+        Part {
+            ms,
+            stack,
+            cpu: CpuState::Running,
+            on_cpu: 0.2,
+            run_delay: 0.8,
+            callback: 0,
+            collecting: false,
+        }
     }
 
     /// One busy period that begins at `began` and does these things, with looks as the sampler
@@ -164,6 +183,7 @@ impl Story {
                 self.spend(*look, part);
                 let deep = *look >= began + 8.0;
                 let what = deep.then_some(ThreadLook {
+                    collecting: part.collecting,
                     stack: part.stack,
                     native: None,
                     cpu: part.cpu,

@@ -43,10 +43,16 @@ const SHAPE: Shape = Shape {
     first_shim_owner: None,
 };
 
-const RUNTIME: RuntimeOffsets = RuntimeOffsets { size: 166688, interpreters_head: 40 };
+const RUNTIME: RuntimeOffsets =
+    RuntimeOffsets { size: 166688, interpreters_head: 40, gc_collecting: None };
 
-const INTERPRETER: InterpreterOffsets =
-    InterpreterOffsets { next: 0, threads_head: 16, modules: 888, sysdict: 904 };
+const INTERPRETER: InterpreterOffsets = InterpreterOffsets {
+    next: 0,
+    threads_head: 16,
+    modules: 888,
+    sysdict: 904,
+    gc_collecting: Some(848),
+};
 
 const THREAD: ThreadOffsets = ThreadOffsets {
     size: 360,

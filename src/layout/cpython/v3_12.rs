@@ -44,10 +44,16 @@ const SHAPE: Shape = Shape {
     first_shim_owner: Some(3),
 };
 
-const RUNTIME: RuntimeOffsets = RuntimeOffsets { size: 459944, interpreters_head: 40 };
+const RUNTIME: RuntimeOffsets =
+    RuntimeOffsets { size: 459944, interpreters_head: 40, gc_collecting: None };
 
-const INTERPRETER: InterpreterOffsets =
-    InterpreterOffsets { next: 0, threads_head: 72, modules: 944, sysdict: 352 };
+const INTERPRETER: InterpreterOffsets = InterpreterOffsets {
+    next: 0,
+    threads_head: 72,
+    modules: 944,
+    sysdict: 352,
+    gc_collecting: Some(312),
+};
 
 const THREAD: ThreadOffsets = ThreadOffsets {
     size: 288,

@@ -43,10 +43,11 @@ const SHAPE: Shape = Shape {
     first_shim_owner: None,
 };
 
-const RUNTIME: RuntimeOffsets = RuntimeOffsets { size: 1464, interpreters_head: 32 };
+const RUNTIME: RuntimeOffsets =
+    RuntimeOffsets { size: 1464, interpreters_head: 32, gc_collecting: Some(544) };
 
 const INTERPRETER: InterpreterOffsets =
-    InterpreterOffsets { next: 0, threads_head: 8, modules: 56, sysdict: 72 };
+    InterpreterOffsets { next: 0, threads_head: 8, modules: 56, sysdict: 72, gc_collecting: None };
 
 const THREAD: ThreadOffsets = ThreadOffsets {
     size: 264,
