@@ -7,7 +7,7 @@
 use super::binaries::Binaries;
 use super::registers::Registers;
 use super::space::AddressSpace;
-use super::unwind::{End, StackBytes, Trace, unwind};
+use super::unwind::{End, StackBytes, Trace};
 use crate::target::{ProcFs, RemoteMemory, Span, SyscallState, ThreadFiles};
 use crate::units::{Addr, Timestamp};
 
@@ -42,14 +42,10 @@ pub fn sleeper(
         space.ends_at(sp, sp.at(length));
     }
     let stack = StackBytes { base: sp.0, bytes: &bytes };
-    let registers = Registers::at_rest(pc, sp);
-    let trace = unwind(registers, &stack, &mut space.code(binaries, memory));
+    let trace = space.walk(Registers::at_rest(pc, sp), &stack, procfs, memory, binaries, now);
     if trace.end == End::Cut {
         // Another stack may lie there now, which is longer.
         space.forget_stacks(now);
-    }
-    if space.learn(procfs, &trace.frames, now) {
-        return Some(unwind(registers, &stack, &mut space.code(binaries, memory)));
     }
     Some(trace)
 }

@@ -9,9 +9,10 @@ use std::rc::Rc;
 use super::binaries::Binaries;
 use super::binary::Binary;
 use super::call_site::{CALL, ends_in_call};
+use super::registers::Registers;
 use super::role::Role;
 use super::rules::Rule;
-use super::unwind::{Code, CodeAddr};
+use super::unwind::{Code, CodeAddr, StackBytes, Trace, unwind};
 use crate::target::{Mapping, Module, Modules, ProcFs, RemoteMemory, RemoteMemoryExt, elf};
 use crate::units::{Addr, Nanos, Pid, Timestamp};
 
@@ -171,6 +172,24 @@ impl AddressSpace {
 
     fn is_vdso(&self, addr: Addr) -> bool {
         self.vdso.as_ref().is_some_and(|vdso| vdso.at.contains(addr))
+    }
+
+    /// Unwinds a stack of this process, of whatever origin, as far as its code is known or can be
+    /// learnt now.
+    pub fn walk(
+        &mut self,
+        registers: Registers,
+        stack: &StackBytes<'_>,
+        procfs: &ProcFs,
+        memory: &dyn RemoteMemory,
+        binaries: &mut Binaries,
+        now: Timestamp,
+    ) -> Trace {
+        let trace = unwind(registers, stack, &mut self.code(binaries, memory));
+        if self.learn(procfs, &trace.frames, now) {
+            return unwind(registers, stack, &mut self.code(binaries, memory));
+        }
+        trace
     }
 
     /// Rules and calls, read through `memory` where they are in no file.

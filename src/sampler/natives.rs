@@ -11,7 +11,8 @@ use crate::model::{Frame, FrameId, FrameKind, NativeStacks, Stack, StackId, Trun
 use crate::native::binary::Binary;
 use crate::native::lines::{SourceLine, lines};
 use crate::native::{
-    AddressSpace, Binaries, End, NativeFrame, Piece, Role, Trace, is_shown, leaf, merge, sleeper,
+    AddressSpace, Binaries, End, NativeFrame, Piece, Registers, Role, StackBytes, Trace, is_shown,
+    leaf, merge, sleeper,
 };
 use crate::python::frames::RawStack;
 use crate::target::ThreadFiles;
@@ -49,8 +50,22 @@ impl NativeStack {
         Some(NativeStack::look_up(trace, scene.space, binaries))
     }
 
-    /// Looks the frames of a trace up, of whatever origin.
-    pub fn look_up(trace: Trace, space: &mut AddressSpace, binaries: &mut Binaries) -> NativeStack {
+    /// The stack of a thread that ran: from its registers, and the bytes of its stack from the stack
+    /// pointer up, as both were copied at one moment.
+    #[must_use]
+    pub fn of_runner(
+        scene: &mut Scene<'_>,
+        registers: Registers,
+        stack: &StackBytes<'_>,
+        now: Timestamp,
+    ) -> NativeStack {
+        let (procfs, memory) = (scene.procfs, scene.memory);
+        let binaries = &mut scene.notes.natives.binaries;
+        let trace = scene.space.walk(registers, stack, procfs, memory, binaries, now);
+        NativeStack::look_up(trace, scene.space, binaries)
+    }
+
+    fn look_up(trace: Trace, space: &mut AddressSpace, binaries: &mut Binaries) -> NativeStack {
         let frames: Vec<NativeFrame> =
             trace.frames.iter().map(|at| space.frame(binaries, *at)).collect();
         let roles = frames.iter().map(|frame| frame.role).collect();
