@@ -115,9 +115,9 @@ pub fn conclude(recording: Recording, allow: &[Pattern]) -> Report {
 ///
 /// # Errors
 /// See [`Error`].
-pub fn look_once(pid: Pid, locals: bool) -> Result<Snapshot, Error> {
+pub fn look_once(pid: Pid, locals: bool, native: bool) -> Result<Snapshot, Error> {
     let procfs = ProcFs::host();
-    snapshot(&procfs, pid, locals).map_err(|error| explain(&procfs, pid, "dump", error))
+    snapshot(&procfs, pid, locals, native).map_err(|error| explain(&procfs, pid, "dump", error))
 }
 
 /// A command just started is no interpreter yet, and may never be one itself: `sh -c`, `env`, a

@@ -30,6 +30,7 @@ fn look() -> impl Strategy<Value = ThreadLook> {
     (0..4u32, cpu).prop_map(|(stack, cpu)| ThreadLook {
         collecting: false,
         stack: StackId(stack),
+        native: None,
         cpu,
         task: None,
         coroutine: None,

@@ -172,6 +172,7 @@ prop_compose! {
             look: look.map(|(cpu, task, endpoint)| ThreadLook {
                 collecting: false,
                 stack: StackId(0),
+                native: endpoint.map(|_| StackId(0)),
                 cpu,
                 task: task.map(NameId),
                 coroutine: endpoint.map(NameId),
@@ -221,6 +222,7 @@ prop_compose! {
                 threshold: Nanos(settings.0),
                 rate_hz: f64::from(settings.1) / 4.0,
                 blocking: settings.2,
+                native: if settings.2 { stallspy::model::NativeStacks::All } else { stallspy::model::NativeStacks::Off },
             },
             attached: Timestamp(times.0),
             detached: Timestamp(times.1),

@@ -73,6 +73,8 @@ pub struct Winner {
     pub total: Nanos,
     /// Its heaviest stack.
     pub stack: StackId,
+    /// The C frames that stack mostly was in.
+    pub native: Option<StackId>,
     /// How it spent its time.
     pub times: CpuTimes,
     /// The wait it spent most of its blocked time in, if it was blocked for half its time.
@@ -109,6 +111,8 @@ impl Winner {
             .map(|(_, seen)| **seen)
             .collect();
         let stack = heaviest(own.iter().map(|seen| (seen.look.stack, seen.weight)))?;
+        let native = own.iter().filter(|seen| seen.look.stack == stack);
+        let native = heaviest(native.filter_map(|seen| Some((seen.look.native?, seen.weight))));
         let times = CpuTimes::of(tables, &own);
         let mostly_blocked = times.blocked >= times.total().scaled(1, 2);
         Some(Winner {
@@ -116,6 +120,7 @@ impl Winner {
             weight: own.iter().map(|seen| seen.weight).sum(),
             total,
             stack,
+            native,
             times,
             wait: mostly_blocked.then(|| heaviest_wait(&own)).flatten(),
             task: heaviest_name(&own, |seen| seen.look.task),

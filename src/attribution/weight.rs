@@ -106,6 +106,7 @@ mod tests {
             look: stack.map(|stack| ThreadLook {
                 collecting: false,
                 stack: StackId(stack),
+                native: None,
                 cpu: CpuState::Running,
                 task: None,
                 coroutine: None,

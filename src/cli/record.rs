@@ -117,6 +117,7 @@ pub(super) fn run(args: &Args, given: Option<&ArgMatches>) -> Result<u8, Error> 
             threshold: args.threshold,
             rate_hz: args.rate,
             blocking: args.blocking,
+            native: args.view.native_stacks(),
         },
         duration: args.duration,
         subprocesses: args.subprocesses,

@@ -187,6 +187,7 @@ fn offsets(table: &SlotTable, slots: &Slots) -> Result<Offsets, &'static str> {
             instruction: at("interpreter_frame.instr_ptr")?,
             localsplus: at("interpreter_frame.localsplus")?,
             owner: Some(at("interpreter_frame.owner")?),
+            is_entry: None,
         },
         code: CodeOffsets {
             name: at("code_object.name")?,

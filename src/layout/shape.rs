@@ -171,6 +171,9 @@ pub struct FrameOffsets {
     pub instruction: u64,
     pub localsplus: u64,
     pub owner: Option<u64>,
+    /// Whether C entered the interpreter with this frame (3.11 alone). Before, it did with every
+    /// frame; after, such a frame's caller is one of the interpreter's own.
+    pub is_entry: Option<u64>,
 }
 
 /// Offsets in `PyCodeObject`.

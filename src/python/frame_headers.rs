@@ -30,6 +30,8 @@ pub(super) struct Link {
     pub(super) instruction: u64,
     /// The interpreter's own frame, which runs no Python.
     pub(super) is_shim: bool,
+    /// C entered the interpreter with it; also true if the caller is the interpreter's own frame.
+    pub(super) is_entry: bool,
     pub(super) previous: Addr,
 }
 
@@ -49,7 +51,13 @@ impl Link {
             LastInstruction::Pointer => fields.u64(offsets.instruction)?,
         };
         let code = python.untag(fields.pointer(offsets.code)?);
-        Ok(Link { code, instruction, is_shim, previous: fields.pointer(offsets.previous)? })
+        let previous = fields.pointer(offsets.previous)?;
+        let is_entry = match (owner, offsets.is_entry) {
+            (None, _) => true,
+            (Some(_), Some(offset)) => fields.u8(offset)? != 0,
+            (Some(_), None) => previous.is_null(),
+        };
+        Ok(Link { code, instruction, is_shim, is_entry, previous })
     }
 
     /// Whether it can be a frame: each but the interpreter's own has a code object.

@@ -37,6 +37,9 @@ pub struct RawFrame {
     pub code: Addr,
     /// Its last instruction, raw: see [`LastInstruction`](crate::layout::shape::LastInstruction).
     pub instruction: u64,
+    /// Whether C entered the interpreter with it: a C function of its own runs it and the frames
+    /// that it called from Python.
+    pub is_entry: bool,
 }
 
 /// A chain of frames, leaf first.
@@ -160,10 +163,13 @@ impl Walker {
         if !self.holds_still(python, thread, top, again)? {
             return Ok(None);
         }
-        let real = chain.iter().filter(|(_, link)| !link.is_shim);
-        let frames = real
-            .map(|&(addr, Link { code, instruction, .. })| RawFrame { addr, code, instruction })
-            .collect();
+        let callers = chain.iter().skip(1).map(Some).chain([None]);
+        let real = chain.iter().zip(callers).filter(|((_, link), _)| !link.is_shim);
+        let frames = real.map(|(&(addr, Link { code, instruction, is_entry, .. }), caller)| {
+            let is_entry = is_entry || caller.is_some_and(|(_, link)| link.is_shim);
+            RawFrame { addr, code, instruction, is_entry }
+        });
+        let frames = frames.collect();
         self.proven = chain;
         Ok(Some(RawStack { frames, truncated }))
     }

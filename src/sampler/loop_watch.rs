@@ -294,6 +294,7 @@ impl LoopWatch {
             && last.print == print
         {
             last.look.cpu = cpu;
+            last.look.native = None;
             last.look.collecting = is_collecting(&scene.python, thread.thread.interpreter);
             last.at = at;
             last.waiting = self.clock.waiting(&scene.python);
@@ -321,16 +322,18 @@ impl LoopWatch {
             }
         };
         let stack = thread.written(scene, &stack, at);
+        let is_asleep = matches!(cpu, CpuState::Blocked { .. });
+        let native = is_asleep.then(|| thread.native_leaf(scene, at)).flatten();
         let waiting = self.clock.waiting(&scene.python);
         let collecting = is_collecting(&scene.python, thread.thread.interpreter);
         match self.clock.look(&scene.python, now())? {
             Reading::Running(again) if again == running => {}
             _ => return Ok(Capture::Moved),
         }
-        if matches!(cpu, CpuState::Blocked { .. }) {
+        if is_asleep {
             self.resting = thread.rest_mark().map(|mark| (Reading::Running(running), mark));
         }
-        let look = ThreadLook { stack, cpu, collecting, task, coroutine, endpoint };
+        let look = ThreadLook { stack, native, cpu, collecting, task, coroutine, endpoint };
         let identity = running.identity;
         let sched = thread.files.sched(at);
         self.captured = Some(Captured { identity, print, at, callback, waiting, sched, look });

@@ -5,6 +5,7 @@
 
 pub mod keeper;
 pub mod loop_watch;
+pub mod natives;
 pub mod notes;
 pub mod pace;
 pub mod process_watch;
@@ -66,6 +67,8 @@ impl Sampler {
     #[must_use]
     pub fn new(procfs: ProcFs, settings: Settings, follow_children: bool) -> Sampler {
         pace::wake_precisely();
+        let mut notes = Notes::default();
+        notes.natives.wanted = settings.native;
         Sampler {
             pace: Pace::new(settings.threshold, settings.rate_hz),
             procfs,
@@ -77,7 +80,7 @@ impl Sampler {
             ended: Vec::new(),
             strangers: HashMap::new(),
             descendants: Descendants::new(),
-            notes: Notes::default(),
+            notes,
         }
     }
 
@@ -90,6 +93,7 @@ impl Sampler {
         if self.settings.blocking {
             watch.pause_threads()?;
         }
+        watch.warm(&mut self.notes.natives);
         self.processes.push(watch);
         Ok(())
     }

@@ -2,6 +2,7 @@
 //!
 //! Takes raw stacks and looks, gives interned ones, within bounds. Concludes nothing.
 
+use super::natives::Natives;
 use crate::model::{
     CpuState, Frame, FrameKind, GilState, LoopId, LoopInfo, LoopKind, LoopState, LoopTally, Losses,
     Peer, Sample, Stack, StackId, Tables, Wait,
@@ -31,6 +32,8 @@ pub struct Notes {
     pub samples: Vec<Sample>,
     /// What could not be seen.
     pub losses: Losses,
+    /// C stacks: which to read, and the files they led into.
+    pub natives: Natives,
 }
 
 /// Where a process's relative paths begin.

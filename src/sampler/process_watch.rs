@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 
 use super::loop_watch::{LoopWatch, Outcome};
+use super::natives::Natives;
 use super::notes::{Notes, WorkingDirectory};
 use super::pace::{Pace, now};
 use super::thread_watch::{Scene, ThreadWatch};
 use crate::event_loop::PROBES;
-use crate::model::{LoopId, LoopState, ProcessInfo, ThreadInfo, WorkerTopology};
+use crate::model::{LoopId, LoopState, NativeStacks, ProcessInfo, ThreadInfo, WorkerTopology};
+use crate::native::AddressSpace;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::RawStack;
 use crate::python::locate::{LocateError, Located, locate};
@@ -55,6 +57,7 @@ pub struct ProcessWatch {
     directory: WorkingDirectory,
     codes: CodeCache,
     peers: Peers,
+    space: AddressSpace,
     freezer: Option<Freezer>,
     threads: Vec<ThreadWatch>,
     loops: Vec<LoopWatch>,
@@ -81,6 +84,7 @@ impl ProcessWatch {
         let modules = Modules::load(procfs, pid)?;
         let mut located = locate(&memory, &modules)?;
         located.clock_offset = procfs.monotonic_offset(pid).unwrap_or(0);
+        let space = AddressSpace::new(pid, modules, located.runtime);
         let attached = now();
         let directory = procfs.cwd(pid).map_or(String::new(), |dir| dir.display().to_string());
         let info = ProcessInfo {
@@ -106,6 +110,7 @@ impl ProcessWatch {
             directory: WorkingDirectory(directory),
             codes: CodeCache::default(),
             peers: Peers::default(),
+            space,
             freezer: None,
             threads: Vec::new(),
             loops: Vec::new(),
@@ -118,6 +123,13 @@ impl ProcessWatch {
             next_discovery: attached,
             next_refresh: attached,
         })
+    }
+
+    /// Reads ahead what C stacks will need.
+    pub fn warm(&mut self, natives: &mut Natives) {
+        if natives.wanted != NativeStacks::Off {
+            self.space.warm(&mut natives.binaries);
+        }
     }
 
     /// From now on threads are paused while their stacks are read.
@@ -220,6 +232,7 @@ impl ProcessWatch {
             directory: &self.directory,
             codes: &mut self.codes,
             peers: &mut self.peers,
+            space: &mut self.space,
             freezer: self.freezer.as_ref(),
             notes,
         };

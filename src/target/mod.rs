@@ -4,7 +4,11 @@
 #![allow(clippy::disallowed_methods)] // reading files of `/proc` is what this part is for
 
 pub mod children;
+pub mod debug_files;
 pub mod elf;
+mod elf_bytes;
+mod elf_functions;
+mod elf_sections;
 pub mod freeze;
 pub mod image;
 pub mod launch;
@@ -21,6 +25,8 @@ mod waits;
 
 pub use children::{Descendants, descendants};
 pub use elf::{ElfError, ElfFile};
+pub use elf_functions::Function;
+pub use elf_sections::Section;
 pub use freeze::{FreezeError, Freezer};
 pub use image::ImageMemory;
 pub use launch::{LaunchError, Launched};

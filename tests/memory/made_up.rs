@@ -95,7 +95,7 @@ proptest! {
             let memory = Counting::new(MadeUp { seed, pointers });
             let python = Interpreter { memory: &memory, layout, runtime, clock_offset: 0 };
             let mut codes = CodeCache::default();
-            let frame = RawFrame { addr: runtime, code: runtime.at(64), instruction: seed };
+            let frame = RawFrame { addr: runtime, code: runtime.at(64), instruction: seed, is_entry: true };
             if let Ok(code) = codes.get(&python, frame.code, Timestamp(1)) {
                 let _ = code.line(&python, &frame);
             }

@@ -88,7 +88,12 @@ impl Story {
         };
         let recording = Recording {
             version: "0".to_owned(),
-            settings: Settings { threshold: THRESHOLD, rate_hz: 100.0, blocking: false },
+            settings: Settings {
+                threshold: THRESHOLD,
+                rate_hz: 100.0,
+                blocking: false,
+                native: stallspy::model::NativeStacks::default(),
+            },
             attached: ATTACHED,
             detached: at(10_000.0),
             tables: Tables::default(),
@@ -180,6 +185,7 @@ impl Story {
                 let what = deep.then_some(ThreadLook {
                     collecting: part.collecting,
                     stack: part.stack,
+                    native: None,
                     cpu: part.cpu,
                     task: None,
                     coroutine: None,

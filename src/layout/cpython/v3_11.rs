@@ -65,8 +65,14 @@ const THREAD: ThreadOffsets = ThreadOffsets {
     dict: Some(128),
 };
 
-const FRAME: FrameOffsets =
-    FrameOffsets { code: 32, previous: 48, instruction: 56, localsplus: 72, owner: Some(69) };
+const FRAME: FrameOffsets = FrameOffsets {
+    code: 32,
+    previous: 48,
+    instruction: 56,
+    localsplus: 72,
+    owner: Some(69),
+    is_entry: Some(68),
+};
 
 const CODE: CodeOffsets = CodeOffsets {
     name: 120,

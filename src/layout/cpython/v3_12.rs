@@ -66,8 +66,14 @@ const THREAD: ThreadOffsets = ThreadOffsets {
     dict: Some(112),
 };
 
-const FRAME: FrameOffsets =
-    FrameOffsets { code: 0, previous: 8, instruction: 56, localsplus: 72, owner: Some(70) };
+const FRAME: FrameOffsets = FrameOffsets {
+    code: 0,
+    previous: 8,
+    instruction: 56,
+    localsplus: 72,
+    owner: Some(70),
+    is_entry: None,
+};
 
 const CODE: CodeOffsets = CodeOffsets {
     name: 120,

@@ -60,8 +60,14 @@ const THREAD: ThreadOffsets = ThreadOffsets {
     dict: Some(152),
 };
 
-const FRAME: FrameOffsets =
-    FrameOffsets { code: 32, previous: 24, instruction: 104, localsplus: 360, owner: None };
+const FRAME: FrameOffsets = FrameOffsets {
+    code: 32,
+    previous: 24,
+    instruction: 104,
+    localsplus: 360,
+    owner: None,
+    is_entry: None,
+};
 
 const CODE: CodeOffsets = CodeOffsets {
     name: 112,
