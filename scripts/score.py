@@ -15,8 +15,8 @@ What is counted:
              Where the truth says that the thread computed and had the CPU for less than half of the time,
              `cpu_starved` is a right kind, and then it needs no line (`starved`).
   false      a reported stall in which the truth, all added up, has less than 0.8 of the threshold. The kinds
-             that speak of others than the application are counted apart, as is a wait for the GIL while
-             another loop of the process was truly blocked.
+             that speak of others than the application are counted apart, as are stalls with no culprit, and a
+             wait for the GIL while another loop of the process was truly blocked.
 """
 import argparse
 import json
@@ -30,9 +30,10 @@ KINDS = {
     "sleep": {"blocking_call"}, "recv": {"blocking_call"}, "subprocess": {"blocking_call"},
     "pipe": {"blocking_call"}, "lock": {"blocking_call"}, "nested": {"blocking_call"},
     "cpu": {"cpu"}, "json": {"c_call", "cpu"}, "pbkdf2": {"c_call", "cpu"}, "sqlite": {"c_call", "cpu"},
+    "fork": {"cpu", "c_call", "blocking_call"},
 }
 COMPUTES = {"cpu", "json", "pbkdf2", "sqlite"}
-APART = {"cpu_starved", "many_callbacks"}
+APART = {"cpu_starved", "many_callbacks", "gc", "nobody blamed"}
 
 
 def load_truth(path):
@@ -102,6 +103,8 @@ def score(truth, report, threshold_ns=None):
                 apart[stall["kind"]] += 1
             elif stall.get("kind") == "gil_wait" and elsewhere:
                 explained += 1
+            elif "culprit" in stall and stall["culprit"] is None:
+                apart["nobody blamed"] += 1
             else:
                 false.append({"index": stall["index"], "kind": stall.get("kind"), "culprit": stall.get("culprit"),
                               "start_ns": stall["start_ns"], "ms": round(stall["duration_ns"] / 1e6, 3)})

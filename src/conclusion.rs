@@ -159,7 +159,6 @@ fn verdict(recording: &Recording, stalls: &[Stall], findings: &[Finding]) -> Str
 const UNRULED: &[(Cause, &str)] = &[
     (Cause::GilWait, "held up by another thread that holds the interpreter lock"),
     (Cause::CCall, "blocked by C code"),
-    (Cause::Gc, "held up by the garbage collector"),
     (Cause::PageFault, "held up by memory that had to be fetched"),
     (Cause::Unknown, "blocked, by what was not seen"),
 ];
@@ -172,11 +171,23 @@ fn without_loops(recording: &Recording) -> String {
         1 => "1 process".to_owned(),
         several => format!("{several} processes"),
     };
-    format!(
-        "no event loop was found: {looks} looks were taken at {} of {processes} in {}",
+    let taken = format!(
+        "{looks} looks were taken at {} of {processes} in {}",
         wording::several(threads, "thread"),
         wording::length(recording.length())
-    )
+    );
+    match recording.processes.iter().find_map(|process| process.unread_loop.as_deref()) {
+        Some("uvloop") => format!(
+            "no event loop was found that can be read: uvloop is loaded, and its loop is not read \
+             yet; start the server with asyncio's (uvicorn: `--loop asyncio`) to see its stalls: \
+             {taken}"
+        ),
+        Some(name) => format!(
+            "no event loop was found that can be read: {name} is loaded, and its loop is not read \
+             yet: {taken}"
+        ),
+        None => format!("no event loop was found: {taken}"),
+    }
 }
 
 /// Loops there were, but neither a stall nor a rule that could conclude from that.

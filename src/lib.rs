@@ -23,6 +23,7 @@ pub mod export;
 pub mod gate;
 pub mod layout;
 pub mod model;
+pub mod native;
 pub mod printable;
 pub mod python;
 pub mod recording;

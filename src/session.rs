@@ -14,10 +14,13 @@ use crate::model::{Recording, Report, Settings, Snapshot};
 use crate::python::locate::LocateError;
 use crate::sampler::process_watch::AttachError;
 use crate::sampler::snapshot::snapshot;
-use crate::sampler::{Progress, Sampler, pace};
-use crate::target::launch::Launched;
+use crate::sampler::{Sampler, pace};
 use crate::target::{FreezeError, ProcError, ProcFs, ReadError};
 use crate::units::{Nanos, Pid};
+
+// What callers of a session meet of the stages behind it.
+pub use crate::sampler::Progress;
+pub use crate::target::launch::Launched;
 
 /// How often a launched command is tried until it is a Python process.
 const LAUNCH_STEP: Nanos = Nanos::from_millis(20);
@@ -112,9 +115,9 @@ pub fn conclude(recording: Recording, allow: &[Pattern]) -> Report {
 ///
 /// # Errors
 /// See [`Error`].
-pub fn look_once(pid: Pid, locals: bool) -> Result<Snapshot, Error> {
+pub fn look_once(pid: Pid, locals: bool, native: bool) -> Result<Snapshot, Error> {
     let procfs = ProcFs::host();
-    snapshot(&procfs, pid, locals).map_err(|error| explain(&procfs, pid, "dump", error))
+    snapshot(&procfs, pid, locals, native).map_err(|error| explain(&procfs, pid, "dump", error))
 }
 
 /// A command just started is no interpreter yet, and may never be one itself: `sh -c`, `env`, a

@@ -12,11 +12,12 @@ use stallspy::model::{Cause, CpuState, LoopTally, Peer, Recording, Remedy, Repor
 use story::{Part, Story, at};
 
 /// Every rule has a column. A new rule fails the test until it has one.
-const COLUMNS: [&str; 7] = [
+const COLUMNS: [&str; 8] = [
     "loop-hung",
     "loop-blocked-by-call",
     "loop-blocked-by-cpu",
     "many-small-callbacks",
+    "gc-pause",
     "cpu-starved",
     "healthy",
     "not-under-load",
@@ -94,6 +95,11 @@ fn stories() -> Vec<(&'static str, Report)> {
     let render = rendering(&mut story, 0.0);
     story.stall(500.0, Story::starved(30.0, render.stack));
     rows.push(("no CPU for it", story));
+
+    let mut story = Story::new(400);
+    let render = rendering(&mut story, 30.0);
+    story.stall(500.0, Part { collecting: true, ..render });
+    rows.push(("the collector runs", story));
 
     let mut story = Story::new(400);
     let render = rendering(&mut story, 0.4);
@@ -190,8 +196,14 @@ fn recommendations() {
                 ));
             }
             for advice in &finding.recommendations {
-                let Remedy::Code { frame } = advice.remedy else { panic!("{advice:?}") };
-                let place = stallspy::diagnosis::wording::place(&report.recording, frame);
+                let place = match advice.remedy {
+                    Remedy::Code { frame } => {
+                        stallspy::diagnosis::wording::place(&report.recording, frame)
+                    }
+                    Remedy::Config => "config".to_owned(),
+                    Remedy::Platform => "platform".to_owned(),
+                    Remedy::Setting { .. } => panic!("{advice:?}"),
+                };
                 lines.push(format!("  > {place}: {}", advice.command));
             }
         }

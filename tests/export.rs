@@ -8,7 +8,7 @@
 mod report;
 
 use stallspy::export::{Format, View};
-use stallspy::model::Report;
+use stallspy::model::{Frame, FrameKind, Report, Stack};
 
 fn written(report: &Report, format: Format, view: &View) -> String {
     let mut out = Vec::new();
@@ -19,6 +19,54 @@ fn written(report: &Report, format: Format, view: &View) -> String {
 #[test]
 fn text() {
     insta::assert_snapshot!(written(&report::rich(), Format::Text, &View::default()));
+}
+
+#[test]
+fn c_functions_are_named() {
+    let mut report = report::rich();
+    let tables = &mut report.recording.tables;
+    let mut frame = |function: &str, module: &str| {
+        let (function, module) = (tables.name(function), Some(tables.name(module)));
+        let kind = FrameKind::Native;
+        tables.frame(Frame { kind, function, file: None, line: None, module })
+    };
+    let poll = frame("poll", "/usr/lib/x86_64-linux-gnu/libc.so.6");
+    let nameless = frame("libpq.so.5.17+0x1f2a0", "/usr/lib/x86_64-linux-gnu/libpq.so.5.17");
+    let exec = frame("PQexec", "/usr/lib/x86_64-linux-gnu/libpq.so.5.17");
+    let native = Some(tables.stack(Stack { frames: vec![poll, nameless, exec], truncated: None }));
+    for culprit in report.culprits.iter_mut().take(1).filter_map(|total| total.culprit.as_mut()) {
+        (culprit.native, culprit.native_library) = (Some(poll), Some(exec));
+    }
+    let stall = &mut report.stalls[0];
+    stall.native = native;
+    let culprit = stall.culprit.as_mut().unwrap();
+    (culprit.native, culprit.native_library) = (Some(poll), Some(exec));
+
+    let text = written(&report, Format::Text, &View::default());
+    assert!(text.contains("→ PQexec (libpq.so.5.17)"), "{text}");
+    let json: serde_json::Value =
+        serde_json::from_str(&written(&report, Format::Json, &View::default())).unwrap();
+    let stall = &json["stalls"][0];
+    assert_eq!(stall["culprit"]["native"]["function"], "poll");
+    assert_eq!(stall["culprit"]["native"]["module"], "libc.so.6");
+    let stack: Vec<&str> = stall["stack"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| f["function"].as_str().unwrap())
+        .collect();
+    assert_eq!(stack[..4], ["poll", "libpq.so.5.17+0x1f2a0", "PQexec", "getresponse"]);
+    assert_eq!(stall["stack"][0]["native"], true);
+}
+
+#[test]
+fn c_frames_can_be_left_out_of_flamegraphs() {
+    let raw = |view: &View| written(&report::rich(), Format::Raw, view);
+    let native = "scanstring";
+    assert!(raw(&View::default()).contains(native));
+    let view = View { no_native: true, ..View::default() };
+    assert!(!raw(&view).contains(native));
+    assert!(!written(&report::rich(), Format::Speedscope, &view).contains("[0,3,8]"));
 }
 
 #[test]

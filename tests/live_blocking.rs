@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(clippy::disallowed_methods, unreachable_pub)]
 
-#[allow(dead_code)] // shared with tests that ask for more
 #[path = "common/interpreters.rs"]
 mod interpreters;
 

@@ -9,7 +9,6 @@
 #![allow(clippy::disallowed_methods, unreachable_pub)]
 #![allow(clippy::cast_precision_loss, clippy::print_stderr)] // a test may say how it went
 
-#[allow(dead_code)] // shared with tests that ask for more
 #[path = "common/interpreters.rs"]
 mod interpreters;
 

@@ -29,7 +29,9 @@ fn look() -> impl Strategy<Value = ThreadLook> {
         (0..3u32).prop_map(|wait| CpuState::Blocked { wait: Some(WaitId(wait)) }),
     ];
     (0..4u32, cpu).prop_map(|(stack, cpu)| ThreadLook {
+        collecting: false,
         stack: StackId(stack),
+        native: None,
         cpu,
         task: None,
         coroutine: None,

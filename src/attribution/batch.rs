@@ -17,6 +17,9 @@ pub struct Batch {
     pub longest_seen: Nanos,
     /// The longest run of one callback over the whole stall, by estimate.
     pub longest_estimated: Nanos,
+    /// The longest that any one callback can have run: from the last mark of one before it, or the
+    /// stall's start, to the first mark of one after it, or the stall's end.
+    pub longest_possible: Nanos,
 }
 
 impl Batch {
@@ -38,6 +41,7 @@ impl Batch {
             window: span.end.since(from),
             longest_seen: longest_seen(Span { start: from, end: span.end }, &marks),
             longest_estimated: longest_estimated(span, &marks),
+            longest_possible: longest_possible(span, &marks),
         })
     }
 }
@@ -85,6 +89,21 @@ fn longest_estimated(span: Span, marks: &[(Timestamp, u32)]) -> Nanos {
     longest.max(run + span.end.since(from))
 }
 
+/// What one that was never seen can have run at most lies within what its neighbours can.
+fn longest_possible(span: Span, marks: &[(Timestamp, u32)]) -> Nanos {
+    let mut longest = Nanos::ZERO;
+    let (mut from, mut before) = (span.start, span.start);
+    let mut running = None::<u32>;
+    for (at, index) in marks {
+        if running.is_some_and(|running| running != *index) {
+            longest = longest.max(at.since(from));
+            from = before;
+        }
+        (before, running) = (*at, Some(*index));
+    }
+    longest.max(span.end.since(from))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +131,20 @@ mod tests {
     fn in_the_window_a_run_reaches_half_way_to_its_neighbours() {
         assert_eq!(seen(&[(10, 0), (80, 4), (90, 4), (96, 5)]), 13);
         assert_eq!(seen(&[(80, 4)]), 20);
+    }
+
+    #[test]
+    fn no_callback_ran_longer_than_between_the_marks_of_others() {
+        let possible = |marks: &[(u64, u32)]| {
+            let marks: Vec<_> = marks.iter().map(|(at, index)| (Timestamp(*at), *index)).collect();
+            longest_possible(SPAN, &marks).0
+        };
+        assert_eq!(possible(&[]), 100);
+        assert_eq!(possible(&[(80, 3)]), 100);
+        assert_eq!(possible(&[(80, 3), (90, 4)]), 90);
+        assert_eq!(possible(&[(30, 1), (80, 3), (90, 4)]), 80);
+        assert_eq!(possible(&[(30, 1), (40, 2), (60, 3), (80, 4), (90, 5)]), 40);
+        assert_eq!(possible(&[(30, 1), (40, 1), (60, 1), (80, 4)]), 80);
     }
 
     #[test]

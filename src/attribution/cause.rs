@@ -10,10 +10,15 @@ use crate::units::Nanos;
 
 /// Share of the duration: from half on, waiting for a CPU was the larger part.
 const STARVED: (u64, u64) = (1, 2);
-/// Waiting for the interpreter lock is the cause from half of the culprit's time on.
+/// Waiting for the interpreter lock is the cause from half of the culprit's time on, the garbage
+/// collector from half of the stall's.
 const MOSTLY: (u64, u64) = (1, 2);
 /// One callback is to blame from half of the time on: then no two others together outweigh it.
 const ONE_CALLBACK: (u64, u64) = (1, 2);
+
+/// From this many thresholds on the looks cover so much of a stall that the culprit's own say what it
+/// did: what was missed at its beginning is less than a third.
+const WELL_SEEN_THRESHOLDS: u64 = 3;
 
 /// What is known of one stall.
 #[derive(Debug, Clone, Copy)]
@@ -41,21 +46,31 @@ pub fn judge(facts: &Facts) -> Cause {
         return Cause::CpuStarved;
     }
     let Some(winner) = facts.winner else { return Cause::Unknown };
+    if facts.looks.collecting > Nanos::ZERO
+        && facts.looks.collecting >= part(facts.looks.total(), MOSTLY)
+    {
+        return Cause::Gc;
+    }
     if winner.gil > Nanos::ZERO && winner.gil >= part(winner.total(), MOSTLY) {
         return Cause::GilWait;
     }
     if facts.batch.is_some_and(|batch| is_many(facts, &batch)) {
         return Cause::ManyCallbacks;
     }
+    let seen = winner.blocked + winner.running;
+    if seen > Nanos::ZERO && facts.duration >= facts.threshold.scaled(WELL_SEEN_THRESHOLDS, 1) {
+        // Other lines may have computed in the same iteration: the cause is the culprit's.
+        return if winner.blocked >= winner.running { Cause::BlockingCall } else { Cause::Cpu };
+    }
     blocked_or_busy(facts)
 }
 
 /// Whether a line of the application is to blame for a stall of this cause. A thread that got no
 /// CPU would have stalled on any line; who held the interpreter lock is another thread's line;
-/// of many callbacks none is the one.
+/// of many callbacks none is the one; the collector starts wherever an object is made.
 #[must_use]
 pub fn has_culprit(cause: Cause) -> bool {
-    !matches!(cause, Cause::CpuStarved | Cause::GilWait | Cause::ManyCallbacks)
+    !matches!(cause, Cause::CpuStarved | Cause::GilWait | Cause::ManyCallbacks | Cause::Gc)
 }
 
 /// The wait for a CPU was the larger part, and without it there would have been no stall. A line of
@@ -68,8 +83,11 @@ fn is_starved(facts: &Facts) -> bool {
         && (facts.duration.saturating_sub(delay) < facts.threshold || !facts.is_application)
 }
 
+/// No callback was long: none can have been, or the longest one seen had less than half of what was
+/// looked into.
 fn is_many(facts: &Facts, batch: &Batch) -> bool {
-    batch.longest_seen < part(batch.window, ONE_CALLBACK)
+    (batch.longest_possible < facts.threshold
+        || batch.longest_seen < part(batch.window, ONE_CALLBACK))
         && batch.longest_estimated < part(facts.duration, ONE_CALLBACK)
         && batch.longest_estimated < facts.threshold
 }
@@ -134,6 +152,16 @@ mod tests {
     }
 
     #[test]
+    fn the_cause_is_the_culprits() {
+        let winner = CpuTimes { blocked: ms(40), running: ms(3), ..CpuTimes::default() };
+        let mixed = Facts { winner: Some(winner), ..with_split(facts(100, 57, 43), 57, 43, 0) };
+        assert_eq!(judge(&mixed), Cause::BlockingCall);
+        // Too short to have been seen well.
+        let short = Facts { duration: ms(20), ..mixed };
+        assert_eq!(judge(&short), Cause::Cpu);
+    }
+
+    #[test]
     fn a_thread_without_a_cpu_is_not_to_blame() {
         assert_eq!(judge(&with_split(facts(20, 20, 0), 9, 0, 11)), Cause::CpuStarved);
         // The larger part was its own work.
@@ -161,18 +189,35 @@ mod tests {
     }
 
     #[test]
+    fn the_collector_is_named() {
+        let looks = CpuTimes {
+            running: ms(40),
+            blocked: ms(10),
+            collecting: ms(26),
+            ..CpuTimes::default()
+        };
+        assert_eq!(judge(&Facts { looks, ..facts(50, 40, 10) }), Cause::Gc);
+        let less = CpuTimes { collecting: ms(24), ..looks };
+        assert_eq!(judge(&Facts { looks: less, ..facts(50, 40, 10) }), Cause::Cpu);
+    }
+
+    #[test]
     fn many_short_callbacks_are_no_long_one() {
-        let with = |window, longest_seen, longest_estimated| Facts {
+        let with = |window, longest_seen, longest_estimated, longest_possible| Facts {
             batch: Some(Batch {
                 window: ms(window),
                 longest_seen: ms(longest_seen),
                 longest_estimated: ms(longest_estimated),
+                longest_possible: ms(longest_possible),
             }),
             ..facts(30, 30, 0)
         };
-        assert_eq!(judge(&with(22, 1, 2)), Cause::ManyCallbacks);
-        assert_eq!(judge(&with(22, 12, 2)), Cause::Cpu);
-        assert_eq!(judge(&with(22, 9, 10)), Cause::Cpu);
-        assert_eq!(judge(&with(22, 9, 16)), Cause::Cpu);
+        assert_eq!(judge(&with(22, 1, 2, 30)), Cause::ManyCallbacks);
+        assert_eq!(judge(&with(22, 12, 2, 30)), Cause::Cpu);
+        assert_eq!(judge(&with(22, 9, 10, 30)), Cause::Cpu);
+        assert_eq!(judge(&with(22, 9, 16, 30)), Cause::Cpu);
+        // Little was looked into, but the indices moved on.
+        assert_eq!(judge(&with(3, 2, 2, 9)), Cause::ManyCallbacks);
+        assert_eq!(judge(&with(3, 2, 2, 10)), Cause::Cpu);
     }
 }

@@ -23,6 +23,8 @@ pub struct CpuTimes {
     pub gil: Nanos,
     /// Not readable.
     pub unknown: Nanos,
+    /// Of all: while the garbage collector ran.
+    pub collecting: Nanos,
 }
 
 impl CpuTimes {
@@ -43,6 +45,9 @@ impl CpuTimes {
     }
 
     fn count(&mut self, tables: &Tables, seen: &Weighed<'_>) {
+        if seen.look.collecting {
+            self.collecting += seen.weight;
+        }
         match seen.look.cpu {
             CpuState::Running => self.running += seen.weight,
             CpuState::Unknown => self.unknown += seen.weight,
@@ -68,6 +73,8 @@ pub struct Winner {
     pub total: Nanos,
     /// Its heaviest stack.
     pub stack: StackId,
+    /// The C frames that stack mostly was in.
+    pub native: Option<StackId>,
     /// How it spent its time.
     pub times: CpuTimes,
     /// The wait it spent most of its blocked time in, if it was blocked for half its time.
@@ -104,6 +111,8 @@ impl Winner {
             .map(|(_, seen)| **seen)
             .collect();
         let stack = heaviest(own.iter().map(|seen| (seen.look.stack, seen.weight)))?;
+        let native = own.iter().filter(|seen| seen.look.stack == stack);
+        let native = heaviest(native.filter_map(|seen| Some((seen.look.native?, seen.weight))));
         let times = CpuTimes::of(tables, &own);
         let mostly_blocked = times.blocked >= times.total().scaled(1, 2);
         Some(Winner {
@@ -111,6 +120,7 @@ impl Winner {
             weight: own.iter().map(|seen| seen.weight).sum(),
             total,
             stack,
+            native,
             times,
             wait: mostly_blocked.then(|| heaviest_wait(&own)).flatten(),
             task: heaviest_name(&own, |seen| seen.look.task),

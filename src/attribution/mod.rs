@@ -11,6 +11,7 @@ pub mod application;
 pub mod batch;
 pub mod cause;
 pub mod culprit;
+pub mod native;
 pub mod split;
 pub mod weight;
 
@@ -85,15 +86,19 @@ impl<'a> Attribution<'a> {
         let Some(winner) = winner else { return stall };
         // What ran is kept also where it is not to blame: it shows who was made to wait.
         stall.stack = Some(winner.stack);
+        stall.native = winner.native;
         stall.task = winner.task;
         stall.coroutine = winner.coroutine;
         stall.endpoint = winner.endpoint;
         if winner.site.is_application && cause::has_culprit(stall.cause) {
+            let native = winner.native.map(|stack| native::site(tables, stack)).unwrap_or_default();
             stall.culprit = Some(Culprit {
                 frame: winner.site.culprit,
                 tid: stall.tid,
                 wait: winner.wait,
                 library: winner.site.library,
+                native: native.leaf,
+                native_library: native.library,
                 share: winner.weight.share_of(winner.total),
             });
         }

@@ -19,6 +19,10 @@ use crate::units::Nanos;
 /// one further away tells more about other iterations than about this one.
 pub const REACH_IN_THRESHOLDS: u64 = 2;
 
+/// How much time on a CPU may not be booked yet: one scheduler tick of the slowest kernels in use
+/// (`CONFIG_HZ_100`).
+const UNBOOKED: Nanos = Nanos::from_millis(10);
+
 /// Where the time of the stall went.
 #[must_use]
 pub fn split(
@@ -57,6 +61,13 @@ pub fn split(
     split.on_cpu = split.on_cpu.min(covered);
     split.run_delay = split.run_delay.min(covered.saturating_sub(split.on_cpu));
     split.off_cpu = covered.saturating_sub(split.on_cpu + split.run_delay);
+    if looks.blocked == Nanos::ZERO && looks.running > Nanos::ZERO {
+        // Never seen asleep: what is not booked yet was spent on a CPU, but no more than a tick of
+        // it, or waiting for one.
+        let waited = split.off_cpu.saturating_sub(UNBOOKED);
+        split.run_delay += waited;
+        split.off_cpu = split.off_cpu.saturating_sub(waited);
+    }
     split
 }
 

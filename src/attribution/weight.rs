@@ -104,7 +104,9 @@ mod tests {
             waiting: None,
             sched: None,
             look: stack.map(|stack| ThreadLook {
+                collecting: false,
                 stack: StackId(stack),
+                native: None,
                 cpu: CpuState::Running,
                 task: None,
                 coroutine: None,

@@ -1,6 +1,6 @@
 //! `stallspy completions SHELL`: what a shell needs to complete our commands and flags.
 
-use super::{command, stdout_error};
+use super::{command, write_out};
 use crate::error::{Error, exit};
 
 #[derive(Debug, clap::Args)]
@@ -31,6 +31,6 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         Shell::Fish => clap_complete::Shell::Fish,
     };
     clap_complete::generate(shell, &mut command, name, &mut script);
-    super::write_out(&script).map_err(|error| stdout_error(&error))?;
+    write_out(&script)?;
     Ok(exit::DONE)
 }

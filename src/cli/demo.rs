@@ -10,7 +10,7 @@ use super::progress::ProgressLine;
 use super::{Color, complain};
 use crate::error::{Error, exit};
 use crate::export::{Format, View};
-use crate::model::Settings;
+use crate::model::{NativeStacks, Settings};
 use crate::session::{self, Plan, Target};
 use crate::units::{Nanos, Pid};
 
@@ -68,6 +68,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
             threshold: session::DEFAULT_THRESHOLD,
             rate_hz: session::DEFAULT_RATE_HZ,
             blocking: false,
+            native: NativeStacks::default(),
         },
         duration: Some(duration),
         subprocesses: false,

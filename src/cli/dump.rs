@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::stdout_error;
+use super::written_to_stdout;
 use crate::error::{Error, exit};
 use crate::model::Snapshot;
 use crate::printable::printable;
@@ -20,13 +20,19 @@ pub(super) struct Args {
     /// With the local variables of each frame
     #[arg(short, long)]
     locals: bool,
+    /// With the C frames of threads that sleep
+    #[arg(short, long, overrides_with = "no_native")]
+    native: bool,
+    /// Without C frames (the default)
+    #[arg(long, overrides_with = "native")]
+    no_native: bool,
     /// Never pause the target (the default)
     #[arg(long)]
     nonblocking: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
-    let snapshot = session::look_once(args.pid, args.locals)?;
+    let snapshot = session::look_once(args.pid, args.locals, args.native)?;
     let mut out = std::io::stdout().lock();
     let written = if args.json {
         serde_json::to_writer_pretty(&mut out, &snapshot)
@@ -35,7 +41,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     } else {
         print(&mut out, &snapshot)
     };
-    written.map_err(|error| stdout_error(&error))?;
+    written_to_stdout(written)?;
     Ok(exit::DONE)
 }
 
@@ -72,7 +78,11 @@ fn print(out: &mut dyn Write, snapshot: &Snapshot) -> std::io::Result<()> {
         }
         for frame in &thread.frames {
             let line = frame.line.map(|line| format!(":{line}")).unwrap_or_default();
-            writeln!(out, "    {} ({}{line})", printable(&frame.function), printable(&frame.file))?;
+            let place = match (&frame.module, frame.line) {
+                (Some(module), None) => module,
+                _ => &frame.file,
+            };
+            writeln!(out, "    {} ({}{line})", printable(&frame.function), printable(place))?;
             for (name, value) in frame.locals.iter().flatten() {
                 writeln!(out, "        {} = {}", printable(name), printable(value))?;
             }

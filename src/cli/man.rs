@@ -3,7 +3,7 @@
 use clap::Command;
 use clap_mangen::Man;
 
-use super::{command, stdout_error};
+use super::{command, write_out, written_to_stdout};
 use crate::error::{Error, exit};
 
 #[derive(Debug, clap::Args)]
@@ -29,8 +29,8 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let mut page = Vec::new();
     let man = Man::new(described).source(concat!("stallspy ", env!("CARGO_PKG_VERSION")));
     // Writing to memory does not fail.
-    man.render(&mut page).map_err(|error| stdout_error(&error))?;
-    super::write_out(&page).map_err(|error| stdout_error(&error))?;
+    written_to_stdout(man.render(&mut page))?;
+    write_out(&page)?;
     Ok(exit::DONE)
 }
 

@@ -59,8 +59,6 @@ fn command() -> clap::Command {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    // A reader that stops reading (`| head`) is no error of ours.
-    let _ = reset_sigpipe();
     let matches = match command().color(color_choice()).try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
@@ -104,14 +102,6 @@ fn color_choice() -> ColorChoice {
     }
 }
 
-/// Rust ignores SIGPIPE; a filter in a pipeline should die of it as others do.
-fn reset_sigpipe() -> nix::Result<()> {
-    use nix::sys::signal::{SigHandler, Signal, signal};
-    // SAFETY: installs the default action, before any thread is started; no handler code runs.
-    #[allow(unsafe_code)]
-    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map(|_| ())
-}
-
 /// When to colour the text report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Color {
@@ -138,13 +128,24 @@ impl Color {
 }
 
 /// Writes text that is ready to standard output.
-fn write_out(text: &[u8]) -> std::io::Result<()> {
+///
+/// # Errors
+/// An error of the system, but for a reader that went away.
+fn write_out(text: &[u8]) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text)?;
-    out.flush()
+    written_to_stdout(out.write_all(text).and_then(|()| out.flush()))
 }
 
-/// An error of the system while writing to standard output.
-fn stdout_error(error: &std::io::Error) -> Error {
-    Error::File(format!("cannot write to standard output: {error}"))
+/// What came of writing to standard output. A reader that stops reading (`| head`) is no error, and
+/// keeps nothing else from being done: Rust ignores the signal that would end us.
+///
+/// # Errors
+/// Any other error of the system.
+fn written_to_stdout(outcome: std::io::Result<()>) -> Result<(), Error> {
+    match outcome {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::File(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }

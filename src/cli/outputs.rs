@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Args};
 
-use super::stdout_error;
+use super::written_to_stdout;
 use crate::error::Error;
 use crate::export::{Format, View};
 use crate::model::Report;
@@ -172,8 +172,9 @@ fn write(output: &Output, report: &Report, view: &View) -> Result<(), Error> {
     let exporter = output.format.exporter();
     let Some(path) = &output.path else {
         let mut out = BufWriter::new(std::io::stdout().lock());
-        let written = exporter.write(report, view, &mut out).and_then(|()| out.flush());
-        return written.map_err(|error| stdout_error(&error));
+        return written_to_stdout(
+            exporter.write(report, view, &mut out).and_then(|()| out.flush()),
+        );
     };
     // Colour is for the terminal that standard output may be.
     let plain = View { color: false, ..view.clone() };

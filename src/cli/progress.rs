@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use crate::sampler::Progress;
+use crate::session::Progress;
 use crate::units::Nanos;
 
 /// Draws how a recording stands.

@@ -13,8 +13,7 @@ use super::view::ViewArgs;
 use crate::error::{Error, exit};
 use crate::gate::{Gate, Pattern};
 use crate::model::{Report, Settings};
-use crate::session::{self, Plan, Target};
-use crate::target::launch::Launched;
+use crate::session::{self, Launched, Plan, Target};
 use crate::units::{Nanos, Pid};
 use crate::values;
 
@@ -118,6 +117,7 @@ pub(super) fn run(args: &Args, given: Option<&ArgMatches>) -> Result<u8, Error> 
             threshold: args.threshold,
             rate_hz: args.rate,
             blocking: args.blocking,
+            native: args.view.native_stacks(),
         },
         duration: args.duration,
         subprocesses: args.subprocesses,
@@ -140,28 +140,38 @@ pub(super) fn run(args: &Args, given: Option<&ArgMatches>) -> Result<u8, Error> 
     let mut line = ProgressLine::new(!args.quiet && !args.no_progress, args.duration);
     let recorded = session::record(&mut target, &plan, &stop, &mut |state| line.draw(state));
     line.clear();
-    let code = end(&mut target, &stop);
     let recording = match recorded {
         Ok(recording) => recording,
-        // The command's own failure says more than that it was too short to be seen.
-        Err(error @ Error::EndedEarly { .. }) if code.is_some_and(|code| code != 0) => {
-            complain(&error.to_string());
-            return Ok(code.unwrap_or(exit::ENDED_EARLY));
-        }
-        Err(error) => return Err(error),
+        Err(error) => return nothing_seen(error, end(&mut target, &stop)),
     };
     let report = session::conclude(recording, &args.allow);
-    write_all(&outputs, &report, &view)?;
-    if !args.quiet {
+    // Before a launched command is ended: that may take long, and a second Ctrl-C in the meantime
+    // must not cost the report.
+    let written = write_all(&outputs, &report, &view);
+    if !args.quiet && written.is_ok() {
         for file in files(&outputs) {
             complain(&format!("wrote {file}"));
         }
     }
+    let code = end(&mut target, &stop);
+    written?;
     if args.verbose {
         remark(&report);
     }
     let failed = fails(&args.fail_on, &report);
     Ok(if failed { exit::GATE } else { code.unwrap_or(exit::DONE) })
+}
+
+/// Why there is no report. A launched command's own failure says more than that it was too short to
+/// be seen.
+fn nothing_seen(error: Error, code: Option<u8>) -> Result<u8, Error> {
+    match (error, code) {
+        (error @ Error::EndedEarly { .. }, Some(code)) if code != exit::DONE => {
+            complain(&error.to_string());
+            Ok(code)
+        }
+        (error, _) => Err(error),
+    }
 }
 
 /// Says which gates failed, and whether any did.

@@ -5,6 +5,7 @@ use clap::Args;
 use super::Color;
 use crate::error::Error;
 use crate::export::View;
+use crate::model::NativeStacks;
 
 /// Columns of text where the terminal does not say.
 const DEFAULT_WIDTH: usize = 100;
@@ -31,11 +32,12 @@ pub(super) struct ViewArgs {
     /// File names in full
     #[arg(long, help_heading = "Flamegraph")]
     full_filenames: bool,
-    /// C frames in the flamegraph (not in this version yet)
+    /// C frames in the flamegraph, of threads that sleep (-i); those of running threads are not
+    /// read yet
     #[arg(short, long, overrides_with = "no_native", help_heading = "Flamegraph")]
     native: bool,
-    /// No C frames (the default)
-    #[arg(long, help_heading = "Flamegraph")]
+    /// No C frames, not of stalls either
+    #[arg(long, overrides_with = "native", help_heading = "Flamegraph")]
     no_native: bool,
     /// Colour the text report
     #[arg(long, value_name = "WHEN", default_value = "auto")]
@@ -43,6 +45,15 @@ pub(super) struct ViewArgs {
 }
 
 impl ViewArgs {
+    /// Which C stacks to read.
+    pub(super) fn native_stacks(&self) -> NativeStacks {
+        match (self.native, self.no_native) {
+            (true, _) => NativeStacks::All,
+            (false, true) => NativeStacks::Off,
+            (false, false) => NativeStacks::Stalls,
+        }
+    }
+
     /// The view asked for.
     ///
     /// # Errors
@@ -55,12 +66,6 @@ impl ViewArgs {
                     .to_owned(),
             ));
         }
-        if self.native {
-            return Err(Error::Usage(
-                "-n/--native is not in this version yet: leave it out to see Python frames only"
-                    .to_owned(),
-            ));
-        }
         Ok(View {
             idle: self.idle,
             gil: false,
@@ -68,6 +73,7 @@ impl ViewArgs {
             functions: self.function,
             nolineno: self.nolineno,
             full_filenames: self.full_filenames,
+            no_native: self.no_native,
             color: self.color.on_stdout(),
             width: terminal_width(),
         })

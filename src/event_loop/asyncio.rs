@@ -79,8 +79,16 @@ impl Probe for Asyncio {
         stack: &RawStack,
         now: Timestamp,
     ) -> Result<Option<Box<dyn Clock>>, ReadError> {
+        let mut unreadable = None;
         for frame in &stack.frames {
-            let Ok(code) = codes.get(python, frame.code, now) else { continue };
+            let code = match codes.get(python, frame.code, now) {
+                Ok(code) => code,
+                Err(error) => {
+                    // It may be the loop's own.
+                    unreadable = Some(error);
+                    continue;
+                }
+            };
             if code.name != METHOD || !code.filename.ends_with(FILE) {
                 continue;
             }
@@ -115,7 +123,7 @@ impl Probe for Asyncio {
                 buffer: vec![0; size],
             })));
         }
-        Ok(None)
+        unreadable.map_or(Ok(None), Err)
     }
 }
 

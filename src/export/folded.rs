@@ -3,6 +3,7 @@
 //! What [`super::raw`] and [`super::flamegraph`] write. Keeps one small entry for each distinct
 //! stack and each distinct frame's text once; the lines themselves are made one at a time.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::io;
@@ -44,6 +45,8 @@ pub(super) struct Folded<'a> {
     /// Process and thread frames put above stacks.
     roots: Vec<Vec<Label>>,
     entries: Vec<Entry>,
+    /// The frames of each stack, leaf first.
+    frames: HashMap<StackId, Cow<'a, [FrameId]>>,
 }
 
 impl<'a> Folded<'a> {
@@ -85,7 +88,10 @@ impl<'a> Folded<'a> {
         let incomplete = label(INCOMPLETE);
         let entries = counts.into_iter().map(|((root, stack), count)| Entry { root, stack, count });
         let entries = entries.collect();
-        let mut folded = Folded { recording, labels, of_frame, incomplete, roots, entries };
+        let entries: Vec<Entry> = entries;
+        let shown = |entry: &Entry| (entry.stack, view.frames(&recording.tables, entry.stack));
+        let frames = entries.iter().map(shown).collect();
+        let mut folded = Folded { recording, labels, of_frame, incomplete, roots, entries, frames };
         folded.sort();
         folded
     }
@@ -169,7 +175,7 @@ impl<'a> Folded<'a> {
     fn parts(&self, entry: &Entry) -> (&[Label], Option<Label>, &[FrameId]) {
         let root = self.roots.get(entry.root as usize).map_or(&[][..], Vec::as_slice);
         let stack = self.recording.tables.get_stack(entry.stack);
-        let frames = stack.map_or(&[][..], |stack| stack.frames.as_slice());
+        let frames = self.frames.get(&entry.stack).map_or(&[][..], |frames| frames);
         let cut = frames.is_empty() || stack.is_some_and(|stack| stack.truncated.is_some());
         (root, cut.then_some(self.incomplete), frames)
     }

@@ -3,13 +3,14 @@
 //! Takes a finished [`Report`] and a [`View`], writes bytes. Concludes nothing and measures
 //! nothing; reads no clock and no environment, so the same report always gives the same bytes.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 
 use clap::ValueEnum;
 
-use crate::model::{CpuState, GilState, Report, Sample};
+use crate::model::{CpuState, FrameId, FrameKind, GilState, Report, Sample, StackId, Tables};
 
 mod flamegraph;
 mod folded;
@@ -98,6 +99,8 @@ pub struct View {
     pub nolineno: bool,
     /// `--full-filenames`: files as the target sees them, not shortened.
     pub full_filenames: bool,
+    /// `--no-native`: without C frames.
+    pub no_native: bool,
     /// Colours, by ANSI escapes.
     pub color: bool,
     /// Columns of the terminal; 0 for "not a terminal".
@@ -109,6 +112,18 @@ impl View {
     fn shows(&self, sample: &Sample) -> bool {
         let idle = matches!(sample.cpu, CpuState::Blocked { .. });
         (self.idle || !idle) && (!self.gil || sample.gil == GilState::Holding)
+    }
+
+    /// The frames of a stack to be shown, leaf first.
+    fn frames<'a>(&self, tables: &'a Tables, stack: StackId) -> Cow<'a, [FrameId]> {
+        let frames = tables.get_stack(stack).map_or(&[][..], |stack| stack.frames.as_slice());
+        if !self.no_native {
+            return Cow::Borrowed(frames);
+        }
+        let is_native = |id: &FrameId| {
+            tables.get_frame(*id).is_some_and(|frame| frame.kind == FrameKind::Native)
+        };
+        frames.iter().copied().filter(|id| !is_native(id)).collect()
     }
 
     /// Whether frames carry line numbers. With `-F` a function is one frame, so it has none.

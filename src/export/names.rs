@@ -88,6 +88,8 @@ impl<'a> FileNames<'a> {
             self.place(&Frame { line: None, ..frame.clone() })
         };
         match place {
+            // A C function without a name is called by its module already.
+            Some(place) if function.starts_with(&format!("{place}+")) => function,
             Some(place) => format!("{function} ({place})"),
             None => function,
         }

@@ -181,25 +181,22 @@ impl Serialize for Column<'_> {
         let pieces = self.thread.pieces();
         match self.what {
             What::Weight => serializer.collect_seq(pieces.map(|piece| piece.weight)),
-            What::Stack => {
-                serializer.collect_seq(pieces.map(|piece| RootFirst {
-                    recording: self.thread.recording,
-                    stack: piece.stack,
-                }))
-            }
+            What::Stack => serializer.collect_seq(
+                pieces.map(|piece| RootFirst { thread: self.thread, stack: piece.stack }),
+            ),
         }
     }
 }
 
 struct RootFirst<'a> {
-    recording: &'a Recording,
+    thread: &'a Thread<'a>,
     stack: Option<StackId>,
 }
 
 impl Serialize for RootFirst<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let stack = self.stack.and_then(|id| self.recording.tables.get_stack(id));
-        let frames = stack.map_or(&[][..], |stack| stack.frames.as_slice());
+        let (tables, view) = (&self.thread.recording.tables, self.thread.view);
+        let frames = self.stack.map(|id| view.frames(tables, id)).unwrap_or_default();
         serializer.collect_seq(frames.iter().rev().map(|id| id.0))
     }
 }

@@ -162,12 +162,14 @@ fn offsets(table: &SlotTable, slots: &Slots) -> Result<Offsets, &'static str> {
         runtime: RuntimeOffsets {
             size: at("runtime_state.size")?,
             interpreters_head: at("runtime_state.interpreters_head")?,
+            gc_collecting: None,
         },
         interpreter: InterpreterOffsets {
             next: at("interpreter_state.next")?,
             threads_head: at("interpreter_state.threads_head")?,
             modules: at("interpreter_state.imports_modules")?,
             sysdict: at("interpreter_state.sysdict")?,
+            gc_collecting: at("interpreter_state.gc")?.checked_add(at("gc.collecting")?),
         },
         thread: ThreadOffsets {
             size: at("thread_state.size")?,
@@ -185,6 +187,7 @@ fn offsets(table: &SlotTable, slots: &Slots) -> Result<Offsets, &'static str> {
             instruction: at("interpreter_frame.instr_ptr")?,
             localsplus: at("interpreter_frame.localsplus")?,
             owner: Some(at("interpreter_frame.owner")?),
+            is_entry: None,
         },
         code: CodeOffsets {
             name: at("code_object.name")?,

@@ -129,6 +129,8 @@ pub struct Shape {
 pub struct RuntimeOffsets {
     pub size: u64,
     pub interpreters_head: u64,
+    /// `gc.collecting`, where all interpreters share a collector (3.8).
+    pub gc_collecting: Option<u64>,
 }
 
 /// Offsets in `PyInterpreterState`.
@@ -139,6 +141,8 @@ pub struct InterpreterOffsets {
     pub threads_head: u64,
     pub modules: u64,
     pub sysdict: u64,
+    /// `gc.collecting`, where each interpreter has its own collector (3.9 on).
+    pub gc_collecting: Option<u64>,
 }
 
 /// Offsets in `PyThreadState`.
@@ -167,6 +171,9 @@ pub struct FrameOffsets {
     pub instruction: u64,
     pub localsplus: u64,
     pub owner: Option<u64>,
+    /// Whether C entered the interpreter with this frame (3.11 alone). Before, it did with every
+    /// frame; after, such a frame's caller is one of the interpreter's own.
+    pub is_entry: Option<u64>,
 }
 
 /// Offsets in `PyCodeObject`.
@@ -271,4 +278,14 @@ pub struct Layout {
     pub shape: Shape,
     /// Where things lie.
     pub offsets: Offsets,
+}
+
+impl Layout {
+    /// Whether this is the layout of the CPython that gives `hexversion` (`sys.hexversion`) as its
+    /// version.
+    #[must_use]
+    pub fn is_for(&self, hexversion: u32) -> bool {
+        let [major, minor, ..] = hexversion.to_be_bytes();
+        self.version == (major, minor)
+    }
 }

@@ -39,6 +39,10 @@ pub enum Remedy {
         /// The culprit's frame.
         frame: FrameId,
     },
+    /// Change how the program or its server is configured, where it is not one number.
+    Config,
+    /// Change something outside the program: the machine, the container.
+    Platform,
     /// Change this setting.
     Setting {
         /// Its name, `anyio.total_tokens`.

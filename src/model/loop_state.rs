@@ -99,8 +99,14 @@ pub struct SchedTimes {
 pub struct ThreadLook {
     /// Its Python stack, checked to be of the same callback before and after.
     pub stack: StackId,
+    /// The C frames that its innermost Python frame had called, where they were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<StackId>,
     /// Whether it ran or slept, and in which call.
     pub cpu: CpuState,
+    /// Whether the interpreter's garbage collector was running.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub collecting: bool,
     /// Name of the asyncio task it ran, `Task-12`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<NameId>,

@@ -23,7 +23,7 @@ pub use loop_state::{
     ThreadLook,
 };
 pub use process::{ProcessInfo, Role, ThreadInfo, WorkerClass, WorkerTopology};
-pub use recording::{Losses, Recording, Settings, Tables};
+pub use recording::{Losses, NativeStacks, Recording, Settings, Tables};
 pub use report::{CulpritTotal, LoopSummary, Report};
 pub use sample::{CpuState, GilState, Sample};
 pub use snapshot::{Snapshot, SnapshotFrame, SnapshotLoop, SnapshotThread};

@@ -56,6 +56,10 @@ pub struct ProcessInfo {
     /// application's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdlib: Option<String>,
+    /// Another event loop's library that it has loaded, `uvloop`, where no loop was found that can
+    /// be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread_loop: Option<String>,
     /// When stallspy attached to it.
     pub attached: Timestamp,
     /// When it ended, if it ended while it was watched.

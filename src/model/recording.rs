@@ -20,6 +20,22 @@ pub struct Settings {
     /// Threads that run were paused while their stacks were read.
     #[serde(default)]
     pub blocking: bool,
+    /// Which C stacks were read.
+    #[serde(default)]
+    pub native: NativeStacks,
+}
+
+/// Which C stacks are read. Of threads that sleep only, for now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NativeStacks {
+    /// None.
+    Off,
+    /// What the innermost Python frame of a stall does.
+    #[default]
+    Stalls,
+    /// Those, and whole ones in background samples.
+    All,
 }
 
 /// Interned strings, frames, stacks and waits. An id is an index; ids never change.

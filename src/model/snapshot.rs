@@ -60,7 +60,7 @@ pub struct SnapshotThread {
     /// The event loop it runs.
     #[serde(rename = "loop")]
     pub event_loop: Option<SnapshotLoop>,
-    /// Its Python frames, leaf first.
+    /// Its frames, leaf first: Python's, and C's if asked for.
     pub frames: Vec<SnapshotFrame>,
     /// Whether frames are missing at the root end.
     pub truncated: bool,
@@ -91,10 +91,15 @@ pub struct SnapshotLoop {
 pub struct SnapshotFrame {
     /// The function.
     pub function: String,
-    /// Its file, absolute as the target sees it.
+    /// Its source file, absolute as the target sees it; of a C frame whose source is not known its
+    /// module.
     pub file: String,
     /// The line it runs.
     pub line: Option<u32>,
+    /// Whether it is a C frame.
+    pub native: bool,
+    /// A C frame's module: `libc.so.6`.
+    pub module: Option<String>,
     /// Its local variables, if asked for: names and short texts of their values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locals: Option<Vec<(String, String)>>,

@@ -81,6 +81,12 @@ pub struct Culprit {
     pub wait: Option<WaitId>,
     /// The deepest frame below it that belongs to a library: who made the call.
     pub library: Option<FrameId>,
+    /// The C function it was in: the innermost one whose name says something.
+    #[serde(default)]
+    pub native: Option<FrameId>,
+    /// The function of a C library that was called to do it, where one was.
+    #[serde(default)]
+    pub native_library: Option<FrameId>,
     /// Its share of the stall's observed time, 0 to 1.
     pub share: f64,
 }
@@ -122,6 +128,9 @@ pub struct Stall {
     pub culprit: Option<Culprit>,
     /// The culprit's stack.
     pub stack: Option<StackId>,
+    /// The C frames that the innermost Python frame of that stack had called.
+    #[serde(default)]
+    pub native: Option<StackId>,
     /// An `--allow` pattern accepts it: listed apart, not gated.
     #[serde(default)]
     pub allowed: bool,

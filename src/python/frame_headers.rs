@@ -1,7 +1,8 @@
-//! Reading single frames: their headers, and what lies around them.
+//! Single frames: reading their headers and what lies around them, and what the bytes say.
 
 use super::Interpreter;
-use crate::target::ReadError;
+use crate::layout::shape::LastInstruction;
+use crate::target::{Fields, ReadError};
 use crate::units::Addr;
 
 /// Most bytes read of each frame: enough for the header of every version (`PyFrameObject.f_lasti`
@@ -17,6 +18,53 @@ pub(super) type Header = [u8; HEADER];
 
 /// A header nothing was read into yet.
 pub(super) const EMPTY: Header = [0; HEADER];
+
+/// Objects and frames lie at multiples of this.
+const ALIGNMENT: u64 = 8;
+
+/// What a frame's bytes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) code: Addr,
+    /// Where it is in its function: see [`LastInstruction`].
+    pub(super) instruction: u64,
+    /// The interpreter's own frame, which runs no Python.
+    pub(super) is_shim: bool,
+    /// C entered the interpreter with it; also true if the caller is the interpreter's own frame.
+    pub(super) is_entry: bool,
+    pub(super) previous: Addr,
+}
+
+impl Link {
+    pub(super) fn decode(python: &Interpreter<'_>, header: &Header) -> Result<Link, ReadError> {
+        let offsets = &python.layout.offsets.frame;
+        let fields = Fields(header);
+        let owner = offsets.owner.map(|offset| fields.u8(offset)).transpose()?;
+        let is_shim = match (owner, python.layout.shape.first_shim_owner) {
+            (Some(owner), Some(first)) => owner >= first,
+            _ => false,
+        };
+        let instruction = match python.layout.shape.last_instruction {
+            LastInstruction::Bytes | LastInstruction::Units => {
+                u64::from(fields.u32(offsets.instruction)?)
+            }
+            LastInstruction::Pointer => fields.u64(offsets.instruction)?,
+        };
+        let code = python.untag(fields.pointer(offsets.code)?);
+        let previous = fields.pointer(offsets.previous)?;
+        let is_entry = match (owner, offsets.is_entry) {
+            (None, _) => true,
+            (Some(_), Some(offset)) => fields.u8(offset)? != 0,
+            (Some(_), None) => previous.is_null(),
+        };
+        Ok(Link { code, instruction, is_shim, is_entry, previous })
+    }
+
+    /// Whether it can be a frame: each but the interpreter's own has a code object.
+    pub(super) fn is_frame(&self) -> bool {
+        self.is_shim || (self.code.is_plausible() && self.code.0.is_multiple_of(ALIGNMENT))
+    }
+}
 
 /// Bytes of a frame before its local variables, as far as we use them: the frame at the end of a
 /// piece of the data stack has nothing readable behind it.

@@ -2,14 +2,15 @@
 //!
 //! A chain is read mostly in one system call: the frames of the last walk are read again in one
 //! batch together with the thread's pointer to its innermost frame, and only frames not among them
-//! cost a read of their own.
+//! cost a read of their own. The thread runs on meanwhile, so a chain is believed only once it was
+//! seen twice: as in the last walk, or by a second read of all of it.
 
 use super::Interpreter;
-use super::frame_headers::{EMPTY, Header, Nearby, header_len, read_header};
+use super::frame_headers::{EMPTY, Header, Link, Nearby, header_len, read_header};
 use super::threads::Thread;
-use crate::layout::shape::{FrameLink, LastInstruction};
+use crate::layout::shape::FrameLink;
 use crate::model::Truncation;
-use crate::target::{Fields, ReadError, RemoteMemoryExt, Span};
+use crate::target::{ReadError, RemoteMemoryExt, Span};
 use crate::units::Addr;
 
 /// Most frames of one stack. CPython's own recursion limit is 1000 by default; deeper stacks keep
@@ -21,6 +22,12 @@ const MAX_PREFETCH: usize = 256;
 /// forth between a few stacks, whose frames lie at the same places each time. One more frame in a
 /// batch costs a tenth of a read of its own.
 const MAX_EARLIER: usize = 16;
+/// Most tries at a chain that moves while it is read. Code that calls small functions moves at most
+/// tries; giving up at once would show such code less often than it runs.
+const MAX_TRIES: usize = 3;
+/// Most looks at a chain whose frames stay where they are but change functions.
+const MAX_LOOKS: usize = 3;
+
 /// A frame as it lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawFrame {
@@ -28,8 +35,11 @@ pub struct RawFrame {
     pub addr: Addr,
     /// Its code object.
     pub code: Addr,
-    /// Its last instruction, raw: see [`LastInstruction`].
+    /// Its last instruction, raw: see [`LastInstruction`](crate::layout::shape::LastInstruction).
     pub instruction: u64,
+    /// Whether C entered the interpreter with it: a C function of its own runs it and the frames
+    /// that it called from Python.
+    pub is_entry: bool,
 }
 
 /// A chain of frames, leaf first.
@@ -51,8 +61,16 @@ pub struct Fingerprint {
     instruction: u64,
 }
 
-/// Objects and frames lie at multiples of this.
-const ALIGNMENT: u64 = 8;
+/// What a chain was found to be when it was read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    Same,
+    /// Some frame is another function's now.
+    Changed,
+    /// Its frames lie elsewhere.
+    Moved,
+}
+
 /// Walks one thread's frames, remembering where they were.
 #[derive(Debug, Default)]
 pub struct Walker {
@@ -63,6 +81,8 @@ pub struct Walker {
     nearby: Nearby,
     /// What was just read of them.
     headers: Vec<Header>,
+    /// The last chain that was seen twice, shims included; empty if the last walk failed.
+    proven: Vec<(Addr, Link)>,
     /// The `_PyCFrame` of the last walk (3.11, 3.12).
     cframe: Option<Addr>,
 }
@@ -74,20 +94,34 @@ struct Prefetched {
 }
 
 impl Walker {
-    /// Reads the chain of `thread`.
+    /// Reads the chain of `thread`; a chain that moved meanwhile, a few times.
     ///
     /// # Errors
-    /// When the innermost frame cannot be found at all, or moved while the chain was read
-    /// ([`ReadError::Invalid`]): such a chain may mix two moments.
+    /// When the innermost frame cannot be found at all, or the chain never held still
+    /// ([`ReadError::Invalid`]): it would mix two moments.
     pub fn walk(
         &mut self,
         python: &Interpreter<'_>,
         thread: &Thread,
     ) -> Result<RawStack, ReadError> {
+        for _ in 0..MAX_TRIES {
+            if let Some(stack) = self.try_walk(python, thread)? {
+                return Ok(stack);
+            }
+        }
+        Err(ReadError::Invalid("frame chain that holds still"))
+    }
+
+    /// `None` if the chain moved.
+    fn try_walk(
+        &mut self,
+        python: &Interpreter<'_>,
+        thread: &Thread,
+    ) -> Result<Option<RawStack>, ReadError> {
+        let proven = std::mem::take(&mut self.proven);
         let Prefetched { top, good } = self.prefetch(python, thread, MAX_PREFETCH)?;
-        let mut stack = RawStack::default();
-        stack.frames.reserve(self.depth);
-        let mut known = Vec::with_capacity(self.known.len());
+        let mut truncated = None;
+        let mut chain: Vec<(Addr, Link)> = Vec::with_capacity(self.known.len());
         // Where the walk is among the frames of the last one: mostly they come in the same order.
         let mut place = 0;
         let mut next = top;
@@ -95,8 +129,8 @@ impl Walker {
         let mut milestone = Addr(0);
         self.nearby.forget();
         while !next.is_null() {
-            if known.len() >= MAX_DEPTH {
-                stack.truncated = Some(Truncation::DepthLimit);
+            if chain.len() >= MAX_DEPTH {
+                truncated = Some(Truncation::DepthLimit);
                 break;
             }
             let header = match self.prefetched(next, good, &mut place) {
@@ -105,28 +139,104 @@ impl Walker {
                     Ok(header) => header,
                     Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
                     Err(_) => {
-                        stack.truncated = Some(Truncation::Unreadable);
+                        truncated = Some(Truncation::Unreadable);
                         break;
                     }
                 },
             };
-            known.push(next);
-            if known.len().is_power_of_two() {
+            if chain.len().is_power_of_two() {
                 milestone = next;
             } else if next == milestone {
-                return Err(ReadError::Invalid("frame chain without a circle"));
+                self.remember(&chain, good);
+                return Ok(None);
             }
-            let link = decode(python, next, &header)?;
-            if let Some(frame) = link.frame {
-                stack.frames.push(frame);
+            let link = Link::decode(python, &header)?;
+            if !link.is_frame() {
+                truncated = Some(Truncation::Torn);
+                break;
             }
+            chain.push((next, link));
             next = link.previous;
         }
-        self.remember(known, good);
-        if self.top(python, thread)? != top {
-            return Err(ReadError::Invalid("frame chain that holds still"));
+        self.remember(&chain, good);
+        let again = if chain == proven { &mut [][..] } else { &mut chain[..] };
+        if !self.holds_still(python, thread, top, again)? {
+            return Ok(None);
         }
-        Ok(stack)
+        let callers = chain.iter().skip(1).map(Some).chain([None]);
+        let real = chain.iter().zip(callers).filter(|((_, link), _)| !link.is_shim);
+        let frames = real.map(|(&(addr, Link { code, instruction, is_entry, .. }), caller)| {
+            let is_entry = is_entry || caller.is_some_and(|(_, link)| link.is_shim);
+            RawFrame { addr, code, instruction, is_entry }
+        });
+        let frames = frames.collect();
+        self.proven = chain;
+        Ok(Some(RawStack { frames, truncated }))
+    }
+
+    /// Whether the chain is seen twice in a row: the same frames of the same functions. Where each
+    /// is in its function is taken from the last look, which reads all of them at once.
+    fn holds_still(
+        &self,
+        python: &Interpreter<'_>,
+        thread: &Thread,
+        top: Addr,
+        chain: &mut [(Addr, Link)],
+    ) -> Result<bool, ReadError> {
+        for _ in 0..MAX_LOOKS {
+            match self.look_again(python, thread, top, chain)? {
+                Again::Same => return Ok(true),
+                Again::Changed => {}
+                Again::Moved => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads the chain once more, and then the thread's pointer to it. The innermost frame alone
+    /// may have become another function's: as all below it was the same before and after, it is
+    /// then taken as it is now.
+    fn look_again(
+        &self,
+        python: &Interpreter<'_>,
+        thread: &Thread,
+        top: Addr,
+        chain: &mut [(Addr, Link)],
+    ) -> Result<Again, ReadError> {
+        let offsets = &python.layout.offsets.thread;
+        let (mut word, mut inner) = ([0; 8], [0; 8]);
+        let mut headers: Vec<Header> = vec![EMPTY; chain.len()];
+        let len = header_len(python);
+        let mut spans: Vec<Span<'_>> = Vec::with_capacity(chain.len().saturating_add(2));
+        for ((addr, _), header) in chain.iter().zip(headers.iter_mut()) {
+            spans.push((*addr, header.get_mut(..len).unwrap_or_default()));
+        }
+        spans.push((thread.state.at(offsets.frame), &mut word));
+        let cframe = self.cframe.filter(|_| has_cframe(python));
+        if let Some(cframe) = cframe {
+            spans.push((cframe.at(offsets.cframe_current_frame), &mut inner));
+        }
+        let wanted = spans.len();
+        if python.memory.read_batch(&mut spans)? < wanted {
+            return Ok(Again::Moved);
+        }
+        let pointer = Addr(u64::from_le_bytes(word));
+        let is_top = match cframe {
+            Some(cframe) => pointer == cframe && Addr(u64::from_le_bytes(inner)) == top,
+            None => pointer == top,
+        };
+        let mut again = if is_top { Again::Same } else { Again::Moved };
+        for (index, ((_, link), header)) in chain.iter_mut().zip(&headers).enumerate() {
+            let now = Link::decode(python, header)?;
+            if now.previous != link.previous || now.is_shim != link.is_shim || !now.is_frame() {
+                return Ok(Again::Moved);
+            }
+            if now.code != link.code && index > 0 && again == Again::Same {
+                again = Again::Changed;
+            }
+            *link = now;
+        }
+        Ok(again)
     }
 
     /// The thread's fingerprint now.
@@ -144,13 +254,14 @@ impl Walker {
             None if top.is_null() => return Ok(Fingerprint { top, instruction: 0 }),
             None => read_header(python, top)?,
         };
-        let instruction = instruction_of(python, &header)?;
+        let Link { instruction, .. } = Link::decode(python, &header)?;
         Ok(Fingerprint { top, instruction })
     }
 
     /// Puts the frames of the walk just made before those of earlier ones. Those that could not be
     /// read, behind the first `good`, are forgotten.
-    fn remember(&mut self, mut walked: Vec<Addr>, good: usize) {
+    fn remember(&mut self, chain: &[(Addr, Link)], good: usize) {
+        let mut walked: Vec<Addr> = chain.iter().map(|(addr, _)| *addr).collect();
         let depth = walked.len();
         let room = depth.saturating_add(MAX_EARLIER).min(MAX_PREFETCH.max(depth));
         for (index, addr) in self.known.iter().enumerate() {
@@ -191,7 +302,7 @@ impl Walker {
         let ahead = self.known.len().min(most);
         let (mut word, mut inner) = ([0; 8], [0; 8]);
         self.headers.resize(ahead.max(self.headers.len()), EMPTY);
-        let has_cframe = python.layout.shape.frame_link == FrameLink::CFrame;
+        let has_cframe = has_cframe(python);
         let mut spans: Vec<Span<'_>> = Vec::with_capacity(ahead.saturating_add(2));
         spans.push((thread.state.at(offsets.frame), &mut word));
         let guess = self.cframe.filter(|_| has_cframe);
@@ -218,54 +329,11 @@ impl Walker {
         };
         Ok(Prefetched { top, good: filled.saturating_sub(fixed).min(ahead) })
     }
-
-    fn top(&self, python: &Interpreter<'_>, thread: &Thread) -> Result<Addr, ReadError> {
-        let offsets = &python.layout.offsets.thread;
-        let pointer = python.memory.read_pointer(thread.state.at(offsets.frame))?;
-        if python.layout.shape.frame_link == FrameLink::CFrame {
-            return python.memory.read_pointer(pointer.at(offsets.cframe_current_frame));
-        }
-        Ok(pointer)
-    }
 }
 
-struct Link {
-    frame: Option<RawFrame>,
-    previous: Addr,
-}
-
-fn instruction_of(python: &Interpreter<'_>, header: &Header) -> Result<u64, ReadError> {
-    let offset = python.layout.offsets.frame.instruction;
-    match python.layout.shape.last_instruction {
-        LastInstruction::Bytes | LastInstruction::Units => {
-            Fields(header).u32(offset).map(u64::from)
-        }
-        LastInstruction::Pointer => Fields(header).u64(offset),
-    }
-}
-
-fn decode(python: &Interpreter<'_>, addr: Addr, header: &Header) -> Result<Link, ReadError> {
-    let offsets = &python.layout.offsets.frame;
-    let fields = Fields(header);
-    let previous = fields.pointer(offsets.previous)?;
-    let owner = offsets.owner.map(|offset| fields.u8(offset)).transpose()?;
-    let is_shim = match (owner, python.layout.shape.first_shim_owner) {
-        (Some(owner), Some(first)) => owner >= first,
-        _ => false,
-    };
-    let code = python.untag(fields.pointer(offsets.code)?);
-    // A frame just pushed may have no code yet. Anything else that is no address of an object means
-    // that the chain led out of the frames: it moved.
-    let is_object = code.is_plausible() && code.0.is_multiple_of(ALIGNMENT);
-    if !is_shim && !code.is_null() && !is_object {
-        return Err(ReadError::Invalid("frame"));
-    }
-    let frame = (!is_shim && is_object).then_some(RawFrame {
-        addr,
-        code,
-        instruction: instruction_of(python, header)?,
-    });
-    Ok(Link { frame, previous })
+/// Whether the way to the innermost frame leads through a `_PyCFrame`.
+fn has_cframe(python: &Interpreter<'_>) -> bool {
+    python.layout.shape.frame_link == FrameLink::CFrame
 }
 
 /// The value of local variable `index` of a frame: a reference without tag bits, or null.

@@ -16,6 +16,9 @@ use crate::units::Addr;
 const MAX_SCANNED: u64 = 8 << 20;
 /// Most candidates of a scan that are looked at closely: each costs two reads of about 2 µs.
 const MAX_CANDIDATES: usize = 1 << 18;
+/// Most likenesses of a runtime in one scan that are put to the proof: each may cost thousands of
+/// reads, and real data has one or two. A process that is full of them wants to keep us busy.
+const MAX_PROOFS: usize = 32;
 /// Entries of `sys.__dict__` read to find `hexversion`: it has about 100.
 const MAX_SYS_ENTRIES: usize = 1024;
 
@@ -82,7 +85,7 @@ pub fn locate(memory: &dyn RemoteMemory, modules: &Modules) -> Result<Located, L
     let mut failure = LocateError::NotPython;
     for module in modules.iter() {
         let Some(runtime) = runtime_of(module) else { continue };
-        match prove(memory, runtime, module) {
+        match prove(memory, runtime, module.symbol("Py_Version")) {
             Ok(located) => return Ok(located),
             Err(error) => failure = error,
         }
@@ -91,11 +94,22 @@ pub fn locate(memory: &dyn RemoteMemory, modules: &Modules) -> Result<Located, L
         return Err(failure);
     }
     for module in modules.iter().filter(|module| may_hold_python(module)) {
-        if let Some(located) = scan(memory, module)? {
-            return Ok(located);
+        for (start, size) in module.writable_segments() {
+            if let Some(located) = scan(memory, start, size)? {
+                return Ok(located);
+            }
         }
     }
     Err(failure)
+}
+
+/// Proves the interpreter whose `_PyRuntime` is known to lie at `runtime`: all that can be done
+/// where there is memory but no `/proc` to find it with.
+///
+/// # Errors
+/// See [`LocateError`].
+pub fn locate_at(memory: &dyn RemoteMemory, runtime: Addr) -> Result<Located, LocateError> {
+    prove(memory, runtime, None)
 }
 
 fn runtime_of(module: &Module) -> Option<Addr> {
@@ -111,7 +125,7 @@ fn may_hold_python(module: &Module) -> bool {
 fn prove(
     memory: &dyn RemoteMemory,
     runtime: Addr,
-    module: &Module,
+    py_version: Option<Addr>,
 ) -> Result<Located, LocateError> {
     let words = memory.read_vec(runtime, DEBUG_OFFSETS_LEN)?;
     if words.starts_with(DEBUG_COOKIE) {
@@ -120,7 +134,7 @@ fn prove(
     if words.iter().all(|byte| *byte == 0) {
         return Err(LocateError::Starting);
     }
-    tabled(memory, runtime, module.symbol("Py_Version"))
+    tabled(memory, runtime, py_version)
 }
 
 /// 3.13 on: the target describes itself.
@@ -138,7 +152,7 @@ fn described(
         clock_offset: 0,
     };
     match hexversion(&located.view(memory)) {
-        Ok(hex) if minor_of(hex) == layout.version => Ok(located),
+        Ok(hex) if layout.is_for(hex) => Ok(located),
         Ok(_) => Err(LocateError::NoLayoutFits),
         Err(_) => Err(LocateError::Starting),
     }
@@ -151,7 +165,7 @@ fn tabled(
     py_version: Option<Addr>,
 ) -> Result<Located, LocateError> {
     // `Py_Version` exists from 3.11 on and tells which version to speak of when nothing fits yet.
-    let named = py_version.and_then(|addr| memory.read_u32(addr).ok()).map(u64::from);
+    let named = py_version.and_then(|addr| memory.read_u32(addr).ok());
     for layout in layout::tables() {
         let located = Located {
             runtime,
@@ -161,12 +175,12 @@ fn tabled(
             clock_offset: 0,
         };
         if let Ok(hex) = hexversion(&located.view(memory))
-            && minor_of(hex) == layout.version
+            && layout.is_for(hex)
         {
-            return Ok(Located { version: version_of(hex), ..located });
+            return Ok(Located { version: layout::version_name(hex), ..located });
         }
     }
-    let known = |hex: u64| layout::tables().iter().any(|table| table.version == minor_of(hex));
+    let known = |hex: u32| layout::tables().iter().any(|table| table.is_for(hex));
     match named {
         Some(hex) if known(hex) => Err(LocateError::Starting),
         // A runtime whose list of interpreters is still empty is one that is starting.
@@ -181,17 +195,8 @@ fn head_is_null(memory: &dyn RemoteMemory, runtime: Addr) -> bool {
         .all(|table| memory.read_u64(runtime.at(table.offsets.runtime.interpreters_head)) == Ok(0))
 }
 
-fn version_of(hex: u64) -> String {
-    u32::try_from(hex).map(layout::version_name).unwrap_or_default()
-}
-
-fn minor_of(hex: u64) -> (u8, u8) {
-    let byte = |shift: u32| u8::try_from((hex >> shift) & 0xff).unwrap_or(0);
-    (byte(24), byte(16))
-}
-
 /// `sys.hexversion`, through the layout in question.
-fn hexversion(python: &Interpreter<'_>) -> Result<u64, ReadError> {
+fn hexversion(python: &Interpreter<'_>) -> Result<u32, ReadError> {
     let first = interpreters(python)?.first().copied();
     let interpreter = first.ok_or(ReadError::Invalid("interpreter"))?;
     let sysdict =
@@ -200,25 +205,33 @@ fn hexversion(python: &Interpreter<'_>) -> Result<u64, ReadError> {
     for (key, value) in objects.dict_items(sysdict, MAX_SYS_ENTRIES)? {
         if objects.str(key).is_ok_and(|name| name == "hexversion") {
             let hex = objects.int(value)?;
-            return u64::try_from(hex).map_err(|_| ReadError::Invalid("version"));
+            return u32::try_from(hex).map_err(|_| ReadError::Invalid("version"));
         }
     }
     Err(ReadError::Invalid("sys.hexversion"))
 }
 
-/// The last resort: looks for a runtime in a module's writable data.
-fn scan(memory: &dyn RemoteMemory, module: &Module) -> Result<Option<Located>, LocateError> {
-    for (start, size) in module.writable_segments() {
-        let len = usize::try_from(size.min(MAX_SCANNED)).unwrap_or(0);
-        let Ok(data) = memory.read_vec(start, len) else { continue };
-        if let Some(located) = scan_described(memory, start, &data)? {
-            return Ok(Some(located));
-        }
-        if let Some(located) = scan_tabled(memory, start, &data) {
-            return Ok(Some(located));
-        }
+/// The last resort: looks for a runtime in `size` bytes of writable data at `start`. Reads the
+/// whole of it, or its first 8 MiB, at once; data that cannot be read holds no runtime.
+///
+/// # Errors
+/// [`LocateError::Layout`] where there is an interpreter of a build that cannot be read, and
+/// [`LocateError::Read`] when the process is gone or closed to us.
+pub fn scan(
+    memory: &dyn RemoteMemory,
+    start: Addr,
+    size: u64,
+) -> Result<Option<Located>, LocateError> {
+    let len = usize::try_from(size.min(MAX_SCANNED)).unwrap_or(0);
+    let data = match memory.read_vec(start, len) {
+        Ok(data) => data,
+        Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error.into()),
+        Err(_) => return Ok(None),
+    };
+    if let Some(located) = scan_described(memory, start, &data)? {
+        return Ok(Some(located));
     }
-    Ok(None)
+    Ok(scan_tabled(memory, start, &data))
 }
 
 fn scan_described(
@@ -227,7 +240,7 @@ fn scan_described(
     data: &[u8],
 ) -> Result<Option<Located>, LocateError> {
     let words = data.chunks_exact(8).enumerate();
-    for (index, _) in words.filter(|(_, word)| word == DEBUG_COOKIE) {
+    for (index, _) in words.filter(|(_, word)| word == DEBUG_COOKIE).take(MAX_PROOFS) {
         let runtime = start.at((index as u64).saturating_mul(8));
         let Ok(words) = memory.read_vec(runtime, DEBUG_OFFSETS_LEN) else { continue };
         match described(memory, runtime, &words) {
@@ -245,7 +258,7 @@ fn scan_described(
 /// Before 3.13 nothing marks the runtime, but its list of interpreters leads to a thread state that
 /// points back to its interpreter. Only what passes that is proven the dear way.
 fn scan_tabled(memory: &dyn RemoteMemory, start: Addr, data: &[u8]) -> Option<Located> {
-    let mut candidates = 0_usize;
+    let (mut candidates, mut proofs) = (0_usize, 0_usize);
     for (index, _) in data.chunks_exact(8).enumerate() {
         let at = (index as u64).saturating_mul(8);
         for layout in layout::tables() {
@@ -255,16 +268,18 @@ fn scan_tabled(memory: &dyn RemoteMemory, start: Addr, data: &[u8]) -> Option<Lo
                 continue;
             }
             candidates = candidates.saturating_add(1);
-            if candidates > MAX_CANDIDATES {
+            if candidates > MAX_CANDIDATES || proofs > MAX_PROOFS {
                 return None;
             }
             let threads = interpreter.at(layout.offsets.interpreter.threads_head);
             let back = memory
                 .read_pointer(threads)
                 .and_then(|thread| memory.read_pointer(thread.at(layout.offsets.thread.interp)));
-            if back == Ok(interpreter)
-                && let Ok(located) = tabled(memory, start.at(at), None)
-            {
+            if back != Ok(interpreter) {
+                continue;
+            }
+            proofs = proofs.saturating_add(1);
+            if let Ok(located) = tabled(memory, start.at(at), None) {
                 return Some(located);
             }
         }

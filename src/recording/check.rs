@@ -124,6 +124,7 @@ pub(super) fn state(so_far: &Recording, state: &LoopState) -> Checked {
 
 fn thread_look(tables: &Tables, look: &ThreadLook) -> Checked {
     stack_id(tables, look.stack)?;
+    look.native.map_or(Ok(()), |id| stack_id(tables, id))?;
     cpu(tables, look.cpu)?;
     maybe_name(tables, look.task)?;
     maybe_name(tables, look.coroutine)?;

@@ -8,6 +8,7 @@ use super::thread_watch::{Scene, ThreadWatch};
 use crate::event_loop::{Clock, Reading, Running};
 use crate::model::{CallbackRun, CpuState, LoopId, LoopPhase, LoopState, SchedTimes, ThreadLook};
 use crate::python::frames::Fingerprint;
+use crate::python::gc::is_collecting;
 use crate::server::asgi;
 use crate::target::ReadError;
 use crate::units::{Addr, Bounds, Nanos, Tid, Timestamp};
@@ -253,12 +254,14 @@ impl LoopWatch {
                 }
             }
             Capture::NotNow => {}
-            // The iteration moved on under the look, or its frame is only a memory.
+            // The iteration moved on under the look. What its clock said before is still true.
             Capture::Moved => {
                 scene.notes.losses.torn_reads += 1;
                 self.look_again_soon(pace, at);
+                self.keep(scene, state, true);
                 return Ok(Outcome::Watching);
             }
+            // The loop's frame is only a memory.
             Capture::Stale => return Ok(Outcome::Missing),
         }
         state.callback = match &self.captured {
@@ -304,6 +307,8 @@ impl LoopWatch {
             && last.print == print
         {
             last.look.cpu = cpu;
+            last.look.native = None;
+            last.look.collecting = is_collecting(&scene.python, thread.thread.interpreter);
             last.at = at;
             last.waiting = self.clock.waiting(&scene.python);
             last.sched = thread.files.sched(at);
@@ -330,15 +335,18 @@ impl LoopWatch {
             }
         };
         let stack = thread.written(scene, &stack, at);
+        let is_asleep = matches!(cpu, CpuState::Blocked { .. });
+        let native = is_asleep.then(|| thread.native_leaf(scene, at)).flatten();
         let waiting = self.clock.waiting(&scene.python);
+        let collecting = is_collecting(&scene.python, thread.thread.interpreter);
         match self.clock.look(&scene.python, now())? {
             Reading::Running(again) if again == running => {}
             _ => return Ok(Capture::Moved),
         }
-        if matches!(cpu, CpuState::Blocked { .. }) {
+        if is_asleep {
             self.resting = thread.rest_mark().map(|mark| (Reading::Running(running), mark));
         }
-        let look = ThreadLook { stack, cpu, task, coroutine, endpoint };
+        let look = ThreadLook { stack, native, cpu, collecting, task, coroutine, endpoint };
         let identity = running.identity;
         let sched = thread.files.sched(at);
         self.captured = Some(Captured { identity, print, at, callback, waiting, sched, look });

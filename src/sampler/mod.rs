@@ -7,6 +7,7 @@ mod edge_guard;
 pub mod edge_watch;
 pub mod keeper;
 pub mod loop_watch;
+pub mod natives;
 pub mod notes;
 pub mod pace;
 pub mod process_watch;
@@ -71,6 +72,8 @@ impl Sampler {
         // Begun before our own priority rises.
         let _ = Tracepoints::known();
         pace::wake_precisely();
+        let mut notes = Notes::default();
+        notes.natives.wanted = settings.native;
         Sampler {
             pace: Pace::new(settings.threshold, settings.rate_hz),
             procfs,
@@ -82,7 +85,7 @@ impl Sampler {
             ended: Vec::new(),
             strangers: HashMap::new(),
             descendants: Descendants::new(),
-            notes: Notes::default(),
+            notes,
         }
     }
 
@@ -95,6 +98,7 @@ impl Sampler {
         if self.settings.blocking {
             watch.pause_threads()?;
         }
+        watch.warm(&mut self.notes.natives);
         self.processes.push(watch);
         Ok(())
     }

@@ -2,6 +2,7 @@
 //!
 //! Takes raw stacks and looks, gives interned ones, within bounds. Concludes nothing.
 
+use super::natives::Natives;
 use crate::model::{
     CpuState, EdgeStatus, Frame, FrameKind, Gap, GilState, LoopId, LoopInfo, LoopKind, LoopState,
     LoopTally, Losses, Peer, Sample, Stack, StackId, Tables, Wait,
@@ -10,7 +11,7 @@ use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::RawStack;
 use crate::target::{PeerText, Waiting};
-use crate::units::{Nanos, Pid, Tid, Timestamp};
+use crate::units::{Pid, Tid, Timestamp};
 
 /// Most background samples kept in order. Past it they are folded into one per thread and stack:
 /// the flamegraph stays exact, only the order in time is lost.
@@ -36,6 +37,8 @@ pub struct Notes {
     pub samples: Vec<Sample>,
     /// What could not be seen.
     pub losses: Losses,
+    /// C stacks: which to read, and the files they led into.
+    pub natives: Natives,
 }
 
 /// Where a process's relative paths begin.
@@ -191,20 +194,5 @@ impl Notes {
             folded.truncate(MAX_SAMPLES / 2);
         }
         self.samples = folded;
-    }
-}
-
-/// The state of a thread of which nothing could be learnt.
-#[must_use]
-pub fn unknown_sample(pid: Pid, tid: Tid, stack: StackId, at: Timestamp) -> Sample {
-    Sample {
-        at,
-        pid,
-        tid,
-        stack,
-        cpu: CpuState::Unknown,
-        gil: GilState::Unknown,
-        count: 1,
-        weight: Nanos::ZERO,
     }
 }

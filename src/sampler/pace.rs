@@ -15,12 +15,15 @@ use crate::units::{Nanos, Timestamp};
 /// Longest time between evenly spaced looks: below it the share of time a loop is busy is known to
 /// about 1 % after 30 s (binomial error of 3000 looks).
 const LONGEST_BASE: Nanos = Nanos::from_millis(10);
+/// Evenly spaced looks keep to this part of the threshold, so that one that comes a little late
+/// still meets a stall that is no longer than the threshold.
+const BASE_PERCENT: u64 = 80;
 /// A stack is first read when an iteration reaches this part of the threshold, so that a stall that
 /// ends right after the threshold has been looked into.
 const CAPTURE_AGE_PERCENT: u64 = 80;
 /// Distance of looks at an iteration past the capture age: its end is known to half of this either
-/// way. A look costs 5 µs, being woken for it 20 µs or more (`benches` of docs/OVERHEAD.md).
-const FAST: Nanos = Nanos::from_micros(1500);
+/// way. A look costs 5 µs, being woken for it 20 µs or more (decision 7).
+const FAST: Nanos = Nanos::from_millis(1);
 /// Shortest distance of evenly spaced looks. With thresholds below it, stalls shorter than it are
 /// seen by chance.
 const SHORTEST_BASE: Nanos = Nanos::from_micros(500);
@@ -28,9 +31,9 @@ const SHORTEST_BASE: Nanos = Nanos::from_micros(500);
 /// waking costs more than looking, and a loop of short iterations would be aimed at once for each.
 /// So with a threshold below this a stall is certain to be seen from twice the threshold on.
 const AIM_FROM: Nanos = Nanos::from_millis(2);
-/// Looks at an older iteration keep to this part of its age: its length is then known to 2 %
-/// and a half either way, and mostly better, as the stamp of the next iteration bounds it too.
-const FAST_PART_OF_AGE: u64 = 20;
+/// Looks at an older iteration keep to this part of its age: its length is then known to 1 % either
+/// way, and mostly better, as the stamp of the next iteration bounds it too.
+const FAST_PART_OF_AGE: u64 = 64;
 /// Distance of looks at a hanging iteration never exceeds this.
 const SLOWEST: Nanos = Nanos::from_millis(50);
 /// The thread is looked into again after half the threshold, within these limits, or after this
@@ -65,9 +68,11 @@ impl Pace {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // rates are checked positive
     pub fn new(threshold: Nanos, rate_hz: f64) -> Pace {
         let recapture = (threshold.0 / 2).clamp(RECAPTURE_SHORTEST.0, RECAPTURE_LONGEST.0);
+        let base =
+            if threshold < AIM_FROM { threshold } else { threshold.scaled(BASE_PERCENT, 100) };
         Pace {
             threshold,
-            base: Nanos(threshold.0.clamp(SHORTEST_BASE.0, LONGEST_BASE.0)),
+            base: Nanos(base.0.clamp(SHORTEST_BASE.0, LONGEST_BASE.0)),
             capture_age: threshold.scaled(CAPTURE_AGE_PERCENT, 100),
             sample: (rate_hz > 0.0).then(|| Nanos((1e9 / rate_hz) as u64)),
             recapture: Nanos(recapture),
@@ -92,7 +97,7 @@ impl Pace {
     /// where evenly spaced looks do.
     #[must_use]
     pub fn aim(&self, age: Nanos) -> Option<Nanos> {
-        (self.base >= AIM_FROM).then(|| self.capture_age.saturating_sub(age))
+        (self.threshold >= AIM_FROM).then(|| self.capture_age.saturating_sub(age))
     }
 
     /// Distance to the next look at an iteration of this age, past the capture age.

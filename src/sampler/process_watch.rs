@@ -4,11 +4,13 @@ use std::collections::HashSet;
 
 use super::edge_watch::EdgeWatch;
 use super::loop_watch::{LoopWatch, Outcome};
+use super::natives::Natives;
 use super::notes::{Notes, WorkingDirectory};
 use super::pace::{Pace, now};
 use super::thread_watch::{Scene, ThreadWatch};
 use crate::event_loop::PROBES;
-use crate::model::{LoopId, ProcessInfo, ThreadInfo, WorkerTopology};
+use crate::model::{LoopId, NativeStacks, ProcessInfo, ThreadInfo, WorkerTopology};
+use crate::native::AddressSpace;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::RawStack;
 use crate::python::locate::{LocateError, Located, locate};
@@ -26,6 +28,8 @@ const DISCOVERY: Nanos = Nanos::from_millis(100);
 const REFRESH: Nanos = Nanos::from_secs(1);
 /// A fork's birth is known to one clock tick of `/proc` (10 ms); stamps within it are not trusted.
 const BIRTH_STEP: Nanos = Nanos::from_millis(10);
+/// Packages of event loops that are not read yet, by their folders' names.
+const UNREAD_LOOPS: &[&str] = &["uvloop", "gevent", "eventlet"];
 /// Most source files remembered for recognising the server.
 const MAX_FILES: usize = 4096;
 
@@ -54,6 +58,7 @@ pub struct ProcessWatch {
     directory: WorkingDirectory,
     codes: CodeCache,
     peers: Peers,
+    space: AddressSpace,
     freezer: Option<Freezer>,
     threads: Vec<ThreadWatch>,
     loops: Vec<LoopWatch>,
@@ -83,6 +88,7 @@ impl ProcessWatch {
         let modules = Modules::load(procfs, pid)?;
         let mut located = locate(&memory, &modules)?;
         located.clock_offset = procfs.monotonic_offset(pid).unwrap_or(0);
+        let space = AddressSpace::new(pid, modules, located.runtime);
         let attached = now();
         let directory = procfs.cwd(pid).map_or(String::new(), |dir| dir.display().to_string());
         let info = ProcessInfo {
@@ -92,6 +98,7 @@ impl ProcessWatch {
             command: procfs.cmdline(pid).unwrap_or_default().join(" "),
             topology: bare::topology(),
             stdlib: None,
+            unread_loop: None,
             attached,
             ended: None,
             cpu: Nanos::ZERO,
@@ -107,6 +114,7 @@ impl ProcessWatch {
             directory: WorkingDirectory(directory),
             codes: CodeCache::default(),
             peers: Peers::default(),
+            space,
             freezer: None,
             threads: Vec::new(),
             loops: Vec::new(),
@@ -114,12 +122,19 @@ impl ProcessWatch {
             known_loops: Vec::new(),
             info,
             files: HashSet::new(),
-            forked: is_child.then(|| born(stat.started, attached)).flatten(),
+            forked: is_child.then(|| born(stat.started)).flatten(),
             cpu_before: stat.cpu,
             next_sample: attached,
             next_discovery: attached,
             next_refresh: attached,
         })
+    }
+
+    /// Reads ahead what C stacks will need.
+    pub fn warm(&mut self, natives: &mut Natives) {
+        if natives.wanted != NativeStacks::Off {
+            self.space.warm(&mut natives.binaries);
+        }
     }
 
     /// From now on threads are paused while their stacks are read.
@@ -223,6 +238,7 @@ impl ProcessWatch {
             directory: &self.directory,
             codes: &mut self.codes,
             peers: &mut self.peers,
+            space: &mut self.space,
             freezer: self.freezer.as_ref(),
             notes,
         };
@@ -325,12 +341,18 @@ impl ProcessWatch {
             Err(_) => return Ok(false),
         };
         let mut watches = std::mem::take(&mut self.threads);
-        for thread in found {
+        for (index, thread) in found.iter().copied().enumerate() {
             if let Some(same) = watches.iter().position(|watch| watch.thread == thread) {
                 self.threads.push(watches.swap_remove(same));
                 continue;
             }
             let Some(tid) = ids.of(&self.memory, &thread) else { continue };
+            // A thread about to start has its creator's ids (CPython fills a PyThreadState in where it
+            // is made), so of two that claim a kernel thread the older is right. It comes later in the
+            // list; the other is missing from ours, so that the next comparison finds a difference.
+            if found.iter().skip(index + 1).any(|older| ids.of(&self.memory, older) == Some(tid)) {
+                continue;
+            }
             self.threads.push(ThreadWatch::new(&self.procfs, self.pid, tid, thread));
             if !self.info.threads.iter().any(|info| info.tid == tid) {
                 let name = self.procfs.comm(self.pid, tid).unwrap_or_default();
@@ -401,6 +423,7 @@ impl ProcessWatch {
         if self.info.topology == bare::topology() {
             self.info.topology = self.topology();
         }
+        self.info.unread_loop = if self.known_loops.is_empty() { self.unread_loop() } else { None };
         if self.info.stdlib.is_none() {
             let suffix = "/asyncio/base_events.py";
             let found = self.files.iter().find_map(|file| file.strip_suffix(suffix));
@@ -408,18 +431,31 @@ impl ProcessWatch {
         }
     }
 
+    /// The library of a loop that no probe reads, if it is loaded: its name says more than that no
+    /// loop was found.
+    fn unread_loop(&self) -> Option<String> {
+        let maps = self.procfs.maps(self.pid).ok()?;
+        let mut parts = maps.iter().filter_map(|map| map.path.as_deref()).flatten();
+        let found = parts.find_map(|part| UNREAD_LOOPS.iter().find(|name| part == **name));
+        found.map(|name| (*name).to_owned())
+    }
+
     fn topology(&self) -> WorkerTopology {
         let command = self.procfs.cmdline(self.pid).unwrap_or_default();
         let files: Vec<String> = self.files.iter().cloned().collect();
-        let root = self.procfs.path(self.pid, "root");
-        recognise(&Facts { command: &command, files: &files, root: &root })
+        let (procfs, pid) = (&self.procfs, self.pid);
+        recognise(&Facts { command: &command, files: &files, procfs, pid })
     }
 }
 
 /// When a forked child began, on `CLOCK_MONOTONIC`: `/proc` tells it on `CLOCK_BOOTTIME`, which is
 /// ahead by the time the machine was suspended, so the later of the two readings is taken.
-fn born(started: Nanos, attached: Timestamp) -> Option<Timestamp> {
+///
+/// The clocks are read one after the other: what is between the two readings would be taken for age,
+/// and a look at the parent's iteration for one of the child's own.
+fn born(started: Nanos) -> Option<Timestamp> {
     let boot = super::pace::boot_clock()?;
+    let at = now();
     let age = boot.saturating_sub(started);
-    Some(attached.before(age) + BIRTH_STEP)
+    Some(at.before(age) + BIRTH_STEP)
 }

@@ -1,11 +1,14 @@
 //! One look at one process, for `stallspy dump`.
 
+use super::natives::{NativeStack, SourceLines};
 use super::pace::now;
 use super::process_watch::{AttachError, ProcessWatch};
 use crate::event_loop::{PROBES, Reading};
 use crate::model::{
     CpuState, LoopKind, Peer, Snapshot, SnapshotFrame, SnapshotLoop, SnapshotThread, WaitId,
 };
+use crate::native::lines::SourceLine;
+use crate::native::{NativeFrame, Piece};
 use crate::python::frames::{RawFrame, RawStack, local};
 use crate::python::objects::ReprLimits;
 use crate::python::thread_names::thread_names;
@@ -20,11 +23,17 @@ const SCHEMA: &str = "stallspy-dump/1";
 /// A moving thread is walked this often before it is shown as unreadable.
 const TRIES: usize = 20;
 
-/// Looks once at every thread of `pid`; with their local variables if `locals`.
+/// Looks once at every thread of `pid`; with their local variables if `locals`, with the C frames
+/// of those that sleep if `native`.
 ///
 /// # Errors
 /// See [`AttachError`].
-pub fn snapshot(procfs: &ProcFs, pid: Pid, locals: bool) -> Result<Snapshot, AttachError> {
+pub fn snapshot(
+    procfs: &ProcFs,
+    pid: Pid,
+    locals: bool,
+    native: bool,
+) -> Result<Snapshot, AttachError> {
     let mut watch = ProcessWatch::attach(procfs, pid, false)?;
     let mut notes = Notes::default();
     let read = |error: ReadError| AttachError::Locate(error.into());
@@ -34,12 +43,17 @@ pub fn snapshot(procfs: &ProcFs, pid: Pid, locals: bool) -> Result<Snapshot, Att
         thread_names(&scene.python).unwrap_or_default()
     };
     let mut threads = Vec::new();
+    let mut lines = native.then(SourceLines::default);
     for index in 0..watch.thread_count() {
         let (mut scene, watches) = watch.scene(&mut notes);
         let Some(thread) = watches.get_mut(index) else { break };
+        thread.settle(&mut scene);
         let stack = walk(&mut scene, thread).map_err(read)?;
         let python_name = names.get(&thread.thread.ident).cloned();
-        let seen = look(&mut scene, thread, &stack, locals, python_name);
+        let mut seen = look(&mut scene, thread, &stack, locals, python_name);
+        if let Some(lines) = &mut lines {
+            with_native(&mut scene, thread, &stack, &mut seen.frames, lines);
+        }
         threads.push(seen);
         watch.remember_files(&stack);
     }
@@ -139,8 +153,63 @@ fn frame(scene: &mut Scene<'_>, raw: &RawFrame, locals: bool) -> Option<Snapshot
         function: code.name.clone(),
         file: scene.directory.absolute(&code.filename),
         line: code.line(&scene.python, raw),
+        native: false,
+        module: None,
         locals: values,
     })
+}
+
+/// Puts the C frames of a thread that has slept since [`ThreadWatch::settle`] among the others.
+fn with_native(
+    scene: &mut Scene<'_>,
+    thread: &mut ThreadWatch,
+    stack: &RawStack,
+    frames: &mut Vec<SnapshotFrame>,
+    lines: &mut SourceLines,
+) {
+    if frames.len() != stack.frames.len() {
+        return;
+    }
+    let Some(native) = (0..TRIES).find_map(|_| native_of(scene, thread, stack)) else { return };
+    let sources = lines.of(scene, &native.trace);
+    let merged = native.merged(stack).into_iter().filter_map(|piece| match piece {
+        Piece::Python(at) => frames.get(at).cloned(),
+        Piece::Native(at) => {
+            let source = sources.get(at).cloned().flatten();
+            native.frames.get(at).map(|frame| native_frame(frame, source))
+        }
+    });
+    *frames = merged.collect();
+}
+
+/// The C stack of a thread that sleeps where `stack` was read; it may have been awake for a moment.
+fn native_of(
+    scene: &mut Scene<'_>,
+    thread: &mut ThreadWatch,
+    stack: &RawStack,
+) -> Option<NativeStack> {
+    if !thread.is_at_rest() {
+        thread.settle(scene);
+        if thread.walk(scene).ok()? != *stack {
+            return None;
+        }
+    }
+    let native = NativeStack::of_sleeper(scene, &thread.files, now())?;
+    thread.is_at_rest().then_some(native)
+}
+
+fn native_frame(frame: &NativeFrame, source: Option<SourceLine>) -> SnapshotFrame {
+    let module = frame.module.clone().unwrap_or_default();
+    let name = module.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned);
+    let (file, line) = source.map_or((module, None), |source| (source.file, source.line));
+    SnapshotFrame {
+        function: frame.function.clone(),
+        file,
+        line,
+        native: true,
+        module: name,
+        locals: None,
+    }
 }
 
 fn event_loop(scene: &mut Scene<'_>, stack: &RawStack) -> Option<SnapshotLoop> {

@@ -1,8 +1,10 @@
 //! One thread under observation: its frames, its files, and what it was last seen doing.
 
+use super::natives::NativeStack;
 use super::notes::{Notes, WorkingDirectory};
 use super::pace::now;
-use crate::model::{CpuState, GilState, Sample, StackId};
+use crate::model::{CpuState, GilState, NativeStacks, Sample, StackId};
+use crate::native::AddressSpace;
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::{Fingerprint, RawStack, Walker};
@@ -38,6 +40,8 @@ pub struct Scene<'a> {
     pub directory: &'a WorkingDirectory,
     /// Code objects read so far.
     pub codes: &'a mut CodeCache,
+    /// Its code, for C stacks.
+    pub space: &'a mut AddressSpace,
     /// Peers of descriptors.
     pub peers: &'a mut Peers,
     /// Holds a thread still while its stack is read, if the user asked for that.
@@ -74,6 +78,8 @@ struct Rest {
     cpu: CpuState,
     /// Whether the stack in `known` was walked after that.
     walked: bool,
+    /// That stack with its C frames, once it was read for a sample.
+    merged: Option<StackId>,
 }
 
 /// The call a thread was last found in.
@@ -116,7 +122,8 @@ impl ThreadWatch {
         let runs = self.files.runs();
         let cpu = self.cpu_state(scene);
         let asleep = matches!(cpu, CpuState::Blocked { .. });
-        self.rest = runs.filter(|_| asleep).map(|runs| Rest { runs, cpu, walked: false });
+        self.rest =
+            runs.filter(|_| asleep).map(|runs| Rest { runs, cpu, walked: false, merged: None });
         cpu
     }
 
@@ -138,22 +145,15 @@ impl ThreadWatch {
         self.rest.map(|rest| rest.runs)
     }
 
-    /// The thread's stack now. A chain that moved under the first try is tried once more.
+    /// The thread's stack now.
     ///
     /// # Errors
     /// See [`Walker::walk`].
     pub fn walk(&mut self, scene: &mut Scene<'_>) -> Result<RawStack, ReadError> {
         let mut walk = || self.walker.walk(&scene.python, &self.thread);
-        let mut walk = || match scene.freezer {
+        match scene.freezer {
             Some(freezer) => freezer.hold(&self.files, self.tid, &mut walk),
             None => walk(),
-        };
-        match walk() {
-            Err(ReadError::Invalid(_)) => {
-                scene.notes.losses.torn_reads += 1;
-                walk()
-            }
-            walked => walked,
         }
     }
 
@@ -221,7 +221,7 @@ impl ThreadWatch {
                 (self.rest, &self.known)
         {
             self.idle = self.idle.saturating_add(1);
-            let stack = *stack;
+            let stack = self.with_native(scene, *stack, at);
             self.write_sample(scene, period, at, count, stack, cpu);
             return Ok(None);
         }
@@ -238,8 +238,32 @@ impl ThreadWatch {
         let stack = self.written(scene, &raw, at);
         let asleep = matches!(cpu, CpuState::Blocked { .. });
         self.idle = if asleep && !fresh { self.idle.saturating_add(1) } else { 0 };
+        let stack = self.with_native(scene, stack, at);
         self.write_sample(scene, period, at, count, stack, cpu);
         Ok(fresh.then_some(raw))
+    }
+
+    /// What C code the innermost Python frame is in, of a thread just found asleep.
+    pub fn native_leaf(&self, scene: &mut Scene<'_>, at: Timestamp) -> Option<StackId> {
+        if scene.notes.natives.wanted == NativeStacks::Off || self.rest.is_none() {
+            return None;
+        }
+        NativeStack::of_sleeper(scene, &self.files, at)?.written_leaf(scene)
+    }
+
+    /// The stack just written, with its C frames where they are wanted and the thread sleeps. They
+    /// are read once in each of its rests.
+    fn with_native(&mut self, scene: &mut Scene<'_>, stack: StackId, at: Timestamp) -> StackId {
+        let (Some(rest), Some((raw, _))) = (&mut self.rest, &self.known) else { return stack };
+        if scene.notes.natives.wanted != NativeStacks::All {
+            return stack;
+        }
+        if rest.merged.is_none() {
+            let native = NativeStack::of_sleeper(scene, &self.files, at);
+            let merged = native.and_then(|native| native.written_whole(scene, raw, stack));
+            rest.merged = Some(merged.unwrap_or(stack));
+        }
+        rest.merged.unwrap_or(stack)
     }
 
     fn write_sample(

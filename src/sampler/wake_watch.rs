@@ -113,8 +113,15 @@ pub(super) fn look(
     }
     let cpu = thread.settle(scene);
     let stack = thread.walk(scene).ok().map(|stack| thread.written(scene, &stack, before));
-    let look =
-        stack.map(|stack| ThreadLook { stack, cpu, task: None, coroutine: None, endpoint: None });
+    let look = stack.map(|stack| ThreadLook {
+        stack,
+        native: None,
+        cpu,
+        collecting: false,
+        task: None,
+        coroutine: None,
+        endpoint: None,
+    });
     let at = now();
     let state = LoopState {
         window: at.since(before),

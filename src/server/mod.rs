@@ -8,9 +8,10 @@ pub mod bare;
 pub mod uvicorn;
 
 use std::fmt;
-use std::path::Path;
 
 use crate::model::WorkerTopology;
+use crate::target::ProcFs;
+use crate::units::Pid;
 
 /// All servers stallspy knows, the most telling first.
 pub const PROBES: &[&dyn Probe] = &[&uvicorn::Uvicorn];
@@ -22,8 +23,10 @@ pub struct Facts<'a> {
     pub command: &'a [String],
     /// Source files of the frames of all threads, as the target sees them.
     pub files: &'a [String],
-    /// The target's root as seen from here: `/proc/PID/root`.
-    pub root: &'a Path,
+    /// Where to ask for more.
+    pub procfs: &'a ProcFs,
+    /// The process.
+    pub pid: Pid,
 }
 
 /// Knows how one server shows itself.

@@ -1,7 +1,5 @@
 //! uvicorn: recognised by its own source file in a stack, or by its command line.
 
-use std::path::Path;
-
 use super::{Facts, Probe};
 use crate::model::{Role, WorkerClass, WorkerTopology};
 
@@ -22,7 +20,7 @@ impl Probe for Uvicorn {
             return None;
         }
         let packages = file.and_then(|file| file.strip_suffix(SERVER_FILE));
-        let server_version = packages.and_then(|packages| version(facts.root, packages));
+        let server_version = packages.and_then(|packages| version(facts, packages));
         // A child of multiprocessing's spawn is a worker of `--workers`; following a master to all
         // of its workers is a matter for a fuller probe.
         let spawned = facts.command.iter().any(|word| word.contains("multiprocessing.spawn"));
@@ -47,12 +45,10 @@ fn is_command(command: &[String]) -> bool {
 }
 
 /// The version that the installed package's metadata directory carries in its name.
-#[allow(clippy::disallowed_methods)] // a directory of the target, read through its own root
-fn version(root: &Path, packages: &str) -> Option<String> {
-    let directory = root.join(packages.trim_start_matches('/'));
-    std::fs::read_dir(directory).ok()?.take(MAX_ENTRIES).flatten().find_map(|entry| {
-        let name = entry.file_name();
-        let version = name.to_str()?.strip_prefix("uvicorn-")?.strip_suffix(".dist-info")?;
+fn version(facts: &Facts<'_>, packages: &str) -> Option<String> {
+    let names = facts.procfs.names_in(facts.pid, packages, MAX_ENTRIES).ok()?;
+    names.iter().find_map(|name| {
+        let version = name.strip_prefix("uvicorn-")?.strip_suffix(".dist-info")?;
         Some(version.to_owned())
     })
 }
@@ -60,11 +56,14 @@ fn version(root: &Path, packages: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::ProcFs;
+    use crate::units::Pid;
 
     fn recognise(command: &[&str], files: &[&str]) -> Option<WorkerTopology> {
         let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
         let files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
-        Uvicorn.recognise(&Facts { command: &command, files: &files, root: Path::new("/nowhere") })
+        let procfs = ProcFs::at("fixtures/proc");
+        Uvicorn.recognise(&Facts { command: &command, files: &files, procfs: &procfs, pid: Pid(1) })
     }
 
     #[test]

@@ -62,6 +62,7 @@ impl Episode<'_> {
             endpoint: None,
             culprit: None,
             stack: None,
+            native: None,
             allowed: false,
         }
     }

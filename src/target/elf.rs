@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::Elf;
@@ -16,15 +15,17 @@ use goblin::elf::program_header::{PF_W, PF_X, PT_LOAD, ProgramHeader};
 use goblin::elf::section_header::{SHF_ALLOC, SHT_DYNSYM, SHT_SYMTAB, SectionHeader};
 use goblin::elf::sym::{STT_FUNC, STT_NOTYPE, STT_OBJECT, Sym};
 
+use super::elf_bytes::Bytes;
+
 /// The only kind we read: so are all targets.
-const CTX: Ctx = Ctx { container: Container::Big, le: Endian::Little };
+pub(super) const CTX: Ctx = Ctx { container: Container::Big, le: Endian::Little };
 /// Sizes of the tables' entries in such a file.
 const PROGRAM_HEADER: usize = 56;
 const SECTION_HEADER: usize = 64;
-const SYMBOL: usize = 24;
+pub(super) const SYMBOL: usize = 24;
 
 /// Section of a symbol that another file defines (`SHN_UNDEF`).
-const UNDEFINED: usize = 0;
+pub(super) const UNDEFINED: usize = 0;
 
 /// Most program headers read; linkers write about a dozen.
 const MOST_SEGMENTS: usize = 256;
@@ -33,7 +34,7 @@ const MOST_SECTIONS: usize = 16 * 1024;
 /// Longest table of section names read.
 const SECTION_NAMES: u64 = 1 << 20;
 /// Most bytes read of one symbol table and of its names: 2.7 million symbols.
-const SYMBOLS: u64 = 64 << 20;
+pub(super) const SYMBOLS: u64 = 64 << 20;
 /// Read at a time when streaming; a multiple of [`SYMBOL`].
 const CHUNK: usize = 2048 * SYMBOL;
 /// Places in a table of names where a name may end with the one sought.
@@ -74,8 +75,16 @@ pub struct Segment {
 /// An ELF file, open.
 #[derive(Debug)]
 pub struct ElfFile {
-    file: File,
+    bytes: Bytes,
     header: Header,
+}
+
+/// Reads the header of a file that lies in memory.
+///
+/// # Errors
+/// See [`ElfError`].
+pub fn in_memory(bytes: Vec<u8>) -> Result<ElfFile, ElfError> {
+    ElfFile::new(Bytes::Memory(bytes))
 }
 
 impl ElfFile {
@@ -84,13 +93,17 @@ impl ElfFile {
     /// # Errors
     /// See [`ElfError`].
     pub fn open(file: File) -> Result<ElfFile, ElfError> {
-        let mut bytes = [0; SIZEOF_EHDR];
-        file.read_exact_at(&mut bytes, 0).map_err(too_short)?;
-        let header = Elf::parse_header(&bytes).map_err(|_| ElfError::NotElf)?;
+        ElfFile::new(Bytes::File(file))
+    }
+
+    fn new(bytes: Bytes) -> Result<ElfFile, ElfError> {
+        let mut start = [0; SIZEOF_EHDR];
+        bytes.read_exact_at(&mut start, 0).map_err(too_short)?;
+        let header = Elf::parse_header(&start).map_err(|_| ElfError::NotElf)?;
         let is = |at: usize, value: u8| header.e_ident.get(at) == Some(&value);
         let known = is(EI_CLASS, ELFCLASS64) && is(EI_DATA, ELFDATA2LSB);
         if known && matches!(header.e_type, ET_EXEC | ET_DYN) {
-            Ok(ElfFile { file, header })
+            Ok(ElfFile { bytes, header })
         } else {
             Err(ElfError::NotElf)
         }
@@ -133,6 +146,19 @@ impl ElfFile {
     /// # Errors
     /// See [`ElfError`].
     pub fn section(&self, name: &str) -> Result<Option<(u64, u64)>, ElfError> {
+        let is_loaded = |header: &SectionHeader| {
+            header.sh_flags & u64::from(SHF_ALLOC) != 0 && header.sh_addr != 0
+        };
+        let found = self.section_header(name, is_loaded)?;
+        Ok(found.map(|header| (header.sh_addr, header.sh_size)))
+    }
+
+    /// The first section of this name that `fits`.
+    pub(super) fn section_header(
+        &self,
+        name: &str,
+        fits: impl Fn(&SectionHeader) -> bool,
+    ) -> Result<Option<SectionHeader>, ElfError> {
         let sections = self.sections()?;
         let index = match usize::from(self.header.e_shstrndx) {
             // Does not fit there: the first section has it instead (elf(5), SHN_XINDEX).
@@ -142,14 +168,11 @@ impl ElfFile {
         let Some(names) = index.and_then(|index| sections.get(index)) else { return Ok(None) };
         let size = usize::try_from(names.sh_size.min(SECTION_NAMES)).unwrap_or(0);
         let names = self.table(names.sh_offset, size, 1)?;
-        let has_name = |header: &&SectionHeader| {
+        let has_name = |header: &SectionHeader| {
             let found = names.get(header.sh_name..).and_then(|at| at.strip_prefix(name.as_bytes()));
             found.is_some_and(|rest| rest.first() == Some(&0))
         };
-        let mut loaded = sections
-            .iter()
-            .filter(|header| header.sh_flags & u64::from(SHF_ALLOC) != 0 && header.sh_addr != 0);
-        Ok(loaded.find(has_name).map(|header| (header.sh_addr, header.sh_size)))
+        Ok(sections.into_iter().find(|header| fits(header) && has_name(header)))
     }
 
     /// Where a symbol lies in memory, without bias, and its size: the exported ones are searched
@@ -175,7 +198,7 @@ impl ElfFile {
         Ok(None)
     }
 
-    fn sections(&self) -> Result<Vec<SectionHeader>, ElfError> {
+    pub(super) fn sections(&self) -> Result<Vec<SectionHeader>, ElfError> {
         if self.header.e_shoff == 0 {
             return Ok(Vec::new());
         }
@@ -256,10 +279,15 @@ impl ElfFile {
     }
 
     /// `count` entries of `each` bytes at `offset`. Callers bound the count.
-    fn table(&self, offset: u64, count: usize, each: usize) -> Result<Vec<u8>, ElfError> {
+    pub(super) fn table(
+        &self,
+        offset: u64,
+        count: usize,
+        each: usize,
+    ) -> Result<Vec<u8>, ElfError> {
         let size = count.checked_mul(each).ok_or(ElfError::Broken("a table is too long"))?;
         let mut bytes = vec![0; size];
-        self.file.read_exact_at(&mut bytes, offset).map_err(too_short)?;
+        self.bytes.read_exact_at(&mut bytes, offset).map_err(too_short)?;
         Ok(bytes)
     }
 }

@@ -4,8 +4,12 @@
 #![allow(clippy::disallowed_methods)] // reading files of `/proc` is what this part is for
 
 pub mod children;
+pub mod debug_files;
 pub mod edges;
 pub mod elf;
+mod elf_bytes;
+mod elf_functions;
+mod elf_sections;
 pub mod freeze;
 pub mod image;
 pub mod launch;
@@ -23,6 +27,8 @@ mod waits;
 pub use children::{Descendants, descendants};
 pub use edges::{Edges, EdgesError, Outing, PollCall, Tracepoints, Whereabouts};
 pub use elf::{ElfError, ElfFile};
+pub use elf_functions::Function;
+pub use elf_sections::Section;
 pub use freeze::{FreezeError, Freezer};
 pub use image::ImageMemory;
 pub use launch::{LaunchError, Launched};
@@ -31,5 +37,5 @@ pub use memory::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span};
 pub use modules::{Module, Modules};
 pub use peers::{PeerText, Peers, Waiting};
 pub use procfs::{Mapping, Perms, ProcError, ProcFs, Stat};
-pub use tee::{FaultyMemory, TeeMemory};
+pub use tee::{Fault, FaultyMemory, TeeMemory};
 pub use thread_files::{SyscallState, ThreadFiles};

@@ -148,6 +148,21 @@ impl Module {
         Some((self.place(address), size))
     }
 
+    /// Opens the file, checked again to be what is mapped.
+    ///
+    /// # Errors
+    /// See [`ElfError`].
+    pub fn open(&self) -> Result<ElfFile, ElfError> {
+        self.source.open(&self.mappings).map(|(elf, ..)| elf)
+    }
+
+    /// Opens a regular file by its path as the target sees it.
+    pub(super) fn open_beside(&self, path: &Path) -> Result<ElfFile, ElfError> {
+        let inside = path.strip_prefix("/").unwrap_or(path);
+        let root = self.source.procfs.path(self.source.pid, "root");
+        ElfFile::open(open_regular(&root.join(inside), None)?)
+    }
+
     fn place(&self, address: u64) -> Addr {
         Addr(address.wrapping_add(self.bias))
     }

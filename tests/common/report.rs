@@ -109,12 +109,21 @@ fn stall(from_ms: u64, length_ms: u64, width_us: u64, cause: Cause) -> Stall {
         endpoint: None,
         culprit: None,
         stack: None,
+        native: None,
         allowed: false,
     }
 }
 
 fn blame(frame: FrameId) -> Culprit {
-    Culprit { frame, tid: Tid(4243), wait: None, library: None, share: 1.0 }
+    Culprit {
+        frame,
+        tid: Tid(4243),
+        wait: None,
+        library: None,
+        native: None,
+        native_library: None,
+        share: 1.0,
+    }
 }
 
 /// The stalls, in the order of their beginning.
@@ -238,6 +247,7 @@ fn processes() -> Vec<ProcessInfo> {
         command: "python -m uvicorn app.main:app --workers 2".to_owned(),
         topology: topology(role),
         stdlib: Some(STDLIB.to_owned()),
+        unread_loop: None,
         attached: START,
         ended: None,
         cpu: Nanos::from_millis(2_400),
@@ -330,7 +340,9 @@ fn samples(scene: &mut Scene) -> Vec<Sample> {
 fn loop_states(scene: &mut Scene) -> Vec<LoopState> {
     let t = &mut scene.tables;
     let look = ThreadLook {
+        collecting: false,
         stack: stack(t, &[scene.connection, scene.list_sandboxes, scene.run]),
+        native: None,
         cpu: CpuState::Blocked { wait: Some(scene.recv) },
         task: Some(t.name("Task-12")),
         coroutine: Some(t.name("RequestResponseCycle.run_asgi")),
@@ -443,6 +455,7 @@ pub fn rich() -> Report {
                 threshold: Nanos::from_millis(10),
                 rate_hz: 100.0,
                 blocking: false,
+                native: stallspy::model::NativeStacks::default(),
             },
             attached: START,
             detached: at(30_000),

@@ -38,6 +38,8 @@ pub struct Part {
     pub run_delay: f64,
     /// Which callback, of 100.
     pub callback: u32,
+    /// Whether the garbage collector runs.
+    pub collecting: bool,
 }
 
 pub struct Story {
@@ -78,6 +80,7 @@ impl Story {
                 class: WorkerClass::Uvicorn,
             },
             stdlib: Some(LIB.to_owned()),
+            unread_loop: None,
             attached: ATTACHED,
             ended: None,
             cpu: Nanos::ZERO,
@@ -87,7 +90,12 @@ impl Story {
         };
         let recording = Recording {
             version: "0".to_owned(),
-            settings: Settings { threshold: THRESHOLD, rate_hz: 100.0, blocking: false },
+            settings: Settings {
+                threshold: THRESHOLD,
+                rate_hz: 100.0,
+                blocking: false,
+                native: stallspy::model::NativeStacks::default(),
+            },
             attached: ATTACHED,
             detached: at(10_000.0),
             tables: Tables::default(),
@@ -126,17 +134,33 @@ impl Story {
         let fd = peer.as_ref().map(|_| 7);
         let wait = Wait { syscall: tables.name(syscall), fd, peer };
         let cpu = CpuState::Blocked { wait: Some(tables.wait(wait)) };
-        Part { ms, stack, cpu, on_cpu: 0.0, run_delay: 0.0, callback: 0 }
+        Part { ms, stack, cpu, on_cpu: 0.0, run_delay: 0.0, callback: 0, collecting: false }
     }
 
     /// On a CPU.
     pub fn computing(ms: f64, stack: StackId) -> Part {
-        Part { ms, stack, cpu: CpuState::Running, on_cpu: 1.0, run_delay: 0.0, callback: 0 }
+        Part {
+            ms,
+            stack,
+            cpu: CpuState::Running,
+            on_cpu: 1.0,
+            run_delay: 0.0,
+            callback: 0,
+            collecting: false,
+        }
     }
 
     /// Ready, but mostly without a CPU.
     pub fn starved(ms: f64, stack: StackId) -> Part {
-        Part { ms, stack, cpu: CpuState::Running, on_cpu: 0.2, run_delay: 0.8, callback: 0 }
+        Part {
+            ms,
+            stack,
+            cpu: CpuState::Running,
+            on_cpu: 0.2,
+            run_delay: 0.8,
+            callback: 0,
+            collecting: false,
+        }
     }
 
     /// One busy period that begins at `began` and does these things, with looks as the sampler
@@ -162,7 +186,9 @@ impl Story {
                 self.spend(*look, part);
                 let deep = *look >= began + 8.0;
                 let what = deep.then_some(ThreadLook {
+                    collecting: part.collecting,
                     stack: part.stack,
+                    native: None,
                     cpu: part.cpu,
                     task: None,
                     coroutine: None,

@@ -5,7 +5,7 @@
 
 use crate::diagnosis::blocked::{Blocked, ratio};
 use crate::diagnosis::{Rule, found_in, lacks, wording};
-use crate::model::{Cause, Recording, Stall, Verdict};
+use crate::model::{Cause, Recommendation, Recording, Remedy, Stall, Verdict};
 use crate::units::Nanos;
 
 /// See `docs/findings/cpu-starved.md`.
@@ -38,7 +38,18 @@ impl Rule for CpuStarved {
         let picked = || blocked.stalls.iter().filter_map(|index| stalls.get(*index));
         let delay: Nanos = picked().map(|stall| stall.split.run_delay).sum();
         let whole: Nanos = picked().map(Stall::duration).sum();
-        let mut verdict = found_in(self, blocked, summary, Vec::new());
+        let advice = Recommendation {
+            remedy: Remedy::Platform,
+            command: "in a container compare `nr_throttled` in /sys/fs/cgroup/cpu.stat before and \
+                      after, and raise the CPU limit if it grows; else run fewer busy processes \
+                      and threads than there are CPUs"
+                .to_owned(),
+            reason: "the loop's thread was ready to run and got no CPU: any line would have \
+                     stalled there"
+                .to_owned(),
+            inputs: vec![ratio("run_delay_share", delay.share_of(whole))],
+        };
+        let mut verdict = found_in(self, blocked, summary, vec![advice]);
         if let Verdict::Found(finding) = &mut verdict {
             finding.evidence.push(ratio("run_delay_share", delay.share_of(whole)));
         }

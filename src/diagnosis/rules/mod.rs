@@ -1,6 +1,7 @@
 //! The rules, one file each, named after their ids.
 
 pub mod cpu_starved;
+pub mod gc_pause;
 pub mod healthy;
 pub mod loop_blocked_by_call;
 pub mod loop_blocked_by_cpu;

@@ -80,6 +80,8 @@ fn recommendation<'a>(
         Remedy::Code { frame } => {
             RecommendationOut { place: Some(place::spot(recording, *frame)), ..out }
         }
+        Remedy::Config => RecommendationOut { kind: "config", ..out },
+        Remedy::Platform => RecommendationOut { kind: "platform", ..out },
         Remedy::Setting { setting, current, suggested, limited_by } => RecommendationOut {
             kind: "config",
             setting: Some(setting),

@@ -44,20 +44,28 @@ impl<'a> FrameOut<'a> {
             line: frame.line,
             function: recording.tables.text(frame.function),
             native: frame.kind == FrameKind::Native,
-            module: text(recording, frame.module),
+            module: module(recording, frame),
         }
     }
+}
+
+/// The file name of a C frame's module: `libc.so.6`.
+fn module<'a>(recording: &'a Recording, frame: &Frame) -> Option<&'a str> {
+    text(recording, frame.module).map(|path| path.rsplit('/').next().unwrap_or(path))
 }
 
 /// A stack, leaf first; an empty list where none was seen.
 pub(super) struct StackOut<'a> {
     pub(super) recording: &'a Recording,
+    /// What C code the innermost Python frame is in.
+    pub(super) native: Option<StackId>,
     pub(super) stack: Option<StackId>,
 }
 
 impl Serialize for StackOut<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let frames = self.stack.into_iter().flat_map(|id| self.recording.tables.frames_of(id));
+        let stacks = self.native.into_iter().chain(self.stack);
+        let frames = stacks.flat_map(|id| self.recording.tables.frames_of(id));
         serializer.collect_seq(frames.map(|(_, frame)| FrameOut::new(self.recording, frame)))
     }
 }
@@ -69,8 +77,7 @@ pub(super) struct CulpritOut<'a> {
     spot: SpotOut<'a>,
     tid: Tid,
     share: f64,
-    /// C functions are not looked at yet.
-    native: Option<()>,
+    native: Option<NativeOut<'a>>,
     library: Option<SpotOut<'a>>,
     syscall: Option<&'a str>,
     fd: Option<i32>,
@@ -78,6 +85,19 @@ pub(super) struct CulpritOut<'a> {
     local: Option<&'a str>,
     path: Option<&'a str>,
     child_pid: Option<i32>,
+}
+
+/// A C function.
+#[derive(Serialize)]
+struct NativeOut<'a> {
+    function: &'a str,
+    module: Option<&'a str>,
+}
+
+fn native(recording: &Recording, id: Option<FrameId>) -> Option<NativeOut<'_>> {
+    let frame = recording.tables.get_frame(id?)?;
+    let function = recording.tables.text(frame.function);
+    Some(NativeOut { function, module: module(recording, frame) })
 }
 
 /// A culprit with everything known about it.
@@ -88,7 +108,7 @@ pub(super) fn culprit<'a>(recording: &'a Recording, culprit: &Culprit) -> Culpri
         spot: spot(recording, culprit.frame),
         tid: culprit.tid,
         share: culprit.share,
-        native: None,
+        native: native(recording, culprit.native),
         library: culprit.library.map(|id| spot(recording, id)),
         syscall: text(recording, wait.map(|wait| wait.syscall)),
         fd: wait.and_then(|wait| wait.fd),

@@ -60,7 +60,7 @@ pub(super) fn new<'a>(recording: &'a Recording, stall: &Stall) -> StallOut<'a> {
         coroutine: text(recording, stall.coroutine),
         endpoint: text(recording, stall.endpoint),
         culprit: stall.culprit.as_ref().map(|culprit| place::culprit(recording, culprit)),
-        stack: StackOut { recording, stack: stall.stack },
+        stack: StackOut { recording, native: stall.native, stack: stall.stack },
     }
 }
 

@@ -51,6 +51,7 @@ fn what(report: &Report, advice: &Recommendation, names: &FileNames<'_>) -> Stri
                 _ => command.clone(),
             }
         }
+        Remedy::Config | Remedy::Platform => command.clone(),
         Remedy::Setting { setting, current, suggested, .. } => {
             let from = current.map_or(String::new(), |now| format!("{now} → "));
             let to = if suggested.lo == suggested.hi {

@@ -200,6 +200,7 @@ mod tests {
             endpoint: None,
             culprit: None,
             stack: None,
+            native: None,
             allowed: false,
         }
     }

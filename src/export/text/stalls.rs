@@ -204,6 +204,9 @@ impl<'a, 'p> Table<'a, 'p> {
         if let Some(place) = library.and_then(|frame| self.names.place(frame)) {
             pieces.push(Piece::word(Ink::Plain, format!("→ {place}")));
         }
+        if let Some(frame) = culprit.native_library.and_then(|id| tables.get_frame(id)) {
+            pieces.push(Piece::word(Ink::Plain, format!("→ {}", self.names.label(frame, false))));
+        }
         if let Some(wait) = causes::wait_of(self.recording(), Some(culprit)) {
             pieces.push(causes::call(self.recording(), wait));
         }

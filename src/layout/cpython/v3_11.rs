@@ -43,10 +43,16 @@ const SHAPE: Shape = Shape {
     first_shim_owner: None,
 };
 
-const RUNTIME: RuntimeOffsets = RuntimeOffsets { size: 166688, interpreters_head: 40 };
+const RUNTIME: RuntimeOffsets =
+    RuntimeOffsets { size: 166688, interpreters_head: 40, gc_collecting: None };
 
-const INTERPRETER: InterpreterOffsets =
-    InterpreterOffsets { next: 0, threads_head: 16, modules: 888, sysdict: 904 };
+const INTERPRETER: InterpreterOffsets = InterpreterOffsets {
+    next: 0,
+    threads_head: 16,
+    modules: 888,
+    sysdict: 904,
+    gc_collecting: Some(848),
+};
 
 const THREAD: ThreadOffsets = ThreadOffsets {
     size: 360,
@@ -59,8 +65,14 @@ const THREAD: ThreadOffsets = ThreadOffsets {
     dict: Some(128),
 };
 
-const FRAME: FrameOffsets =
-    FrameOffsets { code: 32, previous: 48, instruction: 56, localsplus: 72, owner: Some(69) };
+const FRAME: FrameOffsets = FrameOffsets {
+    code: 32,
+    previous: 48,
+    instruction: 56,
+    localsplus: 72,
+    owner: Some(69),
+    is_entry: Some(68),
+};
 
 const CODE: CodeOffsets = CodeOffsets {
     name: 120,

@@ -44,10 +44,16 @@ const SHAPE: Shape = Shape {
     first_shim_owner: Some(3),
 };
 
-const RUNTIME: RuntimeOffsets = RuntimeOffsets { size: 459944, interpreters_head: 40 };
+const RUNTIME: RuntimeOffsets =
+    RuntimeOffsets { size: 459944, interpreters_head: 40, gc_collecting: None };
 
-const INTERPRETER: InterpreterOffsets =
-    InterpreterOffsets { next: 0, threads_head: 72, modules: 944, sysdict: 352 };
+const INTERPRETER: InterpreterOffsets = InterpreterOffsets {
+    next: 0,
+    threads_head: 72,
+    modules: 944,
+    sysdict: 352,
+    gc_collecting: Some(312),
+};
 
 const THREAD: ThreadOffsets = ThreadOffsets {
     size: 288,
@@ -60,8 +66,14 @@ const THREAD: ThreadOffsets = ThreadOffsets {
     dict: Some(112),
 };
 
-const FRAME: FrameOffsets =
-    FrameOffsets { code: 0, previous: 8, instruction: 56, localsplus: 72, owner: Some(70) };
+const FRAME: FrameOffsets = FrameOffsets {
+    code: 0,
+    previous: 8,
+    instruction: 56,
+    localsplus: 72,
+    owner: Some(70),
+    is_entry: None,
+};
 
 const CODE: CodeOffsets = CodeOffsets {
     name: 120,

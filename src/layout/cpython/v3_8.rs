@@ -43,10 +43,11 @@ const SHAPE: Shape = Shape {
     first_shim_owner: None,
 };
 
-const RUNTIME: RuntimeOffsets = RuntimeOffsets { size: 1464, interpreters_head: 32 };
+const RUNTIME: RuntimeOffsets =
+    RuntimeOffsets { size: 1464, interpreters_head: 32, gc_collecting: Some(544) };
 
 const INTERPRETER: InterpreterOffsets =
-    InterpreterOffsets { next: 0, threads_head: 8, modules: 56, sysdict: 72 };
+    InterpreterOffsets { next: 0, threads_head: 8, modules: 56, sysdict: 72, gc_collecting: None };
 
 const THREAD: ThreadOffsets = ThreadOffsets {
     size: 264,
@@ -59,8 +60,14 @@ const THREAD: ThreadOffsets = ThreadOffsets {
     dict: Some(152),
 };
 
-const FRAME: FrameOffsets =
-    FrameOffsets { code: 32, previous: 24, instruction: 104, localsplus: 360, owner: None };
+const FRAME: FrameOffsets = FrameOffsets {
+    code: 32,
+    previous: 24,
+    instruction: 104,
+    localsplus: 360,
+    owner: None,
+    is_entry: None,
+};
 
 const CODE: CodeOffsets = CodeOffsets {
     name: 112,

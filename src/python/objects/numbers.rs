@@ -10,6 +10,8 @@ use crate::units::Addr;
 
 /// `PyLong_SHIFT` of all 64-bit builds: bits in a digit.
 const DIGIT_BITS: u32 = 30;
+/// What an int is not that has more digits.
+pub(super) const TOO_LARGE: ReadError = ReadError::Invalid("int so small");
 /// Digits that hold any 64-bit number.
 const MAX_DIGITS: u64 = 3;
 
@@ -30,10 +32,10 @@ impl Objects<'_> {
             0 => 0,
             1 => i128::from(Fields(&head).u32(offsets.int_digits)?),
             2..=MAX_DIGITS => self.digits(addr.at(offsets.int_digits), digits)?,
-            _ => return Err(ReadError::Invalid("int so small")),
+            _ => return Err(TOO_LARGE),
         };
         let value = if negative { magnitude.saturating_neg() } else { magnitude };
-        i64::try_from(value).map_err(|_| ReadError::Invalid("int so small"))
+        i64::try_from(value).map_err(|_| TOO_LARGE)
     }
 
     /// Whether an int with this tag is negative, and how many digits it has.

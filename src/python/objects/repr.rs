@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use super::numbers::TOO_LARGE;
 use super::types::{BYTES, DICT, INT, LIST, STR, TUPLE, TYPE, Type};
 use super::{Objects, is_final};
 use crate::target::ReadError;
@@ -115,8 +116,8 @@ impl Objects<'_> {
             Ok(value) => {
                 let _ = write!(out, "{value}");
             }
-            Err(error) if is_final(error) => return Err(error),
-            Err(_) => out.push_str("<large int>"),
+            Err(TOO_LARGE) => out.push_str("<large int>"),
+            Err(error) => return Err(error),
         }
         Ok(())
     }

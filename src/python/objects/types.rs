@@ -87,7 +87,10 @@ fn read_name(memory: &dyn RemoteMemory, addr: Addr) -> Result<String, ReadError>
     if !beyond.is_empty() {
         spans.push((addr.at(to_page_end), beyond));
     }
-    if memory.read_batch(&mut spans)? == 0 {
+    let wanted = spans.len();
+    let filled = memory.read_batch(&mut spans)?;
+    let ends_here = bytes.iter().take(first).any(|byte| *byte == 0);
+    if filled == 0 || (filled < wanted && !ends_here) {
         return Err(ReadError::Unmapped(addr));
     }
     let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();

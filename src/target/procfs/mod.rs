@@ -14,7 +14,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -174,6 +174,29 @@ impl ProcFs {
         self.link(pid, "root")
     }
 
+    /// The names in a directory, which is given as the target sees it; at most `limit` of them, in
+    /// no order. Names that are not UTF-8 are left out, and so is all of a path with `..` in it,
+    /// which could lead out of the target's root.
+    ///
+    /// # Errors
+    /// Any [`ProcError`]; [`ProcError::Io`] where there is no such directory.
+    pub fn names_in(
+        &self,
+        pid: Pid,
+        directory: &str,
+        limit: usize,
+    ) -> Result<Vec<String>, ProcError> {
+        let inside = directory.trim_start_matches('/');
+        if Path::new(inside).components().any(|part| part == Component::ParentDir) {
+            return Ok(Vec::new());
+        }
+        let file = format!("root/{inside}");
+        let entries =
+            fs::read_dir(self.path(pid, &file)).map_err(|error| self.explain(pid, &file, error))?;
+        let names = entries.take(limit).flatten().map(|entry| entry.file_name());
+        Ok(names.filter_map(|name| name.into_string().ok()).collect())
+    }
+
     /// What a file descriptor leads to: a path, or `socket:[123]`, `pipe:[123]`,
     /// `anon_inode:[eventpoll]`.
     ///
@@ -281,6 +304,17 @@ mod tests {
         assert!(matches!(procfs.cmdline(Pid(8)), Err(ProcError::NoSuchProcess(Pid(8)))));
         assert!(matches!(procfs.cmdline(Pid(7)), Err(ProcError::Io { .. })));
         assert_eq!(procfs.pids().unwrap(), [Pid(7)]);
+    }
+
+    #[test]
+    fn a_directory_of_the_targets_and_nothing_above_its_root() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("7/root/lib/uvicorn-0.30.0.dist-info")).unwrap();
+        let procfs = ProcFs::at(dir.path());
+        assert_eq!(procfs.names_in(Pid(7), "/lib", 9).unwrap(), ["uvicorn-0.30.0.dist-info"]);
+        assert!(procfs.names_in(Pid(7), "/lib", 0).unwrap().is_empty());
+        assert!(procfs.names_in(Pid(7), "/lib/../..", 9).unwrap().is_empty());
+        assert!(matches!(procfs.names_in(Pid(7), "/nowhere", 9), Err(ProcError::Io { .. })));
     }
 
     #[test]

@@ -1,0 +1,122 @@
+//! Which C functions to name: of those that the innermost Python frame had called.
+//!
+//! Takes the frames, leaf first, gives two that a reader can recognise. The rules:
+//!
+//! * The **leaf** is the innermost function whose name says something: one that has a name at all
+//!   (stripped functions are called by their module and a distance, `libc.so.6+0x91a1d`), and one
+//!   that does not begin with `_`, which marks what a library keeps to itself (`__GI___poll`,
+//!   `__futex_abstimed_wait_common`). Mostly it is the wrapper of the system call: `recv`. Where
+//!   there is none, the innermost function with a name.
+//! * The **library** is the outermost such function that is of a library proper: neither the C
+//!   library nor the interpreter, nor an extension module, whose functions only translate. It is
+//!   what the extension called: `PQexec`, `sqlite3_step`.
+
+use crate::model::{Frame, FrameId, StackId, Tables};
+
+/// The C library and its parts, by the beginnings of their file names (glibc, musl).
+const C_LIBRARY: [&str; 7] = ["libc.", "libc-", "ld-", "libpthread", "libm.", "libdl.", "[vdso]"];
+/// The interpreter, by the beginnings of its file names.
+const INTERPRETER: [&str; 3] = ["python", "libpython", "uwsgi"];
+/// Ends of an extension module's file name (PEP 3149; PEP 384), by parts.
+const EXTENSION: [&str; 2] = [".cpython-", ".abi3."];
+
+/// What C frames say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NativeSite {
+    /// The innermost function whose name says something.
+    pub leaf: Option<FrameId>,
+    /// The function of a library that was called to do it.
+    pub library: Option<FrameId>,
+}
+
+/// What these C frames say.
+#[must_use]
+pub fn site(tables: &Tables, stack: StackId) -> NativeSite {
+    let frames: Vec<(FrameId, &Frame)> = tables.frames_of(stack).collect();
+    let named = || frames.iter().filter(|(_, frame)| has_name(tables, frame));
+    let public = || named().filter(|(_, frame)| !tables.text(frame.function).starts_with('_'));
+    let leaf = public().next().or_else(|| named().next()).map(|(id, _)| *id);
+    let library = public().rev().find(|(_, frame)| is_library(tables, frame)).map(|(id, _)| *id);
+    NativeSite { leaf, library }
+}
+
+/// Without a name a function is called by a distance from the beginning of its module.
+fn has_name(tables: &Tables, frame: &Frame) -> bool {
+    frame.module.is_some() && !tables.text(frame.function).contains("+0x")
+}
+
+fn is_library(tables: &Tables, frame: &Frame) -> bool {
+    let Some(path) = frame.module.map(|id| tables.text(id)) else { return false };
+    let file = path.rsplit('/').next().unwrap_or(path);
+    let starts = |names: &[&str]| names.iter().any(|name| file.starts_with(name));
+    !starts(&C_LIBRARY)
+        && !starts(&INTERPRETER)
+        && !EXTENSION.iter().any(|part| file.contains(part))
+        && !tables.text(frame.function).starts_with("Py")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{FrameKind, Stack};
+
+    /// The leaf and the library of frames given leaf first.
+    fn told(frames: &[(&str, &str)]) -> (String, String) {
+        let mut tables = Tables::default();
+        let ids = frames.iter().map(|(function, module)| {
+            let (function, module) = (tables.name(function), Some(tables.name(module)));
+            tables.frame(Frame {
+                kind: FrameKind::Native,
+                function,
+                file: None,
+                line: None,
+                module,
+            })
+        });
+        let frames = ids.collect();
+        let stack = tables.stack(Stack { frames, truncated: None });
+        let found = site(&tables, stack);
+        let name = |id: Option<FrameId>| {
+            id.map(|id| tables.text(tables.get_frame(id).unwrap().function).to_owned())
+        };
+        (name(found.leaf).unwrap_or_default(), name(found.library).unwrap_or_default())
+    }
+
+    const LIBC: &str = "/usr/lib/x86_64-linux-gnu/libc.so.6";
+    const PYTHON: &str = "/usr/bin/python3.12";
+
+    #[test]
+    fn the_call_and_who_made_it() {
+        let psycopg = "/srv/psycopg2/_psycopg.cpython-312-x86_64-linux-gnu.so";
+        let libpq = "/usr/lib/x86_64-linux-gnu/libpq.so.5.17";
+        let frames = [
+            ("libc.so.6+0x9cefe", LIBC),
+            ("poll", LIBC),
+            ("libpq.so.5.17+0x1f2a0", libpq),
+            ("PQgetResult", libpq),
+            ("PQexec", libpq),
+            ("_psycopg.cpython-312-x86_64-linux-gnu.so+0x52", psycopg),
+        ];
+        assert_eq!(told(&frames), ("poll".into(), "PQexec".into()));
+    }
+
+    #[test]
+    fn the_interpreters_own_calls_have_no_library() {
+        let frames = [("clock_nanosleep", LIBC), ("time_sleep", PYTHON)];
+        assert_eq!(told(&frames), ("clock_nanosleep".into(), String::new()));
+        let frames = [
+            ("__futex_abstimed_wait_common", LIBC),
+            ("__new_sem_wait_slow64", LIBC),
+            ("PyThread_acquire_lock_timed", PYTHON),
+        ];
+        assert_eq!(told(&frames), ("PyThread_acquire_lock_timed".into(), String::new()));
+    }
+
+    #[test]
+    fn what_has_no_name_is_not_named() {
+        assert_eq!(told(&[("libc.so.6+0x9cefe", LIBC)]), (String::new(), String::new()));
+        let frames = [("libc.so.6+0x9cefe", LIBC), ("_PySemaphore_Wait", PYTHON)];
+        assert_eq!(told(&frames), ("_PySemaphore_Wait".into(), String::new()));
+        assert_eq!(told(&[]), (String::new(), String::new()));
+    }
+}

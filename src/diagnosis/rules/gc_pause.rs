@@ -1,0 +1,48 @@
+//! The rule `gc-pause`: the garbage collector ran on the loop's thread, or under its lock.
+//!
+//! Takes stalls that the collector explains. There is no line to change: a collection starts
+//! wherever the next object happens to be made.
+
+use crate::diagnosis::blocked::Blocked;
+use crate::diagnosis::{Rule, found_in, lacks, wording};
+use crate::model::{Cause, Recommendation, Recording, Remedy, Stall, Verdict};
+
+/// See `docs/findings/gc-pause.md`.
+#[derive(Debug)]
+pub struct GcPause;
+
+impl Rule for GcPause {
+    fn id(&self) -> &'static str {
+        "gc-pause"
+    }
+
+    fn page(&self) -> &'static str {
+        include_str!("../../../docs/findings/gc-pause.md")
+    }
+
+    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+        if let Some(need) = lacks(recording) {
+            return Verdict::NotEnoughData { need };
+        }
+        let collected = |stall: &Stall| stall.cause == Cause::Gc;
+        let Some(blocked) = Blocked::of(recording, stalls, collected) else {
+            return Verdict::Clear;
+        };
+        let summary = format!(
+            "{} held up by the garbage collector: {}",
+            wording::loops_are(&blocked),
+            wording::extent(&blocked)
+        );
+        let advice = Recommendation {
+            remedy: Remedy::Config,
+            command: "call `gc.collect()` and `gc.freeze()` once the application is loaded, and \
+                      let the collector run less often: `gc.set_threshold(50_000, 20, 20)`"
+                .to_owned(),
+            reason: "a full collection visits every object that is alive; what was frozen is not \
+                     visited any more"
+                .to_owned(),
+            inputs: blocked.measured(),
+        };
+        found_in(self, blocked, summary, vec![advice])
+    }
+}

@@ -1,0 +1,190 @@
+//! Everything stallspy can tell of an interpreter's memory, read through the same code as a running
+//! process is: what images are recorded with, and what is expected of them.
+
+#![allow(dead_code)] // each test uses a part
+
+use std::collections::HashMap;
+
+use stallspy::event_loop::{Clock, PROBES, Reading, TaskNames};
+use stallspy::model::{CallbackRun, Truncation};
+use stallspy::python::Interpreter;
+use stallspy::python::code_objects::CodeCache;
+use stallspy::python::frames::{RawFrame, RawStack, Walker, local};
+use stallspy::python::locate::{LocateError, Located, locate_at};
+use stallspy::python::objects::ReprLimits;
+use stallspy::python::thread_names::thread_names;
+use stallspy::python::threads::{Thread, ThreadIds, threads, unchanged};
+use stallspy::server::asgi;
+use stallspy::target::{ReadError, RemoteMemory};
+use stallspy::units::{Addr, Tid, Timestamp};
+
+/// Frames of this file show their variables too.
+const APPLICATION: &str = "/srv/app/server.py";
+
+/// What is known of a process beside its memory.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// Where its `_PyRuntime` lies.
+    pub runtime: Addr,
+    /// When it is looked at.
+    pub now: Timestamp,
+    /// The kernel's thread ids.
+    pub tids: Vec<i32>,
+}
+
+/// What memory tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    pub version: String,
+    pub threads: Vec<SeenThread>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenThread {
+    pub state: Addr,
+    pub name: Option<String>,
+    /// Its place in [`Known::tids`]: the ids themselves are of no interest.
+    pub tid: Option<usize>,
+    pub stack: Result<SeenStack, ReadError>,
+    pub runs: Result<Option<SeenLoop>, ReadError>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenStack {
+    pub frames: Vec<SeenFrame>,
+    pub truncated: Option<Truncation>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenFrame {
+    /// Function, file, line.
+    pub place: Result<(String, String, Option<u32>), ReadError>,
+    pub locals: Vec<(String, Option<String>)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenLoop {
+    pub reading: Result<Reading, ReadError>,
+    pub callback: Option<CallbackRun>,
+    pub waiting: Option<u32>,
+    pub task: TaskNames,
+    pub endpoint: Option<String>,
+}
+
+/// Reads everything.
+pub fn survey(memory: &dyn RemoteMemory, known: &Known) -> Result<Survey, LocateError> {
+    let located = locate_at(memory, known.runtime)?;
+    Ok(Survey { threads: look_around(memory, &located, known)?, version: located.version })
+}
+
+/// Reads everything of an interpreter that was located before.
+pub fn look_around(
+    memory: &dyn RemoteMemory,
+    located: &Located,
+    known: &Known,
+) -> Result<Vec<SeenThread>, ReadError> {
+    let python = located.view(memory);
+    let names = thread_names(&python).unwrap_or_default();
+    let mut codes = CodeCache::default();
+    let found = threads(&python)?;
+    let _ = unchanged(&python, &found);
+    let seen = found.iter().map(|thread| look_at(&python, &mut codes, thread, known, &names));
+    Ok(seen.collect())
+}
+
+/// Reads everything of one thread.
+pub fn look_at(
+    python: &Interpreter<'_>,
+    codes: &mut CodeCache,
+    thread: &Thread,
+    known: &Known,
+    names: &HashMap<u64, String>,
+) -> SeenThread {
+    let ids = ThreadIds { by_native: known.tids.iter().map(|tid| (*tid, Tid(*tid))).collect() };
+    let tid = ids.of(python.memory, thread);
+    let mut walker = Walker::default();
+    // The second walk reads where the first found frames, all at once.
+    let raw = walker.walk(python, thread).and_then(|_| walker.walk(python, thread));
+    let _ = walker.fingerprint(python, thread);
+    let runs = match &raw {
+        Ok(raw) => event_loop(python, codes, raw, known.now),
+        Err(error) => Err(*error),
+    };
+    SeenThread {
+        state: thread.state,
+        name: names.get(&thread.ident).cloned(),
+        tid: tid.and_then(|tid| known.tids.iter().position(|known| *known == tid.0)),
+        stack: raw.map(|raw| stack(python, codes, &raw, known.now)),
+        runs,
+    }
+}
+
+/// Names what was walked.
+pub fn stack(
+    python: &Interpreter<'_>,
+    codes: &mut CodeCache,
+    raw: &RawStack,
+    now: Timestamp,
+) -> SeenStack {
+    let frames = raw.frames.iter().map(|raw| frame(python, codes, raw, now)).collect();
+    SeenStack { frames, truncated: raw.truncated }
+}
+
+fn frame(
+    python: &Interpreter<'_>,
+    codes: &mut CodeCache,
+    raw: &RawFrame,
+    now: Timestamp,
+) -> SeenFrame {
+    let code = match codes.get(python, raw.code, now) {
+        Ok(code) => code,
+        Err(error) => return SeenFrame { place: Err(error), locals: Vec::new() },
+    };
+    let mut locals = Vec::new();
+    if code.filename == APPLICATION {
+        let objects = python.objects();
+        for (index, name) in code.locals.iter().enumerate() {
+            let value = local(python, raw.addr, index).ok().filter(|value| !value.is_null());
+            let text = value.and_then(|value| objects.repr(value, ReprLimits::default()).ok());
+            locals.push((name.clone(), text));
+        }
+    }
+    let line = code.line(python, raw);
+    SeenFrame { place: Ok((code.name.clone(), code.filename.clone(), line)), locals }
+}
+
+fn event_loop(
+    python: &Interpreter<'_>,
+    codes: &mut CodeCache,
+    stack: &RawStack,
+    now: Timestamp,
+) -> Result<Option<SeenLoop>, ReadError> {
+    for probe in PROBES {
+        let Some(mut clock) = probe.find(python, codes, stack, now)? else { continue };
+        return Ok(Some(observe(python, codes, stack, clock.as_mut(), now)));
+    }
+    Ok(None)
+}
+
+fn observe(
+    python: &Interpreter<'_>,
+    codes: &mut CodeCache,
+    stack: &RawStack,
+    clock: &mut dyn Clock,
+    now: Timestamp,
+) -> SeenLoop {
+    let _ = clock.look(python, now);
+    let reading = clock.look(python, now);
+    let running = match reading {
+        Ok(Reading::Running(running)) => Some(running),
+        _ => None,
+    };
+    let names = running.map(|running| clock.task(python, &running));
+    SeenLoop {
+        reading,
+        callback: running.and_then(|running| clock.callback(python, &running)),
+        waiting: clock.waiting(python),
+        task: names.unwrap_or_default(),
+        endpoint: asgi::endpoint(python, codes, stack, now),
+    }
+}
