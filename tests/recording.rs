@@ -170,6 +170,7 @@ prop_compose! {
                 run_delay: Nanos(run_delay),
             }),
             look: look.map(|(cpu, task, endpoint)| ThreadLook {
+                in_call: false,
                 collecting: false,
                 stack: StackId(0),
                 native: endpoint.map(|_| StackId(0)),

@@ -60,9 +60,20 @@ pub fn judge(facts: &Facts) -> Cause {
     let seen = winner.blocked + winner.running;
     if seen > Nanos::ZERO && facts.duration >= facts.threshold.scaled(WELL_SEEN_THRESHOLDS, 1) {
         // Other lines may have computed in the same iteration: the cause is the culprit's.
-        return if winner.blocked >= winner.running { Cause::BlockingCall } else { Cause::Cpu };
+        let busy = computing(&winner);
+        return if winner.blocked >= winner.running { Cause::BlockingCall } else { busy };
     }
-    blocked_or_busy(facts)
+    match blocked_or_busy(facts) {
+        Cause::Cpu => computing(&winner),
+        other => other,
+    }
+}
+
+/// What a culprit that computes is at: mostly in C code that one of its instructions has called, or
+/// at Python.
+fn computing(winner: &CpuTimes) -> Cause {
+    let in_call = winner.in_call > Nanos::ZERO && winner.in_call >= part(winner.running, MOSTLY);
+    if in_call { Cause::CCall } else { Cause::Cpu }
 }
 
 /// Whether a line of the application is to blame for a stall of this cause. A thread that got no
@@ -179,6 +190,20 @@ mod tests {
     #[test]
     fn without_a_look_the_cause_is_unknown() {
         assert_eq!(judge(&Facts { winner: None, ..facts(20, 0, 0) }), Cause::Unknown);
+    }
+
+    #[test]
+    fn one_call_of_c_code_is_told_from_python() {
+        let winner = CpuTimes { running: ms(30), in_call: ms(15), ..CpuTimes::default() };
+        assert_eq!(judge(&Facts { winner: Some(winner), ..facts(30, 30, 0) }), Cause::CCall);
+        assert_eq!(judge(&Facts { winner: Some(winner), ..facts(12, 12, 0) }), Cause::CCall);
+        let less = CpuTimes { in_call: ms(14), ..winner };
+        assert_eq!(judge(&Facts { winner: Some(less), ..facts(30, 30, 0) }), Cause::Cpu);
+        let asleep = CpuTimes { blocked: ms(31), ..winner };
+        assert_eq!(
+            judge(&Facts { winner: Some(asleep), ..facts(61, 30, 31) }),
+            Cause::BlockingCall
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::application::Site;
+use super::native;
 use super::weight::Weighed;
 use crate::model::{CpuState, FrameId, NameId, Peer, StackId, Tables, WaitId};
 use crate::units::Nanos;
@@ -17,6 +18,8 @@ use crate::units::Nanos;
 pub struct CpuTimes {
     /// On a CPU or ready to be.
     pub running: Nanos,
+    /// Of `running`: in one call of C code.
+    pub in_call: Nanos,
     /// Asleep in the kernel, the interpreter lock included.
     pub blocked: Nanos,
     /// Of `blocked`: waiting for the interpreter lock.
@@ -49,7 +52,12 @@ impl CpuTimes {
             self.collecting += seen.weight;
         }
         match seen.look.cpu {
-            CpuState::Running => self.running += seen.weight,
+            CpuState::Running => {
+                self.running += seen.weight;
+                if seen.look.in_call {
+                    self.in_call += seen.weight;
+                }
+            }
             CpuState::Unknown => self.unknown += seen.weight,
             CpuState::Blocked { wait } => {
                 self.blocked += seen.weight;
@@ -73,8 +81,10 @@ pub struct Winner {
     pub total: Nanos,
     /// Its heaviest stack.
     pub stack: StackId,
-    /// The C frames that stack mostly was in.
+    /// The C stack that stack mostly was in.
     pub native: Option<StackId>,
+    /// The C frames that it was in for half of the time or more, leaf first.
+    pub native_shared: Vec<FrameId>,
     /// How it spent its time.
     pub times: CpuTimes,
     /// The wait it spent most of its blocked time in, if it was blocked for half its time.
@@ -111,8 +121,11 @@ impl Winner {
             .map(|(_, seen)| **seen)
             .collect();
         let stack = heaviest(own.iter().map(|seen| (seen.look.stack, seen.weight)))?;
-        let native = own.iter().filter(|seen| seen.look.stack == stack);
-        let native = heaviest(native.filter_map(|seen| Some((seen.look.native?, seen.weight))));
+        let natives: Vec<(StackId, Nanos)> = own
+            .iter()
+            .filter(|seen| seen.look.stack == stack)
+            .filter_map(|seen| Some((seen.look.native?, seen.weight)))
+            .collect();
         let times = CpuTimes::of(tables, &own);
         let mostly_blocked = times.blocked >= times.total().scaled(1, 2);
         Some(Winner {
@@ -120,7 +133,8 @@ impl Winner {
             weight: own.iter().map(|seen| seen.weight).sum(),
             total,
             stack,
-            native,
+            native: heaviest(natives.iter().copied()),
+            native_shared: native::shared(tables, &natives),
             times,
             wait: mostly_blocked.then(|| heaviest_wait(&own)).flatten(),
             task: heaviest_name(&own, |seen| seen.look.task),

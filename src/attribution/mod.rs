@@ -91,7 +91,7 @@ impl<'a> Attribution<'a> {
         stall.coroutine = winner.coroutine;
         stall.endpoint = winner.endpoint;
         if winner.site.is_application && cause::has_culprit(stall.cause) {
-            let native = winner.native.map(|stack| native::site(tables, stack)).unwrap_or_default();
+            let native = native::site(tables, &winner.native_shared);
             stall.culprit = Some(Culprit {
                 frame: winner.site.culprit,
                 tid: stall.tid,

@@ -2,6 +2,8 @@
 //!
 //! Takes the frames, leaf first, gives two that a reader can recognise. The rules:
 //!
+//! * Of several stacks only what at least half of their time **shares** counts, from the outermost
+//!   function on: where a call computes, the innermost functions are other ones at every look.
 //! * The **leaf** is the innermost function whose name says something: one that has a name at all
 //!   (stripped functions are called by their module and a distance, `libc.so.6+0x91a1d`), and one
 //!   that does not begin with `_`, which marks what a library keeps to itself (`__GI___poll`,
@@ -11,7 +13,10 @@
 //!   library nor the interpreter, nor an extension module, whose functions only translate. It is
 //!   what the extension called: `PQexec`, `sqlite3_step`.
 
+use std::collections::HashMap;
+
 use crate::model::{Frame, FrameId, StackId, Tables};
+use crate::units::Nanos;
 
 /// The C library and its parts, by the beginnings of their file names (glibc, musl).
 const C_LIBRARY: [&str; 7] = ["libc.", "libc-", "ld-", "libpthread", "libm.", "libdl.", "[vdso]"];
@@ -29,10 +34,39 @@ pub struct NativeSite {
     pub library: Option<FrameId>,
 }
 
-/// What these C frames say.
+/// The frames that at least half of the time of these stacks was spent in, leaf first.
 #[must_use]
-pub fn site(tables: &Tables, stack: StackId) -> NativeSite {
-    let frames: Vec<(FrameId, &Frame)> = tables.frames_of(stack).collect();
+pub fn shared(tables: &Tables, stacks: &[(StackId, Nanos)]) -> Vec<FrameId> {
+    let total: Nanos = stacks.iter().map(|(_, weight)| *weight).sum();
+    let roots_first = |stack: StackId| -> Vec<FrameId> {
+        tables.frames_of(stack).map(|(id, _)| id).collect::<Vec<_>>().into_iter().rev().collect()
+    };
+    let mut left: Vec<(Vec<FrameId>, Nanos)> =
+        stacks.iter().map(|(stack, weight)| (roots_first(*stack), *weight)).collect();
+    let mut path = Vec::new();
+    loop {
+        let depth = path.len();
+        let mut sums: HashMap<FrameId, Nanos> = HashMap::new();
+        for (frames, weight) in &left {
+            if let Some(frame) = frames.get(depth) {
+                *sums.entry(*frame).or_default() += *weight;
+            }
+        }
+        // Of two halves the one that was interned first, so that a report is the same every time.
+        let most = sums.into_iter().max_by_key(|(frame, sum)| (*sum, std::cmp::Reverse(*frame)));
+        let Some((frame, _)) = most.filter(|(_, sum)| *sum >= total.scaled(1, 2)) else { break };
+        left.retain(|(frames, _)| frames.get(depth) == Some(&frame));
+        path.push(frame);
+    }
+    path.reverse();
+    path
+}
+
+/// What these C frames say, leaf first.
+#[must_use]
+pub fn site(tables: &Tables, frames: &[FrameId]) -> NativeSite {
+    let frames: Vec<(FrameId, &Frame)> =
+        frames.iter().filter_map(|id| Some((*id, tables.get_frame(*id)?))).collect();
     let named = || frames.iter().filter(|(_, frame)| has_name(tables, frame));
     let public = || named().filter(|(_, frame)| !tables.text(frame.function).starts_with('_'));
     let leaf = public().next().or_else(|| named().next()).map(|(id, _)| *id);
@@ -73,9 +107,8 @@ mod tests {
                 module,
             })
         });
-        let frames = ids.collect();
-        let stack = tables.stack(Stack { frames, truncated: None });
-        let found = site(&tables, stack);
+        let frames: Vec<FrameId> = ids.collect();
+        let found = site(&tables, &frames);
         let name = |id: Option<FrameId>| {
             id.map(|id| tables.text(tables.get_frame(id).unwrap().function).to_owned())
         };
@@ -110,6 +143,35 @@ mod tests {
             ("PyThread_acquire_lock_timed", PYTHON),
         ];
         assert_eq!(told(&frames), ("PyThread_acquire_lock_timed".into(), String::new()));
+    }
+
+    #[test]
+    fn what_half_of_the_time_shares() {
+        let mut tables = Tables::default();
+        let mut stack = |functions: &str| {
+            let frames = functions.split(' ').map(|function| {
+                let (function, module) = (tables.name(function), Some(tables.name(PYTHON)));
+                let kind = FrameKind::Native;
+                tables.frame(Frame { kind, function, file: None, line: None, module })
+            });
+            let frames = frames.collect();
+            tables.stack(Stack { frames, truncated: None })
+        };
+        let looks = [
+            (stack("memcpy list dict dumps"), Nanos(3)),
+            (stack("list dict dumps"), Nanos(3)),
+            (stack("escape str dict dumps"), Nanos(5)),
+            (stack("other"), Nanos(1)),
+        ];
+        let names = |looks: &[(StackId, Nanos)]| -> Vec<String> {
+            let frames = shared(&tables, looks);
+            let name = |id: FrameId| tables.text(tables.get_frame(id).unwrap().function).to_owned();
+            frames.into_iter().map(name).collect()
+        };
+        assert_eq!(names(&looks), ["list", "dict", "dumps"]);
+        assert_eq!(names(&looks[..1]), ["memcpy", "list", "dict", "dumps"]);
+        assert_eq!(names(&looks[2..]), ["escape", "str", "dict", "dumps"]);
+        assert!(names(&[]).is_empty());
     }
 
     #[test]

@@ -104,6 +104,7 @@ mod tests {
             waiting: None,
             sched: None,
             look: stack.map(|stack| ThreadLook {
+                in_call: false,
                 collecting: false,
                 stack: StackId(stack),
                 native: None,

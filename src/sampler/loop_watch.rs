@@ -53,6 +53,8 @@ struct Captured {
     waiting: Option<u32>,
     sched: Option<SchedTimes>,
     look: ThreadLook,
+    /// Its C stack has only begun to be sampled.
+    awaits_sample: bool,
 }
 
 /// What a look at a loop led to.
@@ -142,6 +144,7 @@ impl LoopWatch {
             Reading::Polling => {
                 self.misses = 0;
                 self.iteration = None;
+                thread.rest_from_samples(scene);
                 self.next_fast = again;
                 let mut state = self.state(LoopPhase::Polling, at, window);
                 // The baseline of the next stall, and the account of the last.
@@ -237,6 +240,7 @@ impl LoopWatch {
         let mut state = self.state(LoopPhase::Running, at, window);
         state.began = Some(Bounds::exactly(running.began));
         if age < pace.capture_age {
+            thread.rest_from_samples(scene);
             self.next_fast = pace.aim(age).map(|left| at + left);
             if is_new {
                 state.callback = self.clock.callback(&scene.python, &running);
@@ -269,10 +273,19 @@ impl LoopWatch {
             _ => self.clock.callback(&scene.python, &running),
         };
         // Where the kernel tells the end, only the stacks in between are looked for.
-        let wait = if self.edges.is_on() { pace.recapture(age) } else { pace.fast(age) };
+        let next_stack = self.until_next_stack(pace, age);
+        let wait = if self.edges.is_on() { next_stack } else { pace.fast(age).min(next_stack) };
         self.next_fast = Some(at + wait);
         self.keep(scene, state, true);
         Ok(Outcome::Watching)
+    }
+
+    /// Distance of two stacks of an iteration of this age: shorter where sampling has only begun.
+    fn until_next_stack(&self, pace: &Pace, age: Nanos) -> Nanos {
+        match &self.captured {
+            Some(Captured { awaits_sample: true, .. }) => pace.first_sample(),
+            _ => pace.recapture(age),
+        }
     }
 
     /// Reads what the thread does, and proves that it was one moment: the loop's clock shows the
@@ -295,7 +308,8 @@ impl LoopWatch {
             last.sched = last.sched.map(|sched| SchedTimes { at, ..sched });
             return Ok(Capture::Look);
         }
-        if self.captured.as_ref().is_some_and(|last| at.since(last.at) < pace.recapture(age)) {
+        let wait = self.until_next_stack(pace, age);
+        if self.captured.as_ref().is_some_and(|last| at.since(last.at) < wait) {
             return Ok(Capture::NotNow);
         }
         // In this order: what is read after a thread was found asleep holds while it sleeps.
@@ -307,7 +321,13 @@ impl LoopWatch {
             && last.print == print
         {
             last.look.cpu = cpu;
-            last.look.native = None;
+            last.awaits_sample = false;
+            last.look.in_call = thread.is_in_call(scene, print);
+            last.look.native = if last.look.in_call {
+                thread.running_leaf(scene, Some(last.at), at, pace.recapture(age))
+            } else {
+                None
+            };
             last.look.collecting = is_collecting(&scene.python, thread.thread.interpreter);
             last.at = at;
             last.waiting = self.clock.waiting(&scene.python);
@@ -336,7 +356,14 @@ impl LoopWatch {
         };
         let stack = thread.written(scene, &stack, at);
         let is_asleep = matches!(cpu, CpuState::Blocked { .. });
-        let native = is_asleep.then(|| thread.native_leaf(scene, at)).flatten();
+        let in_call = cpu == CpuState::Running && thread.is_in_call(scene, print);
+        let native = if is_asleep {
+            thread.sleeping_leaf(scene, at)
+        } else if in_call {
+            thread.running_leaf(scene, None, at, pace.recapture(age))
+        } else {
+            None
+        };
         let waiting = self.clock.waiting(&scene.python);
         let collecting = is_collecting(&scene.python, thread.thread.interpreter);
         match self.clock.look(&scene.python, now())? {
@@ -346,10 +373,14 @@ impl LoopWatch {
         if is_asleep {
             self.resting = thread.rest_mark().map(|mark| (Reading::Running(running), mark));
         }
-        let look = ThreadLook { stack, native, cpu, collecting, task, coroutine, endpoint };
+        let look =
+            ThreadLook { stack, native, cpu, in_call, collecting, task, coroutine, endpoint };
         let identity = running.identity;
         let sched = thread.files.sched(at);
-        self.captured = Some(Captured { identity, print, at, callback, waiting, sched, look });
+        let awaits_sample = in_call && native.is_none() && thread.is_sampled();
+        let captured =
+            Captured { identity, print, at, callback, waiting, sched, look, awaits_sample };
+        self.captured = Some(captured);
         Ok(Capture::Look)
     }
 

@@ -11,6 +11,7 @@ pub mod natives;
 pub mod notes;
 pub mod pace;
 pub mod process_watch;
+pub mod runner;
 pub mod snapshot;
 pub mod thread_watch;
 mod wake_watch;

@@ -41,6 +41,8 @@ const SLOWEST: Nanos = Nanos::from_millis(50);
 const RECAPTURE_SHORTEST: Nanos = Nanos::from_millis(2);
 const RECAPTURE_LONGEST: Nanos = Nanos::from_millis(4);
 const RECAPTURE_PART_OF_AGE: u64 = 10;
+/// By then the kernel has sampled a running thread's C stack once (`sampler/runner.rs`).
+const FIRST_SAMPLE: Nanos = Nanos::from_micros(1_500);
 /// What falls due within this part of its period is done at a wake-up that happens anyway: waking
 /// costs more than looking.
 const EARLY_PART: u64 = 6;
@@ -104,6 +106,12 @@ impl Pace {
     #[must_use]
     pub fn fast(&self, age: Nanos) -> Nanos {
         Nanos((age.0 / FAST_PART_OF_AGE).clamp(FAST.0.min(self.base.0), SLOWEST.0))
+    }
+
+    /// Distance to the look that takes the first sample of a running thread's C stack.
+    #[must_use]
+    pub fn first_sample(&self) -> Nanos {
+        FIRST_SAMPLE.min(self.base)
     }
 
     /// Distance to the next stack of an iteration of this age.

@@ -3,8 +3,9 @@
 use super::natives::NativeStack;
 use super::notes::{Notes, WorkingDirectory};
 use super::pace::now;
+use super::runner::Runner;
 use crate::model::{CpuState, GilState, NativeStacks, Sample, StackId};
-use crate::native::AddressSpace;
+use crate::native::{AddressSpace, Registers, StackBytes};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::{Fingerprint, RawStack, Walker};
@@ -22,6 +23,13 @@ const IDLE_STRIDE: u32 = 8;
 /// A thread found in the same call, with the same arguments and stack, so soon after is taken to be
 /// in it still: what is behind its descriptor is not looked up again.
 const SAME_CALL: Nanos = Nanos::from_millis(25);
+
+/// A running thread is in one call of C code if it is met at the same instruction of Python so many
+/// times more, a few microseconds apart. A loop of Python that spends half of its time at one of its
+/// instructions, as one that asks for the time does, passes for it in 3 % of cases.
+const SAME_INSTRUCTION: u32 = 5;
+/// A C stack so old is of what the thread does now, if it is in one call.
+const FRESH: Nanos = Nanos::from_micros(2_500);
 
 /// What every observer of one process needs: borrowed together, for one look.
 #[derive(Debug)]
@@ -59,6 +67,7 @@ pub struct ThreadWatch {
     pub tid: Tid,
     /// Its files in `/proc`.
     pub files: ThreadFiles,
+    runner: Runner,
     walker: Walker,
     /// The last stack walked, and its id in the notes.
     known: Option<(RawStack, StackId)>,
@@ -98,6 +107,7 @@ impl ThreadWatch {
             thread,
             tid,
             files: ThreadFiles::new(procfs, pid, tid),
+            runner: Runner::default(),
             walker: Walker::default(),
             known: None,
             blocked: None,
@@ -243,12 +253,62 @@ impl ThreadWatch {
         Ok(fresh.then_some(raw))
     }
 
+    /// Whether the thread, found running with this fingerprint, is in C code that one instruction of
+    /// Python has called.
+    pub fn is_in_call(&mut self, scene: &Scene<'_>, print: Fingerprint) -> bool {
+        (0..SAME_INSTRUCTION).all(|_| self.fingerprint(scene).is_ok_and(|again| again == print))
+    }
+
     /// What C code the innermost Python frame is in, of a thread just found asleep.
-    pub fn native_leaf(&self, scene: &mut Scene<'_>, at: Timestamp) -> Option<StackId> {
+    pub fn sleeping_leaf(&self, scene: &mut Scene<'_>, at: Timestamp) -> Option<StackId> {
         if scene.notes.natives.wanted == NativeStacks::Off || self.rest.is_none() {
             return None;
         }
         NativeStack::of_sleeper(scene, &self.files, at)?.written_leaf(scene)
+    }
+
+    /// The same of a thread found running in one call, in which it has been since `since` if that is
+    /// known. From now on the thread is sampled for this, every now and then until the next look,
+    /// which comes after `next`.
+    pub fn running_leaf(
+        &mut self,
+        scene: &mut Scene<'_>,
+        since: Option<Timestamp>,
+        at: Timestamp,
+        next: Nanos,
+    ) -> Option<StackId> {
+        if scene.notes.natives.wanted == NativeStacks::Off {
+            return None;
+        }
+        self.runner.switch_on(self.tid, next);
+        self.running_stack(scene, since.unwrap_or(at.before(FRESH)), at)?.written_leaf(scene)
+    }
+
+    /// Whether its C stack is being sampled.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.runner.is_on()
+    }
+
+    /// Makes ready what [`ThreadWatch::running_leaf`] will need, and samples the thread no more.
+    pub fn rest_from_samples(&mut self, scene: &Scene<'_>) {
+        if scene.notes.natives.wanted != NativeStacks::Off {
+            self.runner.prepare(self.tid);
+            self.runner.switch_off();
+        }
+    }
+
+    fn running_stack(
+        &mut self,
+        scene: &mut Scene<'_>,
+        since: Timestamp,
+        at: Timestamp,
+    ) -> Option<NativeStack> {
+        let sample = self.runner.latest(since)?;
+        let link = sample.lr.map(|link| link.0);
+        let registers = Registers::running(sample.pc, sample.sp, sample.fp.0, link);
+        let stack = StackBytes { base: sample.sp.0, bytes: &sample.bytes };
+        Some(NativeStack::of_runner(scene, registers, &stack, at))
     }
 
     /// The stack just written, with its C frames where they are wanted and the thread sleeps. They

@@ -117,6 +117,7 @@ pub(super) fn look(
         stack,
         native: None,
         cpu,
+        in_call: false,
         collecting: false,
         task: None,
         coroutine: None,

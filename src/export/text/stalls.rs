@@ -204,7 +204,10 @@ impl<'a, 'p> Table<'a, 'p> {
         if let Some(place) = library.and_then(|frame| self.names.place(frame)) {
             pieces.push(Piece::word(Ink::Plain, format!("→ {place}")));
         }
-        if let Some(frame) = culprit.native_library.and_then(|id| tables.get_frame(id)) {
+        // Of a call that waits, the system call says more than the C library's name for it.
+        let computing = culprit.native.filter(|_| total.cause == Cause::CCall);
+        let native = culprit.native_library.or(computing);
+        if let Some(frame) = native.and_then(|id| tables.get_frame(id)) {
             pieces.push(Piece::word(Ink::Plain, format!("→ {}", self.names.label(frame, false))));
         }
         if let Some(wait) = causes::wait_of(self.recording(), Some(culprit)) {

@@ -77,6 +77,18 @@ impl Event {
         Errno::result(done).map(drop)
     }
 
+    /// How much there must be between two records, in what the event counts.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn set_period(&self, mut period: u64) -> Result<(), Errno> {
+        let place = (&raw mut period).expose_provenance();
+        // SAFETY: the kernel takes an address, though the wrapper's type says a number
+        // (`perf_event_period`, kernel/events/core.c), and reads one u64, which lives through the call.
+        let done = unsafe { ioctls::PERIOD(self.raw(), place as u64) };
+        Errno::result(done).map(drop)
+    }
+
     pub(super) fn raw(&self) -> RawFd {
         self.fd.as_raw_fd()
     }

@@ -20,6 +20,11 @@ const UNWANTED: &str = "STALLSPY_NO_PERF";
 /// Longest `id` file; the kernel writes a number.
 const LONGEST_ID: u64 = 32;
 
+/// Whether the user wants no perf events.
+pub(super) fn is_unwanted() -> bool {
+    std::env::var_os(UNWANTED).is_some_and(|value| !value.is_empty())
+}
+
 /// The two tracepoints of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallIds {
@@ -63,7 +68,7 @@ impl Tracepoints {
     /// # Errors
     /// Why none of the ways worked.
     pub fn learn() -> Result<Tracepoints, EdgesError> {
-        if std::env::var_os(UNWANTED).is_some_and(|value| !value.is_empty()) {
+        if is_unwanted() {
             return Err(EdgesError::Unwanted);
         }
         for root in TRACEFS {

@@ -7,6 +7,7 @@
 use super::EdgesError;
 use super::attr::{self, REGISTER_COUNT};
 use super::event::Event;
+use super::ids;
 use super::record::{Record, decode, word};
 use super::ring::{Ring, scratch};
 use crate::units::{Addr, Nanos, Tid, Timestamp};
@@ -15,6 +16,8 @@ use crate::units::{Addr, Nanos, Tid, Timestamp};
 const STACK: u32 = 16 << 10;
 /// Room for seven samples.
 const RING: usize = 128 << 10;
+/// Sampled no more often than this, or the thread would do little else.
+const SHORTEST: Nanos = Nanos::from_micros(100);
 /// Most samples given at a time.
 const MOST: usize = 32;
 
@@ -43,6 +46,9 @@ pub struct StackSampler {
 }
 
 impl StackSampler {
+    /// So many samples fit in before they are taken; later ones are lost.
+    pub const ROOM: u64 = (RING / (STACK as usize + 256)) as u64;
+
     /// Prepares to sample thread `tid` every `period` of its time on a CPU. Off until
     /// [`StackSampler::switch`].
     ///
@@ -52,7 +58,10 @@ impl StackSampler {
         if REGISTER_COUNT == 0 {
             return Err(EdgesError::Missing);
         }
-        let event = Event::open(attr::stacks(period.0.max(100_000), STACK), tid)?;
+        if ids::is_unwanted() {
+            return Err(EdgesError::Unwanted);
+        }
+        let event = Event::open(attr::stacks(period.max(SHORTEST).0, STACK), tid)?;
         let ring = Ring::map(&event, RING, scratch())?;
         Ok(StackSampler { ring, event })
     }
@@ -63,6 +72,14 @@ impl StackSampler {
     /// See [`EdgesError`].
     pub fn switch(&self, on: bool) -> Result<(), EdgesError> {
         Ok(self.event.switch(on)?)
+    }
+
+    /// From now on takes a sample every `period` of the thread's time on a CPU.
+    ///
+    /// # Errors
+    /// See [`EdgesError`].
+    pub fn set_period(&self, period: Nanos) -> Result<(), EdgesError> {
+        Ok(self.event.set_period(period.max(SHORTEST).0)?)
     }
 
     /// What was sampled since the last time, oldest first, at most 32 samples; more are dropped.
