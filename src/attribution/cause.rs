@@ -10,11 +10,16 @@ use crate::units::Nanos;
 
 /// Share of the duration: from half on, waiting for a CPU was the larger part.
 const STARVED: (u64, u64) = (1, 2);
+/// A third of a stall is enough of it to tell how the rest went.
+const KNOWN: (u64, u64) = (1, 3);
 /// Waiting for the interpreter lock is the cause from half of the culprit's time on, the garbage
 /// collector from half of the stall's.
 const MOSTLY: (u64, u64) = (1, 2);
 /// One callback is to blame from half of the time on: then no two others together outweigh it.
 const ONE_CALLBACK: (u64, u64) = (1, 2);
+
+/// Time on a CPU that is less than this part of the time off it explains no stall.
+const HARDLY: (u64, u64) = (1, 4);
 
 /// From this many thresholds on the looks cover so much of a stall that the culprit's own say what it
 /// did: what was missed at its beginning is less than a third.
@@ -29,6 +34,8 @@ pub struct Facts {
     pub threshold: Nanos,
     /// Where its time went, by the scheduler's clock.
     pub split: TimeSplit,
+    /// Whether that is the kernel's own record of all of it.
+    pub is_exact: bool,
     /// What its looks saw.
     pub looks: CpuTimes,
     /// What the culprit's own looks saw; `None` if no stack was seen.
@@ -57,38 +64,63 @@ pub fn judge(facts: &Facts) -> Cause {
     if facts.batch.is_some_and(|batch| is_many(facts, &batch)) {
         return Cause::ManyCallbacks;
     }
+    if was_kept(facts) {
+        return Cause::Unknown;
+    }
     let seen = winner.blocked + winner.running;
     if seen > Nanos::ZERO && facts.duration >= facts.threshold.scaled(WELL_SEEN_THRESHOLDS, 1) {
         // Other lines may have computed in the same iteration: the cause is the culprit's.
-        let busy = computing(&winner);
+        let busy = computing(facts, &winner);
         return if winner.blocked >= winner.running { Cause::BlockingCall } else { busy };
     }
     match blocked_or_busy(facts) {
-        Cause::Cpu => computing(&winner),
+        Cause::Cpu => computing(facts, &winner),
         other => other,
     }
 }
 
 /// What a culprit that computes is at: mostly in C code that one of its instructions has called, or
-/// at Python.
-fn computing(winner: &CpuTimes) -> Cause {
+/// at Python. A thread that waits for a CPU stands still in Python as well.
+fn computing(facts: &Facts, winner: &CpuTimes) -> Cause {
     let in_call = winner.in_call > Nanos::ZERO && winner.in_call >= part(winner.running, MOSTLY);
-    if in_call { Cause::CCall } else { Cause::Cpu }
+    let TimeSplit { on_cpu, run_delay, .. } = facts.split;
+    if in_call && on_cpu >= run_delay { Cause::CCall } else { Cause::Cpu }
+}
+
+/// It hardly computed and was never seen asleep in a call: something kept it that no look met, such
+/// as its own memory being mapped. What was met in between is not to blame.
+fn was_kept(facts: &Facts) -> bool {
+    let TimeSplit { on_cpu, off_cpu, run_delay } = facts.split;
+    facts.is_exact
+        && facts.looks.blocked == Nanos::ZERO
+        && on_cpu < part(off_cpu + run_delay, HARDLY)
+        && on_cpu < facts.threshold
 }
 
 /// Whether a line of the application is to blame for a stall of this cause. A thread that got no
 /// CPU would have stalled on any line; who held the interpreter lock is another thread's line;
-/// of many callbacks none is the one; the collector starts wherever an object is made.
+/// of many callbacks none is the one; the collector starts wherever an object is made; of what was
+/// not seen nobody can tell.
 #[must_use]
 pub fn has_culprit(cause: Cause) -> bool {
-    !matches!(cause, Cause::CpuStarved | Cause::GilWait | Cause::ManyCallbacks | Cause::Gc)
+    !matches!(
+        cause,
+        Cause::CpuStarved | Cause::GilWait | Cause::ManyCallbacks | Cause::Gc | Cause::Unknown
+    )
 }
 
 /// The wait for a CPU was the larger part, and without it there would have been no stall. A line of
 /// the application that took the larger part itself, or enough for a stall of its own, is to blame
 /// however busy the machine is.
 fn is_starved(facts: &Facts) -> bool {
-    let delay = facts.split.run_delay;
+    let TimeSplit { on_cpu, off_cpu, run_delay } = facts.split;
+    let known = on_cpu + off_cpu + run_delay;
+    // What is not known of a stall went as what is, if that is enough of it.
+    let delay = if known >= part(facts.duration, KNOWN) {
+        facts.duration.scaled(run_delay.0, known.0)
+    } else {
+        run_delay
+    };
     delay > Nanos::ZERO
         && delay >= part(facts.duration, STARVED)
         && (facts.duration.saturating_sub(delay) < facts.threshold || !facts.is_application)
@@ -105,12 +137,15 @@ fn is_many(facts: &Facts, batch: &Batch) -> bool {
 
 /// Whether it slept or computed. The looks begin only when a stall is nearly a threshold old, so
 /// a short stall that computed first and slept last shows only its sleep; the scheduler's clock
-/// covers all of it, and of time on a CPU it never shows too much.
+/// covers all of it, and of time on a CPU it never shows too much. The kernel's record is exact.
 fn blocked_or_busy(facts: &Facts) -> Cause {
     let TimeSplit { on_cpu, off_cpu, .. } = facts.split;
     let (blocked, running) = (facts.looks.blocked, facts.looks.running);
     if on_cpu > part(facts.duration, MOSTLY) {
         return Cause::Cpu;
+    }
+    if facts.is_exact {
+        return if off_cpu > on_cpu { Cause::BlockingCall } else { Cause::Cpu };
     }
     if blocked + running > Nanos::ZERO {
         return if blocked >= running { Cause::BlockingCall } else { Cause::Cpu };
@@ -139,6 +174,7 @@ mod tests {
             duration: ms(duration),
             threshold: ms(10),
             split: TimeSplit::default(),
+            is_exact: false,
             looks,
             winner: Some(looks),
             is_application: true,
@@ -183,6 +219,9 @@ mod tests {
         // Nor is a framework, which did its usual work.
         let framework = Facts { is_application: false, ..with_split(facts(27, 27, 0), 11, 0, 16) };
         assert_eq!(judge(&framework), Cause::CpuStarved);
+        // Of 17 ms the clock tells 6, nearly all of it spent waiting.
+        assert_eq!(judge(&with_split(facts(17, 17, 0), 1, 0, 5)), Cause::CpuStarved);
+        assert_eq!(judge(&with_split(facts(17, 17, 0), 1, 0, 4)), Cause::Cpu);
         let unseen = Facts { winner: None, ..with_split(facts(20, 0, 0), 2, 0, 18) };
         assert_eq!(judge(&unseen), Cause::CpuStarved);
     }
@@ -193,12 +232,25 @@ mod tests {
     }
 
     #[test]
+    fn what_no_look_met_has_no_culprit() {
+        let kept = Facts { is_exact: true, ..with_split(facts(18, 18, 0), 1, 11, 6) };
+        assert_eq!(judge(&kept), Cause::Unknown);
+        assert_eq!(judge(&Facts { is_exact: false, ..kept }), Cause::Cpu);
+        let seen = Facts { looks: CpuTimes { blocked: ms(1), ..kept.looks }, ..kept };
+        assert_eq!(judge(&seen), Cause::BlockingCall);
+        let worked = Facts { is_exact: true, ..with_split(facts(18, 18, 0), 8, 5, 5) };
+        assert_eq!(judge(&worked), Cause::Cpu);
+    }
+
+    #[test]
     fn one_call_of_c_code_is_told_from_python() {
         let winner = CpuTimes { running: ms(30), in_call: ms(15), ..CpuTimes::default() };
         assert_eq!(judge(&Facts { winner: Some(winner), ..facts(30, 30, 0) }), Cause::CCall);
         assert_eq!(judge(&Facts { winner: Some(winner), ..facts(12, 12, 0) }), Cause::CCall);
         let less = CpuTimes { in_call: ms(14), ..winner };
         assert_eq!(judge(&Facts { winner: Some(less), ..facts(30, 30, 0) }), Cause::Cpu);
+        let ready = with_split(facts(30, 30, 0), 14, 0, 16);
+        assert_eq!(judge(&Facts { winner: Some(winner), ..ready }), Cause::Cpu);
         let asleep = CpuTimes { blocked: ms(31), ..winner };
         assert_eq!(
             judge(&Facts { winner: Some(asleep), ..facts(61, 30, 31) }),

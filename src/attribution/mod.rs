@@ -63,7 +63,7 @@ impl<'a> Attribution<'a> {
         let blocked = culprit::CpuTimes::of(tables, &looks);
         stall.split = split::split(span, threshold, witnesses, &blocked);
         if let Some(gap) = witnesses.gap {
-            stall.split = split::refine(gap, stall.split);
+            stall.split = split::refine(gap, stall.split, witnesses);
         }
 
         let winner = Winner::among(tables, &looks, threshold, |stack| self.site(stall.pid, stack));
@@ -71,6 +71,7 @@ impl<'a> Attribution<'a> {
             duration: span.length(),
             threshold,
             split: stall.split,
+            is_exact: witnesses.gap.is_some(),
             looks: blocked,
             winner: winner.as_ref().map(|winner| winner.times),
             is_application: winner.as_ref().is_some_and(|winner| winner.site.is_application),
@@ -91,7 +92,7 @@ impl<'a> Attribution<'a> {
         stall.coroutine = winner.coroutine;
         stall.endpoint = winner.endpoint;
         if winner.site.is_application && cause::has_culprit(stall.cause) {
-            let native = native::site(tables, &winner.native_shared);
+            let native = native::site(tables, &winner.native_shared, stall.cause == Cause::CCall);
             stall.culprit = Some(Culprit {
                 frame: winner.site.culprit,
                 tid: stall.tid,

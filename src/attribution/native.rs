@@ -9,6 +9,8 @@
 //!   that does not begin with `_`, which marks what a library keeps to itself (`__GI___poll`,
 //!   `__futex_abstimed_wait_common`). Mostly it is the wrapper of the system call: `recv`. Where
 //!   there is none, the innermost function with a name.
+//! * Of a call that **computes** it is the outermost such function instead, the one that Python
+//!   called: `list_sort`. Those inside it change too fast to say anything.
 //! * The **library** is the outermost such function that is of a library proper: neither the C
 //!   library nor the interpreter, nor an extension module, whose functions only translate. It is
 //!   what the extension called: `PQexec`, `sqlite3_step`.
@@ -62,14 +64,15 @@ pub fn shared(tables: &Tables, stacks: &[(StackId, Nanos)]) -> Vec<FrameId> {
     path
 }
 
-/// What these C frames say, leaf first.
+/// What these C frames, leaf first, say of a call that waits or computes.
 #[must_use]
-pub fn site(tables: &Tables, frames: &[FrameId]) -> NativeSite {
+pub fn site(tables: &Tables, frames: &[FrameId], computes: bool) -> NativeSite {
     let frames: Vec<(FrameId, &Frame)> =
         frames.iter().filter_map(|id| Some((*id, tables.get_frame(*id)?))).collect();
     let named = || frames.iter().filter(|(_, frame)| has_name(tables, frame));
     let public = || named().filter(|(_, frame)| !tables.text(frame.function).starts_with('_'));
-    let leaf = public().next().or_else(|| named().next()).map(|(id, _)| *id);
+    let leaf = if computes { public().next_back() } else { public().next() };
+    let leaf = leaf.or_else(|| named().next()).map(|(id, _)| *id);
     let library = public().rev().find(|(_, frame)| is_library(tables, frame)).map(|(id, _)| *id);
     NativeSite { leaf, library }
 }
@@ -96,6 +99,10 @@ mod tests {
 
     /// The leaf and the library of frames given leaf first.
     fn told(frames: &[(&str, &str)]) -> (String, String) {
+        told_of(frames, false)
+    }
+
+    fn told_of(frames: &[(&str, &str)], computes: bool) -> (String, String) {
         let mut tables = Tables::default();
         let ids = frames.iter().map(|(function, module)| {
             let (function, module) = (tables.name(function), Some(tables.name(module)));
@@ -108,7 +115,7 @@ mod tests {
             })
         });
         let frames: Vec<FrameId> = ids.collect();
-        let found = site(&tables, &frames);
+        let found = site(&tables, &frames, computes);
         let name = |id: Option<FrameId>| {
             id.map(|id| tables.text(tables.get_frame(id).unwrap().function).to_owned())
         };
@@ -143,6 +150,20 @@ mod tests {
             ("PyThread_acquire_lock_timed", PYTHON),
         ];
         assert_eq!(told(&frames), ("PyThread_acquire_lock_timed".into(), String::new()));
+    }
+
+    #[test]
+    fn what_computes_is_known_by_what_python_called() {
+        let crypto = "/usr/lib/x86_64-linux-gnu/libcrypto.so.3";
+        let frames = [
+            ("libcrypto.so.3+0x91a1d", crypto),
+            ("EVP_DigestFinal_ex", crypto),
+            ("PKCS5_PBKDF2_HMAC", crypto),
+            ("pbkdf2_hmac", "/usr/lib/python3.12/lib-dynload/_hashlib.cpython-312.so"),
+        ];
+        assert_eq!(told_of(&frames, true), ("pbkdf2_hmac".into(), "PKCS5_PBKDF2_HMAC".into()));
+        let frames = [("unsafe_long_compare", PYTHON), ("list_sort_impl", PYTHON)];
+        assert_eq!(told_of(&frames, true), ("list_sort_impl".into(), String::new()));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 use super::Witnesses;
 use super::culprit::CpuTimes;
 use super::weight::Span;
-use crate::model::{Gap, SchedTimes, TimeSplit};
+use crate::model::{Gap, LoopPhase, SchedTimes, TimeSplit};
 use crate::units::Nanos;
 
 /// How far outside the stall a clock reading may lie, in thresholds. A tick comes at least once
@@ -74,12 +74,32 @@ pub fn split(
 /// The split that the kernel's record of the stall gives, with the scheduler clock's word on how
 /// much of the time off the CPU was spent ready: the record shows that only of a thread that was
 /// put off its CPU, not of one that was woken and had to wait.
+///
+/// In a virtual machine the host may stop the very CPU that a thread is on; no record shows that, and
+/// the scheduler's clock does not count it (`update_rq_clock_task`, kernel/sched/core.c). The thread
+/// was as ready as in a queue.
 #[must_use]
-pub fn refine(gap: &Gap, counted: TimeSplit) -> TimeSplit {
-    let on_cpu = gap.on_cpu.min(gap.length());
-    let off = gap.length().saturating_sub(on_cpu);
-    let run_delay = counted.run_delay.max(gap.preempted).min(off);
-    TimeSplit { on_cpu, off_cpu: off.saturating_sub(run_delay), run_delay }
+pub fn refine(gap: &Gap, counted: TimeSplit, witnesses: &Witnesses<'_>) -> TimeSplit {
+    let held = gap.on_cpu.min(gap.length());
+    let off = gap.length().saturating_sub(held);
+    let waited = counted.run_delay.max(gap.preempted).min(off);
+    let stolen = most_on_cpu(witnesses).map_or(Nanos::ZERO, |most| held.saturating_sub(most));
+    TimeSplit {
+        on_cpu: held.saturating_sub(stolen),
+        off_cpu: off.saturating_sub(waited),
+        run_delay: waited + stolen,
+    }
+}
+
+/// No more than this can have been computed in the stall: it is all that the scheduler booked from
+/// the look before to the look after it. Not known if the thread may still have been computing at
+/// the latter, with some of it not booked yet.
+fn most_on_cpu(witnesses: &Witnesses<'_>) -> Option<Nanos> {
+    let (before, after) = (witnesses.before?, witnesses.after?);
+    if after.phase != LoopPhase::Polling {
+        return None;
+    }
+    Some(after.sched?.on_cpu.saturating_sub(before.sched?.on_cpu))
 }
 
 /// What happened inside the stall between two readings.
@@ -126,6 +146,8 @@ mod tests {
         }
     }
 
+    const NOBODY: Witnesses<'_> = Witnesses { gap: None, before: None, during: &[], after: None };
+
     fn split_of(
         before: Option<LoopState>,
         during: &[LoopState],
@@ -166,12 +188,37 @@ mod tests {
         };
         let counted = |run_delay| TimeSplit { run_delay: Nanos(run_delay), ..TimeSplit::default() };
         let refined = |run_delay| {
-            let split = refine(&gap, counted(run_delay));
+            let split = refine(&gap, counted(run_delay), &NOBODY);
             [split.on_cpu.0, split.off_cpu.0, split.run_delay.0]
         };
         assert_eq!(refined(0), [30, 60, 10]);
         assert_eq!(refined(25), [30, 45, 25]);
         assert_eq!(refined(900), [30, 0, 70]);
+    }
+
+    #[test]
+    fn what_the_host_took_is_no_work() {
+        let gap = Gap {
+            loop_id: LoopId(0),
+            left: Timestamp(1_000),
+            entered: Timestamp(1_100),
+            on_cpu: Nanos(70),
+            off_cpu: Nanos(20),
+            preempted: Nanos(10),
+            looks: 1,
+            unclear_looks: 0,
+        };
+        let refined = |phase, booked: u64| {
+            let before = state(990, 500, 0);
+            let after = LoopState { phase, ..state(1_110, 500 + booked, 0) };
+            let witnesses = Witnesses { before: Some(&before), after: Some(&after), ..NOBODY };
+            let split = refine(&gap, TimeSplit::default(), &witnesses);
+            [split.on_cpu.0, split.off_cpu.0, split.run_delay.0]
+        };
+        assert_eq!(refined(LoopPhase::Polling, 80), [70, 20, 10]);
+        assert_eq!(refined(LoopPhase::Polling, 15), [15, 20, 65]);
+        // Not all of it need have been booked.
+        assert_eq!(refined(LoopPhase::Running, 15), [70, 20, 10]);
     }
 
     #[test]

@@ -80,6 +80,18 @@ pub(super) fn read_header(python: &Interpreter<'_>, addr: Addr) -> Result<Header
     Ok(header)
 }
 
+/// Local variables and the evaluation stack of a frame, as far as they lie in the first words:
+/// whatever Python does changes one of them.
+pub(super) type Values = [u8; 256];
+
+/// The values of the frame at `addr`; `None` at the end of a piece of the data stack, where not so
+/// much can be read.
+pub(super) fn read_values(python: &Interpreter<'_>, addr: Addr) -> Option<Values> {
+    let mut values = [0; size_of::<Values>()];
+    let from = addr.at(python.layout.offsets.frame.localsplus);
+    python.memory.read(from, &mut values).ok().map(|()| values)
+}
+
 /// What lies around the frames that had to be read one by one in this walk: frames made one after
 /// another are often neighbours.
 #[derive(Debug, Default)]

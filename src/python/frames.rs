@@ -6,7 +6,9 @@
 //! seen twice: as in the last walk, or by a second read of all of it.
 
 use super::Interpreter;
-use super::frame_headers::{EMPTY, Header, Link, Nearby, header_len, read_header};
+use super::frame_headers::{
+    EMPTY, Header, Link, Nearby, Values, header_len, read_header, read_values,
+};
 use super::threads::Thread;
 use crate::layout::shape::FrameLink;
 use crate::model::Truncation;
@@ -59,6 +61,14 @@ pub struct Fingerprint {
     top: Addr,
     /// Its instruction.
     instruction: u64,
+}
+
+/// All that a thread changes as it goes on: a thread that is met twice with equal stands, and ran, is
+/// in C code that one instruction of Python has called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stand {
+    print: Fingerprint,
+    values: Option<Values>,
 }
 
 /// What a chain was found to be when it was read again.
@@ -237,6 +247,15 @@ impl Walker {
             *link = now;
         }
         Ok(again)
+    }
+
+    /// Where the thread stands now.
+    ///
+    /// # Errors
+    /// As [`Walker::fingerprint`].
+    pub fn stand(&mut self, python: &Interpreter<'_>, thread: &Thread) -> Result<Stand, ReadError> {
+        let print = self.fingerprint(python, thread)?;
+        Ok(Stand { print, values: read_values(python, print.top) })
     }
 
     /// The thread's fingerprint now.

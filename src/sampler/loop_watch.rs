@@ -322,7 +322,7 @@ impl LoopWatch {
         {
             last.look.cpu = cpu;
             last.awaits_sample = false;
-            last.look.in_call = thread.is_in_call(scene, print);
+            last.look.in_call = thread.is_in_call(scene);
             last.look.native = if last.look.in_call {
                 thread.running_leaf(scene, Some(last.at), at, pace.recapture(age))
             } else {
@@ -356,7 +356,7 @@ impl LoopWatch {
         };
         let stack = thread.written(scene, &stack, at);
         let is_asleep = matches!(cpu, CpuState::Blocked { .. });
-        let in_call = cpu == CpuState::Running && thread.is_in_call(scene, print);
+        let in_call = cpu == CpuState::Running && thread.is_in_call(scene);
         let native = if is_asleep {
             thread.sleeping_leaf(scene, at)
         } else if in_call {

@@ -24,10 +24,11 @@ const IDLE_STRIDE: u32 = 8;
 /// in it still: what is behind its descriptor is not looked up again.
 const SAME_CALL: Nanos = Nanos::from_millis(25);
 
-/// A running thread is in one call of C code if it is met at the same instruction of Python so many
-/// times more, a few microseconds apart. A loop of Python that spends half of its time at one of its
-/// instructions, as one that asks for the time does, passes for it in 3 % of cases.
-const SAME_INSTRUCTION: u32 = 5;
+/// A running thread is in one call of C code if it is met so many times more, a few microseconds
+/// apart, at the same instruction of Python with the same values. A loop that asks for the time and
+/// counts spends four fifths of its time at one instruction, and half of that with equal values: it
+/// passes for one call in 1 % of cases.
+const STANDS: u32 = 5;
 /// A C stack so old is of what the thread does now, if it is in one call.
 const FRESH: Nanos = Nanos::from_micros(2_500);
 
@@ -253,10 +254,11 @@ impl ThreadWatch {
         Ok(fresh.then_some(raw))
     }
 
-    /// Whether the thread, found running with this fingerprint, is in C code that one instruction of
-    /// Python has called.
-    pub fn is_in_call(&mut self, scene: &Scene<'_>, print: Fingerprint) -> bool {
-        (0..SAME_INSTRUCTION).all(|_| self.fingerprint(scene).is_ok_and(|again| again == print))
+    /// Whether the thread, found running, is in C code that one instruction of Python has called.
+    pub fn is_in_call(&mut self, scene: &Scene<'_>) -> bool {
+        let mut stand = || self.walker.stand(&scene.python, &self.thread);
+        let Ok(first) = stand() else { return false };
+        (0..STANDS).all(|_| stand().is_ok_and(|again| again == first))
     }
 
     /// What C code the innermost Python frame is in, of a thread just found asleep.

@@ -15,6 +15,9 @@ pub struct Entry {
     pub pid: i32,
     pub tid: Option<i32>,
     pub run_delay_ns: Option<u64>,
+    /// Of an iteration: when the poll returned and when it was called again, the log's own code
+    /// included.
+    pub poll_edges_ns: Option<(u64, u64)>,
     #[serde(default)]
     pub file: String,
     #[serde(default)]
@@ -31,6 +34,11 @@ pub struct Entry {
 impl Entry {
     pub fn length(&self) -> u64 {
         self.end_ns.saturating_sub(self.start_ns)
+    }
+
+    /// The ends of an iteration, as the kernel sees them or as the loop does.
+    pub fn edges(&self, by_kernel: bool) -> (u64, u64) {
+        self.poll_edges_ns.filter(|_| by_kernel).unwrap_or((self.start_ns, self.end_ns))
     }
 
     /// Whether it is a call that blocked a loop.
@@ -100,7 +108,12 @@ impl Stall {
 
     /// How much of an entry is in it, whichever thread's.
     pub fn covers(&self, entry: &Entry) -> u64 {
-        self.end_ns.min(entry.end_ns).saturating_sub(self.start_ns.max(entry.start_ns))
+        self.overlap(entry.start_ns, entry.end_ns)
+    }
+
+    /// How much of this time is in it.
+    pub fn overlap(&self, start_ns: u64, end_ns: u64) -> u64 {
+        self.end_ns.min(end_ns).saturating_sub(self.start_ns.max(start_ns))
     }
 
     pub fn same_process(&self, entry: &Entry) -> bool {
