@@ -170,7 +170,7 @@ prop_compose! {
                 run_delay: Nanos(run_delay),
             }),
             look: look.map(|(cpu, task, endpoint)| ThreadLook {
-                in_call: false,
+                in_call: None,
                 collecting: false,
                 stack: StackId(0),
                 native: endpoint.map(|_| StackId(0)),

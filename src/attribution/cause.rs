@@ -70,21 +70,19 @@ pub fn judge(facts: &Facts) -> Cause {
     let seen = winner.blocked + winner.running;
     if seen > Nanos::ZERO && facts.duration >= facts.threshold.scaled(WELL_SEEN_THRESHOLDS, 1) {
         // Other lines may have computed in the same iteration: the cause is the culprit's.
-        let busy = computing(facts, &winner);
+        let busy = computing(&winner);
         return if winner.blocked >= winner.running { Cause::BlockingCall } else { busy };
     }
     match blocked_or_busy(facts) {
-        Cause::Cpu => computing(facts, &winner),
+        Cause::Cpu => computing(&winner),
         other => other,
     }
 }
 
 /// What a culprit that computes is at: mostly in C code that one of its instructions has called, or
-/// at Python. A thread that waits for a CPU stands still in Python as well.
-fn computing(facts: &Facts, winner: &CpuTimes) -> Cause {
-    let in_call = winner.in_call > Nanos::ZERO && winner.in_call >= part(winner.running, MOSTLY);
-    let TimeSplit { on_cpu, run_delay, .. } = facts.split;
-    if in_call && on_cpu >= run_delay { Cause::CCall } else { Cause::Cpu }
+/// at Python.
+fn computing(winner: &CpuTimes) -> Cause {
+    if winner.in_call > winner.in_python { Cause::CCall } else { Cause::Cpu }
 }
 
 /// It hardly computed and was never seen asleep in a call: something kept it that no look met, such
@@ -244,13 +242,12 @@ mod tests {
 
     #[test]
     fn one_call_of_c_code_is_told_from_python() {
-        let winner = CpuTimes { running: ms(30), in_call: ms(15), ..CpuTimes::default() };
+        let winner =
+            CpuTimes { running: ms(30), in_call: ms(9), in_python: ms(8), ..CpuTimes::default() };
         assert_eq!(judge(&Facts { winner: Some(winner), ..facts(30, 30, 0) }), Cause::CCall);
         assert_eq!(judge(&Facts { winner: Some(winner), ..facts(12, 12, 0) }), Cause::CCall);
-        let less = CpuTimes { in_call: ms(14), ..winner };
+        let less = CpuTimes { in_python: ms(9), ..winner };
         assert_eq!(judge(&Facts { winner: Some(less), ..facts(30, 30, 0) }), Cause::Cpu);
-        let ready = with_split(facts(30, 30, 0), 14, 0, 16);
-        assert_eq!(judge(&Facts { winner: Some(winner), ..ready }), Cause::Cpu);
         let asleep = CpuTimes { blocked: ms(31), ..winner };
         assert_eq!(
             judge(&Facts { winner: Some(asleep), ..facts(61, 30, 31) }),

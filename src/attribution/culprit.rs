@@ -18,8 +18,10 @@ use crate::units::Nanos;
 pub struct CpuTimes {
     /// On a CPU or ready to be.
     pub running: Nanos,
-    /// Of `running`: in one call of C code.
+    /// Of `running`: on a CPU, in one call of C code.
     pub in_call: Nanos,
+    /// Of `running`: on a CPU, going on in Python.
+    pub in_python: Nanos,
     /// Asleep in the kernel, the interpreter lock included.
     pub blocked: Nanos,
     /// Of `blocked`: waiting for the interpreter lock.
@@ -54,8 +56,10 @@ impl CpuTimes {
         match seen.look.cpu {
             CpuState::Running => {
                 self.running += seen.weight;
-                if seen.look.in_call {
-                    self.in_call += seen.weight;
+                match seen.look.in_call {
+                    Some(true) => self.in_call += seen.weight,
+                    Some(false) => self.in_python += seen.weight,
+                    None => {}
                 }
             }
             CpuState::Unknown => self.unknown += seen.weight,

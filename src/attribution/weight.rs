@@ -104,7 +104,7 @@ mod tests {
             waiting: None,
             sched: None,
             look: stack.map(|stack| ThreadLook {
-                in_call: false,
+                in_call: None,
                 collecting: false,
                 stack: StackId(stack),
                 native: None,

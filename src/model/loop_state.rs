@@ -104,10 +104,10 @@ pub struct ThreadLook {
     pub native: Option<StackId>,
     /// Whether it ran or slept, and in which call.
     pub cpu: CpuState,
-    /// Whether it ran, and was at one and the same instruction of Python at several reads in a row:
-    /// it is in C code that the instruction called.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub in_call: bool,
+    /// Of a thread on a CPU: whether it stood at one and the same instruction of Python, and so was in
+    /// C code that the instruction had called, or went on in Python.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_call: Option<bool>,
     /// Whether the interpreter's garbage collector was running.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub collecting: bool,

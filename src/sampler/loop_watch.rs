@@ -323,7 +323,7 @@ impl LoopWatch {
             last.look.cpu = cpu;
             last.awaits_sample = false;
             last.look.in_call = thread.is_in_call(scene);
-            last.look.native = if last.look.in_call {
+            last.look.native = if last.look.in_call == Some(true) {
                 thread.running_leaf(scene, Some(last.at), at, pace.recapture(age))
             } else {
                 None
@@ -356,10 +356,10 @@ impl LoopWatch {
         };
         let stack = thread.written(scene, &stack, at);
         let is_asleep = matches!(cpu, CpuState::Blocked { .. });
-        let in_call = cpu == CpuState::Running && thread.is_in_call(scene);
+        let in_call = if cpu == CpuState::Running { thread.is_in_call(scene) } else { None };
         let native = if is_asleep {
             thread.sleeping_leaf(scene, at)
-        } else if in_call {
+        } else if in_call == Some(true) {
             thread.running_leaf(scene, None, at, pace.recapture(age))
         } else {
             None
@@ -377,7 +377,7 @@ impl LoopWatch {
             ThreadLook { stack, native, cpu, in_call, collecting, task, coroutine, endpoint };
         let identity = running.identity;
         let sched = thread.files.sched(at);
-        let awaits_sample = in_call && native.is_none() && thread.is_sampled();
+        let awaits_sample = in_call == Some(true) && native.is_none() && thread.is_sampled();
         let captured =
             Captured { identity, print, at, callback, waiting, sched, look, awaits_sample };
         self.captured = Some(captured);

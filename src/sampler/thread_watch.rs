@@ -2,7 +2,7 @@
 
 use super::natives::NativeStack;
 use super::notes::{Notes, WorkingDirectory};
-use super::pace::now;
+use super::pace::{cpu_of, now};
 use super::runner::Runner;
 use crate::model::{CpuState, GilState, NativeStacks, Sample, StackId};
 use crate::native::{AddressSpace, Registers, StackBytes};
@@ -29,6 +29,8 @@ const SAME_CALL: Nanos = Nanos::from_millis(25);
 /// counts spends four fifths of its time at one instruction, and half of that with equal values: it
 /// passes for one call in 1 % of cases.
 const STANDS: u32 = 5;
+/// A process computes if its clock goes at least at this part of the speed of time.
+const ON_CPU_PART: u64 = 2;
 /// A C stack so old is of what the thread does now, if it is in one call.
 const FRESH: Nanos = Nanos::from_micros(2_500);
 
@@ -255,10 +257,16 @@ impl ThreadWatch {
     }
 
     /// Whether the thread, found running, is in C code that one instruction of Python has called.
-    pub fn is_in_call(&mut self, scene: &Scene<'_>) -> bool {
+    /// `None` if that cannot be told: a thread that waits for a CPU stands still in Python as well.
+    pub fn is_in_call(&mut self, scene: &Scene<'_>) -> Option<bool> {
         let mut stand = || self.walker.stand(&scene.python, &self.thread);
-        let Ok(first) = stand() else { return false };
-        (0..STANDS).all(|_| stand().is_ok_and(|again| again == first))
+        let (began, used) = (now(), cpu_of(scene.pid)?);
+        let first = stand().ok()?;
+        if !(0..STANDS).all(|_| stand().is_ok_and(|again| again == first)) {
+            return Some(false);
+        }
+        let computed = cpu_of(scene.pid)?.saturating_sub(used);
+        (computed.0 >= now().since(began).0 / ON_CPU_PART).then_some(true)
     }
 
     /// What C code the innermost Python frame is in, of a thread just found asleep.

@@ -117,7 +117,7 @@ pub(super) fn look(
         stack,
         native: None,
         cpu,
-        in_call: false,
+        in_call: None,
         collecting: false,
         task: None,
         coroutine: None,

@@ -340,7 +340,7 @@ fn samples(scene: &mut Scene) -> Vec<Sample> {
 fn loop_states(scene: &mut Scene) -> Vec<LoopState> {
     let t = &mut scene.tables;
     let look = ThreadLook {
-        in_call: false,
+        in_call: None,
         collecting: false,
         stack: stack(t, &[scene.connection, scene.list_sandboxes, scene.run]),
         native: None,

@@ -186,7 +186,7 @@ impl Story {
                 self.spend(*look, part);
                 let deep = *look >= began + 8.0;
                 let what = deep.then_some(ThreadLook {
-                    in_call: false,
+                    in_call: None,
                     collecting: part.collecting,
                     stack: part.stack,
                     native: None,
