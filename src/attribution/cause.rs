@@ -70,19 +70,21 @@ pub fn judge(facts: &Facts) -> Cause {
     let seen = winner.blocked + winner.running;
     if seen > Nanos::ZERO && facts.duration >= facts.threshold.scaled(WELL_SEEN_THRESHOLDS, 1) {
         // Other lines may have computed in the same iteration: the cause is the culprit's.
-        let busy = computing(&winner);
+        let busy = computing(facts, &winner);
         return if winner.blocked >= winner.running { Cause::BlockingCall } else { busy };
     }
     match blocked_or_busy(facts) {
-        Cause::Cpu => computing(&winner),
+        Cause::Cpu => computing(facts, &winner),
         other => other,
     }
 }
 
 /// What a culprit that computes is at: mostly in C code that one of its instructions has called, or
-/// at Python.
-fn computing(winner: &CpuTimes) -> Cause {
-    if winner.in_call > winner.in_python { Cause::CCall } else { Cause::Cpu }
+/// at Python. A thread that waits for a CPU stands still in Python as well; only the kernel's record
+/// tells the two apart at each look.
+fn computing(facts: &Facts, winner: &CpuTimes) -> Cause {
+    let is_told = facts.is_exact || facts.split.on_cpu >= facts.split.run_delay;
+    if winner.in_call > winner.in_python && is_told { Cause::CCall } else { Cause::Cpu }
 }
 
 /// It hardly computed and was never seen asleep in a call: something kept it that no look met, such
@@ -248,6 +250,9 @@ mod tests {
         assert_eq!(judge(&Facts { winner: Some(winner), ..facts(12, 12, 0) }), Cause::CCall);
         let less = CpuTimes { in_python: ms(9), ..winner };
         assert_eq!(judge(&Facts { winner: Some(less), ..facts(30, 30, 0) }), Cause::Cpu);
+        let ready = Facts { winner: Some(winner), ..with_split(facts(30, 30, 0), 14, 0, 16) };
+        assert_eq!(judge(&ready), Cause::Cpu);
+        assert_eq!(judge(&Facts { is_exact: true, ..ready }), Cause::CCall);
         let asleep = CpuTimes { blocked: ms(31), ..winner };
         assert_eq!(
             judge(&Facts { winner: Some(asleep), ..facts(61, 30, 31) }),

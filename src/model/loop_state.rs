@@ -104,8 +104,9 @@ pub struct ThreadLook {
     pub native: Option<StackId>,
     /// Whether it ran or slept, and in which call.
     pub cpu: CpuState,
-    /// Of a thread on a CPU: whether it stood at one and the same instruction of Python, and so was in
-    /// C code that the instruction had called, or went on in Python.
+    /// Of a running thread: whether it stood at one and the same instruction of Python, and so was in C
+    /// code that the instruction had called, or went on in Python. Where nobody recorded when it had a
+    /// CPU, it may also have waited for one; where somebody did and it had none, there is nothing here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_call: Option<bool>,
     /// Whether the interpreter's garbage collector was running.

@@ -139,6 +139,13 @@ impl EdgeWatch {
         self.wake.see(scene, thread, pace, self.loop_id, reading, before)
     }
 
+    /// Whether the kernel has recorded that the thread has no CPU at this moment.
+    pub fn is_off_cpu(&mut self, notes: &mut Notes) -> bool {
+        let Stage::On(tracing) = &mut self.stage else { return false };
+        tracing.drain(notes, self.loop_id);
+        tracing.edges.is_off_cpu()
+    }
+
     /// Takes the edges there are now: before the watch ends, or pauses.
     pub fn finish(&mut self, notes: &mut Notes) {
         if let Stage::On(tracing) = &mut self.stage {

@@ -4,6 +4,7 @@ use super::edge_watch::EdgeWatch;
 use super::keeper::Keeper;
 use super::notes::Notes;
 use super::pace::{Jitter, Pace, now};
+use super::standing::Standing;
 use super::thread_watch::{Scene, ThreadWatch};
 use crate::event_loop::{Clock, Reading, Running};
 use crate::model::{CallbackRun, CpuState, LoopId, LoopPhase, LoopState, SchedTimes, ThreadLook};
@@ -53,6 +54,7 @@ struct Captured {
     waiting: Option<u32>,
     sched: Option<SchedTimes>,
     look: ThreadLook,
+    standing: Standing,
     /// Its C stack has only begun to be sampled.
     awaits_sample: bool,
 }
@@ -315,6 +317,13 @@ impl LoopWatch {
         // In this order: what is read after a thread was found asleep holds while it sleeps.
         let cpu = thread.settle(scene);
         let Ok(print) = thread.fingerprint(scene) else { return Ok(Capture::Moved) };
+        let sched = thread.files.sched(at);
+        let last = self.captured.as_ref().map(|last| last.standing);
+        let standing = if cpu == CpuState::Running {
+            Standing::of(scene, thread, &mut self.edges, sched, last)
+        } else {
+            Standing::default()
+        };
         if cpu == CpuState::Running
             && let Some(last) = &mut self.captured
             && last.identity == running.identity
@@ -322,7 +331,7 @@ impl LoopWatch {
         {
             last.look.cpu = cpu;
             last.awaits_sample = false;
-            last.look.in_call = thread.is_in_call(scene);
+            last.look.in_call = standing.in_call;
             last.look.native = if last.look.in_call == Some(true) {
                 thread.running_leaf(scene, Some(last.at), at, pace.recapture(age))
             } else {
@@ -331,7 +340,8 @@ impl LoopWatch {
             last.look.collecting = is_collecting(&scene.python, thread.thread.interpreter);
             last.at = at;
             last.waiting = self.clock.waiting(&scene.python);
-            last.sched = thread.files.sched(at);
+            last.sched = sched;
+            last.standing = standing;
             return Ok(Capture::Look);
         }
         let stack = match thread.walk(scene) {
@@ -356,7 +366,7 @@ impl LoopWatch {
         };
         let stack = thread.written(scene, &stack, at);
         let is_asleep = matches!(cpu, CpuState::Blocked { .. });
-        let in_call = if cpu == CpuState::Running { thread.is_in_call(scene) } else { None };
+        let in_call = standing.in_call;
         let native = if is_asleep {
             thread.sleeping_leaf(scene, at)
         } else if in_call == Some(true) {
@@ -376,11 +386,18 @@ impl LoopWatch {
         let look =
             ThreadLook { stack, native, cpu, in_call, collecting, task, coroutine, endpoint };
         let identity = running.identity;
-        let sched = thread.files.sched(at);
         let awaits_sample = in_call == Some(true) && native.is_none() && thread.is_sampled();
-        let captured =
-            Captured { identity, print, at, callback, waiting, sched, look, awaits_sample };
-        self.captured = Some(captured);
+        self.captured = Some(Captured {
+            identity,
+            print,
+            at,
+            callback,
+            waiting,
+            sched,
+            look,
+            standing,
+            awaits_sample,
+        });
         Ok(Capture::Look)
     }
 

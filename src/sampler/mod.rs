@@ -13,6 +13,7 @@ pub mod pace;
 pub mod process_watch;
 pub mod runner;
 pub mod snapshot;
+mod standing;
 pub mod thread_watch;
 mod wake_watch;
 

@@ -8,11 +8,9 @@
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
-use nix::time::{
-    ClockId, ClockNanosleepFlags, clock_getcpuclockid, clock_gettime, clock_nanosleep,
-};
+use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
 
-use crate::units::{Nanos, Pid, Timestamp};
+use crate::units::{Nanos, Timestamp};
 
 /// Longest time between evenly spaced looks: below it the share of time a loop is busy is known to
 /// about 1 % after 30 s (binomial error of 3000 looks).
@@ -160,15 +158,6 @@ pub fn wake_precisely() {
     // all stays as it was.
     #[allow(unsafe_code)]
     let _ = unsafe { nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, NICE) };
-}
-
-/// CPU time that all threads of a process have used, up to this moment also of those that run now
-/// (`thread_group_cputime`, kernel/sched/cputime.c); no other clock of a foreign thread is so fresh.
-#[must_use]
-pub fn cpu_of(pid: Pid) -> Option<Nanos> {
-    let clock = clock_getcpuclockid(nix::unistd::Pid::from_raw(pid.0)).ok()?;
-    let time = clock_gettime(clock).ok()?;
-    u64::try_from(time.num_nanoseconds()).ok().map(Nanos)
 }
 
 /// CPU time this process has used.

@@ -2,13 +2,13 @@
 
 use super::natives::NativeStack;
 use super::notes::{Notes, WorkingDirectory};
-use super::pace::{cpu_of, now};
+use super::pace::now;
 use super::runner::Runner;
 use crate::model::{CpuState, GilState, NativeStacks, Sample, StackId};
 use crate::native::{AddressSpace, Registers, StackBytes};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
-use crate::python::frames::{Fingerprint, RawStack, Walker};
+use crate::python::frames::{Fingerprint, RawStack, Stand, Walker};
 use crate::python::locate::Located;
 use crate::python::threads::Thread;
 use crate::target::{Freezer, Peers, ProcFs, ReadError, RemoteMemory, SyscallState, ThreadFiles};
@@ -24,13 +24,11 @@ const IDLE_STRIDE: u32 = 8;
 /// in it still: what is behind its descriptor is not looked up again.
 const SAME_CALL: Nanos = Nanos::from_millis(25);
 
-/// A running thread is in one call of C code if it is met so many times more, a few microseconds
+/// A running thread stands still if it is met so many times more, a few microseconds
 /// apart, at the same instruction of Python with the same values. A loop that asks for the time and
 /// counts spends four fifths of its time at one instruction, and half of that with equal values: it
-/// passes for one call in 1 % of cases.
+/// seems to stand still in 1 % of cases.
 const STANDS: u32 = 5;
-/// A process computes if its clock goes at least at this part of the speed of time.
-const ON_CPU_PART: u64 = 2;
 /// A C stack so old is of what the thread does now, if it is in one call.
 const FRESH: Nanos = Nanos::from_micros(2_500);
 
@@ -256,17 +254,12 @@ impl ThreadWatch {
         Ok(fresh.then_some(raw))
     }
 
-    /// Whether the thread, found running, is in C code that one instruction of Python has called.
-    /// `None` if that cannot be told: a thread that waits for a CPU stands still in Python as well.
-    pub fn is_in_call(&mut self, scene: &Scene<'_>) -> Option<bool> {
+    /// Where the thread, found running, stands in Python, and whether it stood still there for a
+    /// moment: then it is in C code that one instruction has called, or waits for a CPU.
+    pub fn stand(&mut self, scene: &Scene<'_>) -> Option<(Stand, bool)> {
         let mut stand = || self.walker.stand(&scene.python, &self.thread);
-        let (began, used) = (now(), cpu_of(scene.pid)?);
         let first = stand().ok()?;
-        if !(0..STANDS).all(|_| stand().is_ok_and(|again| again == first)) {
-            return Some(false);
-        }
-        let computed = cpu_of(scene.pid)?.saturating_sub(used);
-        (computed.0 >= now().since(began).0 / ON_CPU_PART).then_some(true)
+        Some((first, (0..STANDS).all(|_| stand().is_ok_and(|again| again == first))))
     }
 
     /// What C code the innermost Python frame is in, of a thread just found asleep.

@@ -206,6 +206,12 @@ impl Edges {
         self.pairing.whereabouts()
     }
 
+    /// Whether the thread, out of its poll, had no CPU at the last [`Edges::drain`].
+    #[must_use]
+    pub fn is_off_cpu(&self) -> bool {
+        self.pairing.is_off_cpu()
+    }
+
     /// Something else has shown that the thread is in its poll: see [`Pairing::assume_inside`].
     pub fn assume_inside(&mut self, at: Timestamp) {
         self.pairing.assume_inside(at);

@@ -86,6 +86,12 @@ impl Pairing {
         self.whereabouts
     }
 
+    /// Whether the thread is out of its poll, and has lost its CPU.
+    #[must_use]
+    pub fn is_off_cpu(&self) -> bool {
+        matches!(self.whereabouts, Whereabouts::Outside(_)) && self.off_since.is_some()
+    }
+
     /// Something else than edges has shown that the thread is in its poll at `at`. Believed only
     /// while edges have told nothing.
     pub fn assume_inside(&mut self, at: Timestamp) {
