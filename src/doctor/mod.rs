@@ -1,0 +1,17 @@
+//! What this kernel, user and container allow, and what to type to be allowed more.
+//!
+//! `observe.rs` tries things and writes down [`Facts`]; `judge.rs` makes [`Tier`]s of them, by
+//! asking `obstacle.rs` what is in the way and `remedy.rs` what would help. Only the first touches
+//! anything: all else is pure, so that made-up machines can be judged, too. Nothing is changed, and
+//! the target is only read.
+
+pub mod facts;
+mod judge;
+pub mod observe;
+mod obstacle;
+mod remedy;
+mod wire;
+
+pub use facts::{Attach, Facts, Machine, Numbers, Target, USEFUL, Us};
+pub use judge::{Diagnosis, State, Tier, judge};
+pub use remedy::Advice;

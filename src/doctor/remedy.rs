@@ -1,0 +1,321 @@
+//! What to type to be allowed more, and what else that opens. Pure.
+//!
+//! Only what helps in the case at hand is advised: `sudo` and file capabilities not where they have
+//! no effect, settings of the kernel not from inside a container, and nothing that needs a capability
+//! which nobody here can get.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::facts::{Facts, Target};
+use super::obstacle::{Obstacle, PARANOID_OWN};
+use crate::target::{Capabilities, Engine};
+
+/// Where `sudo` finds commands (`secure_path` of the usual sudoers(5)).
+const SUDO_PATH: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+/// The order capabilities are written in: what matters most first.
+const ORDER: [Capabilities; 6] = [
+    Capabilities::PERFMON,
+    Capabilities::SYS_ADMIN,
+    Capabilities::SYS_PTRACE,
+    Capabilities::DAC_READ_SEARCH,
+    Capabilities::SYS_NICE,
+    Capabilities::BPF,
+];
+
+/// One thing to type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Advice {
+    /// The command; words in capitals are to be filled in.
+    pub command: String,
+    /// Where it is to be typed, what it does and what else it opens.
+    pub effect: String,
+}
+
+/// A way to be allowed more, not yet put into words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// As root.
+    Sudo,
+    /// As the target's user.
+    SudoAs(String),
+    /// Capabilities for our file.
+    Setcap,
+    /// As root of this container.
+    ExecAsRoot,
+    /// From a container beside this one.
+    Beside { filtered: bool },
+    /// From the host, where a container's processes are to be seen.
+    FromHost,
+    /// A setting of the kernel.
+    Sysctl(&'static str, i32),
+    /// Launched by us, the target is ours to read.
+    Launch,
+    /// Without the variable that forbids it.
+    Unset,
+}
+
+/// What would help against `obstacle`, the best first, if it takes the capabilities `wanted`.
+pub(super) fn remedies(facts: &Facts, obstacle: &Obstacle, wanted: Capabilities) -> Vec<Remedy> {
+    let mut ways = match obstacle {
+        Obstacle::Unwanted => vec![Remedy::Unset],
+        Obstacle::Yama(1) => vec![Remedy::Launch],
+        Obstacle::OtherUser(_) => as_owner(facts).into_iter().collect(),
+        _ => Vec::new(),
+    };
+    match obstacle {
+        Obstacle::NotThere(_) | Obstacle::Unwanted | Obstacle::Gone | Obstacle::Unclear(_) => {}
+        Obstacle::Yama(scope) if *scope > 2 => {}
+        Obstacle::Namespace => ways.extend(from_outside(facts, false)),
+        Obstacle::Filtered(_) => ways.extend(from_outside(facts, true)),
+        _ => ways.extend(by_capabilities(facts, wanted)),
+    }
+    match obstacle {
+        Obstacle::Yama(1 | 2) => ways.push(Remedy::Sysctl("kernel.yama.ptrace_scope", 0)),
+        Obstacle::Paranoid(_) => {
+            ways.push(Remedy::Sysctl("kernel.perf_event_paranoid", PARANOID_OWN));
+        }
+        _ => {}
+    }
+    // The kernel's settings are the machine's, and only its root's to change.
+    ways.retain(|way| !matches!(way, Remedy::Sysctl(..)) || can_become_root(facts));
+    ways
+}
+
+/// How to get capabilities.
+pub(super) fn by_capabilities(facts: &Facts, wanted: Capabilities) -> Vec<Remedy> {
+    let us = &facts.us;
+    let is_attainable = us.bounding.has(wanted) && us.first_user_namespace;
+    match &us.container {
+        Some(container) if us.uid != 0 && is_attainable && has_exec(container.engine) => {
+            vec![Remedy::ExecAsRoot]
+        }
+        Some(_) => from_outside(facts, false),
+        None if us.uid != 0 && is_attainable && !us.no_new_privs => {
+            let setcap = (!us.nosuid).then_some(Remedy::Setcap);
+            std::iter::once(Remedy::Sudo).chain(setcap).collect()
+        }
+        None => Vec::new(),
+    }
+}
+
+/// How to come from outside the container or namespace we are in.
+fn from_outside(facts: &Facts, filtered: bool) -> Vec<Remedy> {
+    match &facts.us.container {
+        Some(container) if container.engine == Engine::Other => vec![Remedy::FromHost],
+        Some(_) => vec![Remedy::Beside { filtered }, Remedy::FromHost],
+        None => Vec::new(),
+    }
+}
+
+/// Becoming the target's user, where that is enough.
+fn as_owner(facts: &Facts) -> Option<Remedy> {
+    let target = facts.target.as_ref()?;
+    let is_enough = target.open_to_its_user != Some(false)
+        && target.more_capabilities.is_empty()
+        && target.uid != 0
+        && facts.machine.ptrace_scope.unwrap_or(0) == 0;
+    (is_enough && can_become_root(facts)).then(|| Remedy::SudoAs(target.user.clone()))
+}
+
+/// Whether `sudo` may work here and makes root of the machine, as far as can be told.
+fn can_become_root(facts: &Facts) -> bool {
+    let us = &facts.us;
+    us.container.is_none() && us.first_user_namespace && (us.uid == 0 || !us.no_new_privs)
+}
+
+fn has_exec(engine: Engine) -> bool {
+    matches!(engine, Engine::Docker | Engine::Podman)
+}
+
+impl Remedy {
+    /// In words. `wanted` is all that any remedy is to give: giving a file capabilities takes away
+    /// those it had.
+    pub(super) fn advice(&self, facts: &Facts, wanted: Capabilities) -> Advice {
+        let us = &facts.us;
+        let root = if us.uid == 0 { "" } else { "sudo " };
+        let (command, effect) = match self {
+            Remedy::Sudo => (
+                format!("sudo {} {}", for_sudo(&us.executable), record(facts, "-p")),
+                "as root, once".to_owned(),
+            ),
+            Remedy::SudoAs(user) => (
+                format!(
+                    "sudo -u {} {} {}",
+                    shell_word(user),
+                    for_sudo(&us.executable),
+                    record(facts, "-p")
+                ),
+                "as the user it belongs to, once".to_owned(),
+            ),
+            Remedy::Setcap => {
+                let kept = if us.uid == 0 { Capabilities::NONE } else { us.capabilities };
+                let list = listed(wanted | kept, "cap_", ",").to_lowercase();
+                (
+                    format!("sudo setcap {list}+ep {}", shell_word(&us.executable)),
+                    "for good: whoever may run this file can then read every process, so give it to \
+                     a group and take it from others (chgrp, chmod 750); a new build needs it again"
+                        .to_owned(),
+                )
+            }
+            Remedy::ExecAsRoot => (
+                format!(
+                    "{} exec -it -u 0 {} {} {}",
+                    engine(facts),
+                    name(facts, "NAME"),
+                    shell_word(&us.executable),
+                    record(facts, "-p")
+                ),
+                "on the host: as root of this container".to_owned(),
+            ),
+            Remedy::Beside { filtered } => beside(facts, wanted, *filtered),
+            Remedy::FromHost => from_host(facts),
+            Remedy::Sysctl(setting, value) => {
+                let opens = if setting.contains("perf") {
+                    "until the next boot: every user may watch processes of their own by perf \
+                     events, user space only"
+                } else {
+                    "until the next boot: every process may read the others of its user, so one \
+                     that was broken into reads the keys of the rest"
+                };
+                (format!("{root}sysctl {setting}={value}"), opens.to_owned())
+            }
+            Remedy::Launch => (
+                format!("{} record -- COMMAND", shell_word(&us.executable)),
+                "a server that stallspy has started is its to read".to_owned(),
+            ),
+            Remedy::Unset => (
+                "unset STALLSPY_NO_PERF".to_owned(),
+                "in this shell: perf events are tried again".to_owned(),
+            ),
+        };
+        Advice { command, effect }
+    }
+}
+
+/// From a container that shares this one's processes and has the capabilities.
+fn beside(facts: &Facts, wanted: Capabilities, filtered: bool) -> (String, String) {
+    let record = record(facts, "-p");
+    if facts.us.container.as_ref().is_some_and(|container| container.engine == Engine::Kubernetes) {
+        return (
+            format!(
+                "kubectl debug -it {} --image=IMAGE --target=CONTAINER --profile=sysadmin -- \
+                 stallspy {record}",
+                name(facts, "POD")
+            ),
+            "from outside: a container beside this one, from an image with stallspy in it; nothing \
+             is restarted"
+                .to_owned(),
+        );
+    }
+    // Root of a container reads any file there without this.
+    let wanted = wanted.without(Capabilities::DAC_READ_SEARCH);
+    let mut effect =
+        "on the host: a container beside this one, from an image with stallspy in it; \
+                      nothing is restarted"
+            .to_owned();
+    if filtered {
+        effect.push_str(
+            ". Where the engine's filter is older than the capability, add \
+             --security-opt seccomp=unconfined",
+        );
+    }
+    (
+        format!(
+            "{} run --rm -it --user 0 --pid=container:{} {} IMAGE stallspy {record}",
+            engine(facts),
+            name(facts, "NAME"),
+            listed(wanted, "--cap-add ", " "),
+        ),
+        effect,
+    )
+}
+
+fn from_host(facts: &Facts) -> (String, String) {
+    match &facts.us.container {
+        Some(container) if has_exec(container.engine) => (
+            format!(
+                "sudo stallspy record -s -p \"$({} inspect -f '{{{{.State.Pid}}}}' {})\"",
+                engine(facts),
+                name(facts, "NAME")
+            ),
+            "on the host: the container's first process and its children".to_owned(),
+        ),
+        _ => (
+            "sudo stallspy record -p HOST_PID".to_owned(),
+            "on the host, outside this container or namespace: `pgrep -af python` lists the pids \
+             as they are there"
+                .to_owned(),
+        ),
+    }
+}
+
+fn engine(facts: &Facts) -> &'static str {
+    match facts.us.container.as_ref().map(|container| container.engine) {
+        Some(Engine::Podman) => "podman",
+        _ => "docker",
+    }
+}
+
+fn name<'a>(facts: &'a Facts, unknown: &'a str) -> &'a str {
+    let container = facts.us.container.as_ref();
+    container.and_then(|container| container.name.as_deref()).unwrap_or(unknown)
+}
+
+fn record(facts: &Facts, flag: &str) -> String {
+    let pid = facts.target.as_ref().map(|target: &Target| target.pid.to_string());
+    format!("record {flag} {}", pid.as_deref().unwrap_or("PID"))
+}
+
+/// The names of capabilities, each with `prefix`.
+fn listed(wanted: Capabilities, prefix: &str, between: &str) -> String {
+    let known = ORDER.into_iter().filter(|one| wanted.has(*one));
+    let names: Vec<String> =
+        known.flat_map(Capabilities::names).map(|name| format!("{prefix}{name}")).collect();
+    names.join(between)
+}
+
+/// How to name our file to `sudo`, which looks for commands in places of its own.
+fn for_sudo(executable: &str) -> String {
+    let path = Path::new(executable);
+    let folder = path.parent().and_then(Path::to_str).unwrap_or("");
+    match path.file_name().and_then(|name| name.to_str()) {
+        Some(name) if SUDO_PATH.contains(&folder) => shell_word(name),
+        _ => shell_word(executable),
+    }
+}
+
+/// A word as a shell takes it for one.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    if !word.is_empty() && !word.starts_with('-') && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_takes_it_for_one_word() {
+        assert_eq!(shell_word("/usr/bin/stallspy"), "/usr/bin/stallspy");
+        assert_eq!(shell_word("/a b/it's"), r"'/a b/it'\''s'");
+        assert_eq!(for_sudo("/usr/local/bin/stallspy"), "stallspy");
+        assert_eq!(for_sudo("/home/me/stallspy"), "/home/me/stallspy");
+    }
+
+    #[test]
+    fn capabilities_are_written_in_one_order() {
+        let all = Capabilities::SYS_PTRACE
+            | Capabilities::PERFMON
+            | Capabilities::DAC_READ_SEARCH
+            | Capabilities(1 << 10);
+        let list = listed(all, "cap_", ",").to_lowercase();
+        assert_eq!(list, "cap_perfmon,cap_sys_ptrace,cap_dac_read_search");
+    }
+}
