@@ -151,7 +151,7 @@ fn paranoid_line(level: Option<i32>) -> String {
         ..=-1 => "all is allowed to everybody",
         0 | 1 => "a user's own processes, in the kernel too",
         2 => "a user's own processes, in user space: enough",
-        _ => "2 and more to a plain Linux; Debian's and Ubuntu's keep perf events to root at this",
+        _ => "on Debian's and Ubuntu's kernels nothing without CAP_SYS_ADMIN, elsewhere as 2",
     };
     format!("{level}: {meaning}")
 }

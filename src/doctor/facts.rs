@@ -17,6 +17,10 @@ pub const USEFUL: Capabilities = Capabilities(
         | Capabilities::BPF.0,
 );
 
+/// Up to this a user may watch processes of their own by perf events, in user space
+/// (`kernel.perf_event_paranoid`, Documentation/admin-guide/sysctl/kernel.rst).
+pub const PARANOID_OWN: i32 = 2;
+
 /// Everything a judgement rests on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Facts {
@@ -185,10 +189,21 @@ pub enum Attach {
 }
 
 impl Machine {
+    /// Whether Debian's and Ubuntu's patch may be at work: above this it keeps perf events from all
+    /// but `CAP_SYS_ADMIN`. A plain kernel takes higher values for this one.
+    #[must_use]
+    pub fn is_paranoid(&self) -> bool {
+        self.perf_event_paranoid.is_some_and(|level| level > PARANOID_OWN)
+    }
+
     /// The capability for perf events.
     #[must_use]
     pub fn perf_capability(&self) -> Capabilities {
-        if self.has_perfmon { Capabilities::PERFMON } else { Capabilities::SYS_ADMIN }
+        if self.has_perfmon && !self.is_paranoid() {
+            Capabilities::PERFMON
+        } else {
+            Capabilities::SYS_ADMIN
+        }
     }
 }
 

@@ -74,12 +74,14 @@ impl Draft {
     }
 
     fn hindered(facts: &Facts, obstacle: &Obstacle, wanted: Capabilities) -> Draft {
-        Draft {
-            state: State::No,
-            reason: obstacle.sentence(facts),
-            remedies: remedy::remedies(facts, obstacle, wanted),
-            wanted,
+        let remedies = remedy::remedies(facts, obstacle, wanted);
+        let mut reason = obstacle.sentence(facts);
+        if remedies.is_empty()
+            && let Some(why) = remedy::why_none(facts, obstacle)
+        {
+            reason = format!("{reason}; {why}");
         }
+        Draft { state: State::No, reason, remedies, wanted }
     }
 
     /// What needs this, and nothing else.
@@ -121,6 +123,9 @@ pub fn judge(facts: Facts) -> Diagnosis {
         ("c_stacks_running", "C stacks of threads that run", running(&facts)),
         ("priority", "looks that come on time", priority(&facts)),
     ];
+    // What cannot be watched is not watched better by anybody else.
+    let is_watchable =
+        !matches!(facts.target.as_ref().map(|target| &target.attach), Some(Attach::Failed { .. }));
     let wanted = drafts.iter().fold(Capabilities::NONE, |all, (.., draft)| all | draft.wanted);
     let exit_code = exit_code(&facts, readable);
     let tiers = drafts.into_iter().map(|(id, title, draft)| Tier {
@@ -128,7 +133,12 @@ pub fn judge(facts: Facts) -> Diagnosis {
         title,
         state: draft.state,
         reason: draft.reason,
-        advice: draft.remedies.iter().map(|remedy| remedy.advice(&facts, wanted)).collect(),
+        advice: draft
+            .remedies
+            .iter()
+            .filter(|_| is_watchable)
+            .map(|remedy| remedy.advice(&facts, wanted))
+            .collect(),
     });
     let tiers = tiers.collect();
     let version = env!("CARGO_PKG_VERSION");
@@ -187,7 +197,7 @@ fn memory_of_any(facts: &Facts) -> Draft {
             .but("only of servers that stallspy has started"),
         obstacle @ Obstacle::Yama(_) => Draft::hindered(facts, &obstacle, READING),
         _ => Draft::works(format!("of processes of user {}; of others it takes rights", us.user))
-            .or_more(facts, READING | facts.machine.perf_capability()),
+            .or_more(facts, READING | facts.machine.perf_capability().among(Capabilities::PERFMON)),
     }
 }
 

@@ -10,10 +10,6 @@ use crate::target::{Capabilities, Gate, Trial};
 /// At this the kernel forbids it to everybody, and cannot be told otherwise before it is booted anew
 /// (`YAMA_SCOPE_NO_ATTACH`).
 const YAMA_NEVER: u32 = 3;
-/// Up to this a user may watch processes of their own, in user space. Distributions have patched
-/// higher values in, at which nobody but root may.
-pub(super) const PARANOID_OWN: i32 = 2;
-
 /// What is in the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Obstacle {
@@ -33,7 +29,7 @@ pub(super) enum Obstacle {
     Filtered(&'static str),
     /// This kernel has no such thing.
     NotThere(&'static str),
-    /// We are root of another user namespace than the target's.
+    /// It is in another user namespace, where our rights do not count.
     Namespace,
     /// The user does not want it.
     Unwanted,
@@ -71,7 +67,11 @@ pub(super) fn of_perf(facts: &Facts, target: Option<&Target>, trial: &Trial) -> 
         _ if us.perf_call == Gate::Filtered => Obstacle::Filtered("perf_event_open"),
         Trial::Missing => Obstacle::NotThere("perf events of this kind"),
         _ => match facts.machine.perf_event_paranoid {
-            Some(level) if level > PARANOID_OWN && !us.may_perf() => Obstacle::Paranoid(level),
+            Some(level)
+                if facts.machine.is_paranoid() && !us.capabilities.has(Capabilities::SYS_ADMIN) =>
+            {
+                Obstacle::Paranoid(level)
+            }
             _ => target
                 .and_then(|target| {
                     of_access(us, target, us.may_perf(), facts.machine.perf_capability())
@@ -79,6 +79,11 @@ pub(super) fn of_perf(facts: &Facts, target: Option<&Target>, trial: &Trial) -> 
                 .unwrap_or_else(unclear),
         },
     }
+}
+
+/// Whether `target` is open to perf events once the kernel's setting is.
+pub(super) fn is_own(facts: &Facts, target: &Target) -> bool {
+    of_access(&facts.us, target, false, Capabilities::NONE).is_none()
 }
 
 /// Why `trial` of a file in `/proc/PID` that only whoever may read the process can read failed.
@@ -100,15 +105,24 @@ pub(super) fn of_file(facts: &Facts, target: &Target, trial: &Trial) -> Obstacle
 /// What the kernel holds against our looking at `target`: whether we `may` look at others, and which
 /// capability that takes.
 fn of_access(us: &Us, target: &Target, may: bool, takes: Capabilities) -> Option<Obstacle> {
+    // What we hold in one user namespace counts there and in those below it.
+    let is_theirs = target.same_user_namespace == Some(true);
     if may {
-        let apart = !us.first_user_namespace || target.same_user_namespace == Some(false);
-        return Some(if apart { Obstacle::Namespace } else { unclear() });
+        return Some(if us.first_user_namespace || is_theirs {
+            unclear()
+        } else {
+            Obstacle::Namespace
+        });
     }
     if !target.same_user {
         return Some(Obstacle::OtherUser(takes));
     }
     if target.open_to_its_user == Some(false) {
         return Some(Obstacle::NotDumpable);
+    }
+    let may_be_ours = us.first_user_namespace && target.same_user_namespace.is_none();
+    if !is_theirs && !may_be_ours {
+        return Some(Obstacle::Namespace);
     }
     let more = target.more_capabilities;
     (!more.is_empty()).then_some(Obstacle::MoreCapabilities(more))
@@ -154,19 +168,18 @@ impl Obstacle {
                 "kernel.yama.ptrace_scope is {scope}: nobody may read others, and that can only be \
                  changed by a reboot"
             ),
-            Obstacle::Paranoid(level) => {
-                format!(
-                    "kernel.perf_event_paranoid is {level}: this kernel then keeps perf events \
-                         from whoever lacks the capability"
-                )
-            }
+            Obstacle::Paranoid(level) => format!(
+                "kernel.perf_event_paranoid is {level}: kernels of Debian and Ubuntu then keep perf \
+                 events from all but CAP_SYS_ADMIN"
+            ),
             Obstacle::Filtered(call) => {
                 format!("a seccomp filter forbids us the system call {call}")
             }
             Obstacle::NotThere(what) => format!("this kernel does not have {what}"),
-            Obstacle::Namespace => "our capabilities do not count for it: it is in a user \
-                                    namespace that is not ours"
-                .to_owned(),
+            Obstacle::Namespace => {
+                "it is in a user namespace that is not ours, where our rights do not count"
+                    .to_owned()
+            }
             Obstacle::Unwanted => "the environment variable STALLSPY_NO_PERF is set".to_owned(),
             Obstacle::Gone => "it has ended meanwhile".to_owned(),
             Obstacle::Unclear(said) => said.clone(),

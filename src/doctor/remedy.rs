@@ -8,8 +8,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::facts::{Facts, Target};
-use super::obstacle::{Obstacle, PARANOID_OWN};
+use super::facts::{Facts, PARANOID_OWN, Target};
+use super::obstacle::{self, Obstacle};
 use crate::target::{Capabilities, Engine};
 
 /// Where `sudo` finds commands (`secure_path` of the usual sudoers(5)).
@@ -43,8 +43,8 @@ pub(super) enum Remedy {
     SudoAs(String),
     /// Capabilities for our file.
     Setcap,
-    /// As root of this container.
-    ExecAsRoot,
+    /// As this user of this container, by number.
+    Exec(u32),
     /// From a container beside this one.
     Beside { filtered: bool },
     /// From the host, where a container's processes are to be seen.
@@ -68,14 +68,19 @@ pub(super) fn remedies(facts: &Facts, obstacle: &Obstacle, wanted: Capabilities)
     match obstacle {
         Obstacle::NotThere(_) | Obstacle::Unwanted | Obstacle::Gone | Obstacle::Unclear(_) => {}
         Obstacle::Yama(scope) if *scope > 2 => {}
-        Obstacle::Namespace => ways.extend(from_outside(facts, false)),
+        Obstacle::Namespace if !facts.us.first_user_namespace => {
+            ways.extend(from_outside(facts, false));
+        }
         Obstacle::Filtered(_) => ways.extend(from_outside(facts, true)),
         _ => ways.extend(by_capabilities(facts, wanted)),
     }
     match obstacle {
         Obstacle::Yama(1 | 2) => ways.push(Remedy::Sysctl("kernel.yama.ptrace_scope", 0)),
-        Obstacle::Paranoid(_) => {
-            ways.push(Remedy::Sysctl("kernel.perf_event_paranoid", PARANOID_OWN));
+        Obstacle::Paranoid(_)
+            if facts.target.as_ref().is_none_or(|target| obstacle::is_own(facts, target)) =>
+        {
+            // The other way takes nearly all of root's power.
+            ways.insert(0, Remedy::Sysctl("kernel.perf_event_paranoid", PARANOID_OWN));
         }
         _ => {}
     }
@@ -90,14 +95,31 @@ pub(super) fn by_capabilities(facts: &Facts, wanted: Capabilities) -> Vec<Remedy
     let is_attainable = us.bounding.has(wanted) && us.first_user_namespace;
     match &us.container {
         Some(container) if us.uid != 0 && is_attainable && has_exec(container.engine) => {
-            vec![Remedy::ExecAsRoot]
+            vec![Remedy::Exec(0)]
         }
         Some(_) => from_outside(facts, false),
         None if us.uid != 0 && is_attainable && !us.no_new_privs => {
-            let setcap = (!us.nosuid).then_some(Remedy::Setcap);
+            // One capability is as good as all: not for a file that anybody may run.
+            let is_much = !wanted.among(Capabilities::SYS_ADMIN).is_empty();
+            let setcap = (!us.nosuid && !is_much).then_some(Remedy::Setcap);
             std::iter::once(Remedy::Sudo).chain(setcap).collect()
         }
         None => Vec::new(),
+    }
+}
+
+/// Why nothing that can be typed here helps, where that is not plain.
+pub(super) fn why_none(facts: &Facts, obstacle: &Obstacle) -> Option<&'static str> {
+    match obstacle {
+        Obstacle::Filtered(_) => Some(
+            "whoever started this shell or service has set it, and it stays for all that is started \
+             from here",
+        ),
+        Obstacle::NotThere(_) | Obstacle::Gone | Obstacle::Unclear(_) => None,
+        _ if facts.us.no_new_privs => {
+            Some("sudo and file capabilities have no effect here (no_new_privs)")
+        }
+        _ => None,
     }
 }
 
@@ -117,7 +139,13 @@ fn as_owner(facts: &Facts) -> Option<Remedy> {
         && target.more_capabilities.is_empty()
         && target.uid != 0
         && facts.machine.ptrace_scope.unwrap_or(0) == 0;
-    (is_enough && can_become_root(facts)).then(|| Remedy::SudoAs(target.user.clone()))
+    match &facts.us.container {
+        _ if !is_enough => None,
+        Some(container) => has_exec(container.engine).then_some(Remedy::Exec(target.uid)),
+        // What lies elsewhere may be somewhere that user cannot go.
+        None => (can_become_root(facts) && is_installed(&facts.us.executable))
+            .then(|| Remedy::SudoAs(target.user.clone())),
+    }
 }
 
 /// Whether `sudo` may work here and makes root of the machine, as far as can be told.
@@ -152,6 +180,7 @@ impl Remedy {
             ),
             Remedy::Setcap => {
                 let kept = if us.uid == 0 { Capabilities::NONE } else { us.capabilities };
+                let wanted = wanted.without(Capabilities::SYS_ADMIN);
                 let list = listed(wanted | kept, "cap_", ",").to_lowercase();
                 (
                     format!("sudo setcap {list}+ep {}", shell_word(&us.executable)),
@@ -160,15 +189,15 @@ impl Remedy {
                         .to_owned(),
                 )
             }
-            Remedy::ExecAsRoot => (
+            Remedy::Exec(user) => (
                 format!(
-                    "{} exec -it -u 0 {} {} {}",
+                    "{} exec -it -u {user} {} {} {}",
                     engine(facts),
                     name(facts, "NAME"),
                     shell_word(&us.executable),
                     record(facts, "-p")
                 ),
-                "on the host: as root of this container".to_owned(),
+                format!("on the host: as user {user} of this container"),
             ),
             Remedy::Beside { filtered } => beside(facts, wanted, *filtered),
             Remedy::FromHost => from_host(facts),
@@ -279,12 +308,14 @@ fn listed(wanted: Capabilities, prefix: &str, between: &str) -> String {
 
 /// How to name our file to `sudo`, which looks for commands in places of its own.
 fn for_sudo(executable: &str) -> String {
-    let path = Path::new(executable);
-    let folder = path.parent().and_then(Path::to_str).unwrap_or("");
-    match path.file_name().and_then(|name| name.to_str()) {
-        Some(name) if SUDO_PATH.contains(&folder) => shell_word(name),
-        _ => shell_word(executable),
-    }
+    let name = Path::new(executable).file_name().and_then(|name| name.to_str());
+    name.filter(|_| is_installed(executable)).map_or_else(|| shell_word(executable), shell_word)
+}
+
+/// Whether our file lies where every user finds it.
+fn is_installed(executable: &str) -> bool {
+    let folder = Path::new(executable).parent().and_then(Path::to_str);
+    folder.is_some_and(|folder| SUDO_PATH.contains(&folder))
 }
 
 /// A word as a shell takes it for one.

@@ -35,30 +35,34 @@ pub struct Container {
 #[must_use]
 pub fn container(procfs: &ProcFs, pid: Pid) -> Option<Container> {
     // A kernel that does not show namespaces has none.
-    let is_apart = [procfs.is_in_first_pid_namespace(pid), procfs.is_in_first_user_namespace(pid)]
-        .into_iter()
-        .any(|first| matches!(first, Ok(false)))
-        // One that shares the host's pids has had this taken away all the same.
+    let is_another = |first| matches!(first, Ok(false));
+    let is_apart = is_another(procfs.is_in_first_pid_namespace(pid))
+        // A container that shares the host's pids has had this taken away all the same.
         || procfs.standing(pid).is_ok_and(|own| !own.bounding.has(Capabilities::SYS_ADMIN));
-    let engine = engine(
-        is_apart,
-        std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
-        Path::new("/run/.containerenv").exists(),
-        Path::new("/.dockerenv").exists(),
-    )?;
+    let engine = if is_apart {
+        engine(
+            std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
+            Path::new("/run/.containerenv").exists(),
+            Path::new("/.dockerenv").exists(),
+        )
+    } else if is_another(procfs.is_in_first_user_namespace(pid)) {
+        Engine::Other
+    } else {
+        // The files alone are found on machines made from a container's image.
+        return None;
+    };
     let host = nix::sys::utsname::uname().ok();
     let host = host.as_ref().and_then(|names| names.nodename().to_str());
     Some(Container { engine, name: host.filter(|host| is_name(engine, host)).map(str::to_owned) })
 }
 
-fn engine(is_apart: bool, kubernetes: bool, podman: bool, docker: bool) -> Option<Engine> {
-    // The files alone are found on machines made from a container's image.
-    match is_apart {
-        true if kubernetes => Some(Engine::Kubernetes),
-        true if podman => Some(Engine::Podman),
-        true if docker => Some(Engine::Docker),
-        true => Some(Engine::Other),
-        false => None,
+/// Whose marks these are. A kubelet's containers may bear those of the engine below it, too.
+fn engine(kubernetes: bool, podman: bool, docker: bool) -> Engine {
+    match (kubernetes, podman, docker) {
+        (true, ..) => Engine::Kubernetes,
+        (_, true, _) => Engine::Podman,
+        (.., true) => Engine::Docker,
+        _ => Engine::Other,
     }
 }
 
@@ -82,11 +86,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_without_a_namespace_are_a_former_image() {
-        assert_eq!(engine(false, false, false, true), None);
-        assert_eq!(engine(true, false, false, true), Some(Engine::Docker));
-        assert_eq!(engine(true, true, false, true), Some(Engine::Kubernetes));
-        assert_eq!(engine(true, false, false, false), Some(Engine::Other));
+    fn whose_marks_these_are() {
+        assert_eq!(engine(false, false, true), Engine::Docker);
+        assert_eq!(engine(false, true, true), Engine::Podman);
+        assert_eq!(engine(true, false, true), Engine::Kubernetes);
+        assert_eq!(engine(false, false, false), Engine::Other);
     }
 
     #[test]
