@@ -184,9 +184,14 @@ impl Remedy {
                 let list = listed(wanted | kept, "cap_", ",").to_lowercase();
                 (
                     format!("sudo setcap {list}+ep {}", shell_word(&us.executable)),
-                    "for good: whoever may run this file can then read every process, so give it to \
-                     a group and take it from others (chgrp, chmod 750); a new build needs it again"
-                        .to_owned(),
+                    if wanted.has(Capabilities::SYS_PTRACE) || wanted.has(Capabilities::PERFMON) {
+                        "for good: whoever may run this file can then read every process, so give \
+                         it to a group and take it from others (chgrp, chmod 750); a new build \
+                         needs it again"
+                    } else {
+                        "for good: for whoever runs this file; a new build needs it again"
+                    }
+                    .to_owned(),
                 )
             }
             Remedy::Exec(user) => (
