@@ -209,6 +209,24 @@ fn cases() -> Vec<(&'static str, Facts)> {
                 |f| f.us.capabilities = Capabilities::SYS_PTRACE,
             ),
         ),
+        (
+            "SYS_PTRACE alone, its program closed",
+            changed(with(Target { maps: Trial::Works, ..foreign() }), |f| {
+                f.us.capabilities = Capabilities::SYS_PTRACE
+            }),
+        ),
+        (
+            "PERFMON alone, www-data's",
+            changed(
+                with(Target {
+                    maps: Trial::Works,
+                    edges: Trial::Works,
+                    running_stacks: Trial::Works,
+                    ..foreign()
+                }),
+                |f| f.us.capabilities = Capabilities::PERFMON,
+            ),
+        ),
         ("docker", docker()),
         ("docker, a server", in_docker(own())),
         (
@@ -353,6 +371,8 @@ fn states_and_exit_codes() {
         ("Debian's paranoid 4, www-data's", "-----p", 5),
         ("docker on Ubuntu", "yy-y-p", 0),
         ("SYS_PTRACE alone, www-data's", "y----p", 0),
+        ("SYS_PTRACE alone, its program closed", "-----p", 5),
+        ("PERFMON alone, www-data's", "--y-yp", 5),
         ("docker", "yy-y-p", 0),
         ("docker, a server", "yy-y-p", 0),
         ("docker, nobody in it", "-----p", 5),

@@ -15,7 +15,7 @@ const YAMA_NEVER: u32 = 3;
 pub(super) enum Obstacle {
     /// The target is of another user, and we lack this capability.
     OtherUser(Capabilities),
-    /// The files that tell are readable for their owner alone.
+    /// It takes files that only their owner may read.
     FilesOfOwner,
     /// Its own user may not read it.
     NotDumpable,
@@ -51,6 +51,9 @@ pub(super) fn of_memory(facts: &Facts, target: Option<&Target>) -> Obstacle {
     let yama = (scope > 0).then_some(Obstacle::Yama(scope));
     if scope >= YAMA_NEVER {
         return Obstacle::Yama(scope);
+    }
+    if target.is_some_and(|target| takes_files(us, target)) {
+        return Obstacle::FilesOfOwner;
     }
     let of_target = target
         .and_then(|target| of_access(us, target, us.may_read_others(), Capabilities::SYS_PTRACE));
@@ -92,14 +95,15 @@ pub(super) fn of_file(facts: &Facts, target: &Target, trial: &Trial) -> Obstacle
         Trial::Missing => Obstacle::NotThere("this file in /proc"),
         Trial::Gone => Obstacle::Gone,
         Trial::Failed(said) => Obstacle::Unclear(said.clone()),
-        _ if target.maps == Trial::Works
-            && facts.us.uid != target.uid
-            && !facts.us.may_read_files() =>
-        {
-            Obstacle::FilesOfOwner
-        }
+        _ if takes_files(&facts.us, target) => Obstacle::FilesOfOwner,
         _ => of_memory(facts, Some(target)),
     }
+}
+
+/// Whether we may look at `target`, and not at files that only its user may read: those in `/proc`,
+/// and a program below a home.
+fn takes_files(us: &Us, target: &Target) -> bool {
+    us.may_read_others() && !us.may_read_files() && us.uid != target.uid
 }
 
 /// What the kernel holds against our looking at `target`: whether we `may` look at others, and which
@@ -148,7 +152,10 @@ impl Obstacle {
                 format!("it belongs to user {owner}; we are user {user} and lack CAP_{takes}")
             }
             Obstacle::FilesOfOwner => {
-                format!("only user {owner} may read these files, and we lack CAP_DAC_READ_SEARCH")
+                format!(
+                    "it takes files that only user {owner} may read, and we lack \
+                         CAP_DAC_READ_SEARCH"
+                )
             }
             Obstacle::NotDumpable => format!(
                 "user {owner} may not read it either: it gained rights when it was started, or \
