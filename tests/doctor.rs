@@ -7,6 +7,7 @@
 
 use std::fmt::Write;
 
+use serde_json::Value;
 use stallspy::doctor::{Attach, Diagnosis, Facts, Machine, Numbers, State, Target, Us, judge};
 use stallspy::target::{Capabilities, Container, Engine, Gate, Trial};
 use stallspy::units::Pid;
@@ -412,6 +413,29 @@ fn reasons_and_commands() {
         }
     }
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn every_json_fits_its_schema() {
+    let schema: Value =
+        serde_json::from_str(include_str!("../docs/stallspy-doctor-1.schema.json")).unwrap();
+    jsonschema::draft202012::meta::validate(&schema).map_err(|error| error.to_string()).unwrap();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    for (name, facts) in cases() {
+        let value = serde_json::to_value(judge(facts)).unwrap();
+        let errors: Vec<String> = validator
+            .iter_errors(&value)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        assert!(errors.is_empty(), "{name}: {errors:#?}");
+        // And the schema is one that can fail: it names every key there is.
+        for part in ["machine", "us", "target"] {
+            let described = &schema["properties"][part]["properties"];
+            for key in value[part].as_object().into_iter().flat_map(|object| object.keys()) {
+                assert!(described[key].is_object(), "{part}.{key} is not described");
+            }
+        }
+    }
 }
 
 #[test]

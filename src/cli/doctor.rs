@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::view::terminal_width;
 use super::written_to_stdout;
-use crate::doctor::{Attach, Diagnosis, Machine, Numbers, State, Target, USEFUL, Us};
+use crate::doctor::{Advice, Attach, Diagnosis, Machine, Numbers, State, Target, Tier, USEFUL, Us};
 use crate::error::Error;
 use crate::printable::printable;
 use crate::session;
@@ -63,15 +63,16 @@ fn print(out: &mut dyn Write, diagnosis: &Diagnosis) -> std::io::Result<()> {
         }
     }
     writeln!(out)?;
+    let mut before = "";
     for tier in &diagnosis.tiers {
         let state = match tier.state {
             State::Yes => "yes",
             State::Partly => "partly",
             State::No => "NO",
         };
-        let before = diagnosis.tiers.iter().take_while(|other| other.id != tier.id);
-        let said = before.map(|other| &other.reason).any(|reason| *reason == tier.reason);
-        let reason = if said { "the same".into() } else { printable(&tier.reason) };
+        let reason =
+            if tier.reason == before { "the same".into() } else { printable(&tier.reason) };
+        before = &tier.reason;
         let text = format!("{}: {reason}", tier.title);
         paragraph(out, &format!("{state:<STATE_WIDTH$}"), &text)?;
     }
@@ -89,17 +90,24 @@ fn print_advice(out: &mut dyn Write, diagnosis: &Diagnosis) -> std::io::Result<(
             writeln!(out, "\nFor more, any of these:")?;
         }
         seen.push(&advice.command);
-        let helped = diagnosis
-            .tiers
-            .iter()
-            .filter(|tier| tier.advice.iter().any(|other| other.command == advice.command));
-        let titles: Vec<&str> = helped.map(|tier| tier.title).collect();
         // Whole, to be copied: never broken into lines.
         writeln!(out, "\n  {}", printable(&advice.command))?;
-        let effect = format!("{}. For: {}", advice.effect, titles.join("; "));
+        let effect = format!("{}. For {}", advice.effect, helped(diagnosis, advice));
         paragraph(out, &" ".repeat(EFFECT_INDENT), &printable(&effect))?;
     }
     Ok(())
+}
+
+/// What a command helps for.
+fn helped(diagnosis: &Diagnosis, advice: &Advice) -> String {
+    let helps = |tier: &&Tier| tier.advice.iter().any(|other| other.command == advice.command);
+    let titles: Vec<&str> = diagnosis.tiers.iter().filter(helps).map(|tier| tier.title).collect();
+    let mut missing = diagnosis.tiers.iter().filter(|tier| tier.state != State::Yes);
+    if titles.len() > 1 && missing.all(|tier| helps(&tier)) {
+        "all that is missing".to_owned()
+    } else {
+        titles.join("; ")
+    }
 }
 
 fn machine_lines(machine: &Machine, us: &Us) -> Vec<(&'static str, String)> {

@@ -100,7 +100,7 @@ fn a_foreign_process_cannot_and_that_is_explained() {
             let sentence = format!(
                 "stallspy: pid {pid} belongs to user root and this kernel lets only that user, root or \
                  CAP_SYS_PTRACE read it: run `sudo stallspy {command} -p {pid}`, or in a container add \
-                 the capability SYS_PTRACE (see docs/CONTAINERS.md)\n"
+                 the capability SYS_PTRACE (`stallspy doctor {pid}` says what else helps)\n"
             );
             assert_eq!((ended.err.as_str(), ended.out.as_str()), (sentence.as_str(), ""));
         }
