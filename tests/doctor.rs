@@ -497,7 +497,7 @@ fn the_exact_commands() {
     has("Yama 1, her own", "/usr/local/bin/stallspy record -- COMMAND");
     has("Debian's paranoid 4", "sudo sysctl kernel.perf_event_paranoid=2");
     let docker = "docker run --rm -it --user 0 --pid=container:0123456789ab --cap-add PERFMON \
-                  --cap-add SYS_NICE IMAGE stallspy record -p 4242";
+                  --cap-add SYS_PTRACE --cap-add SYS_NICE IMAGE stallspy record -p 4242";
     has("docker, a server", docker);
     let kubernetes = "kubectl debug -it web-1 --image=IMAGE --target=CONTAINER --profile=sysadmin \
                       -- stallspy record -p 4242";

@@ -92,7 +92,9 @@ pub(super) fn remedies(facts: &Facts, obstacle: &Obstacle, wanted: Capabilities)
 /// How to get capabilities.
 pub(super) fn by_capabilities(facts: &Facts, wanted: Capabilities) -> Vec<Remedy> {
     let us = &facts.us;
-    let is_attainable = us.bounding.has(wanted) && us.first_user_namespace;
+    // Root is another user than the target's, mostly.
+    let all = wanted | Capabilities::SYS_PTRACE;
+    let is_attainable = us.bounding.has(all) && us.first_user_namespace;
     match &us.container {
         Some(container) if us.uid != 0 && is_attainable && has_exec(container.engine) => {
             vec![Remedy::Exec(0)]
@@ -244,8 +246,8 @@ fn beside(facts: &Facts, wanted: Capabilities, filtered: bool) -> (String, Strin
                 .to_owned(),
         );
     }
-    // Root of a container reads any file there without this.
-    let wanted = wanted.without(Capabilities::DAC_READ_SEARCH);
+    // Root there is another user than the target's, mostly, and reads any file without the latter.
+    let wanted = (wanted | Capabilities::SYS_PTRACE).without(Capabilities::DAC_READ_SEARCH);
     let mut effect =
         "on the host: a container beside this one, from an image with stallspy in it; \
                       nothing is restarted"
