@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use super::advice::Advice;
 use super::facts::{Attach, Facts, Target};
 use super::obstacle::{self, Obstacle};
-use super::remedy::{self, Advice, Remedy};
+use super::remedy::{self, Remedy};
 use crate::error::exit;
 use crate::target::{Capabilities, Trial};
 
