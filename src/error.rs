@@ -50,7 +50,7 @@ pub enum Error {
     /// The kernel does not let us read another user's process.
     #[error(
         "pid {pid} belongs to user {owner} and this kernel lets only that user, root or CAP_SYS_PTRACE read it: \
-         run `sudo stallspy {command} -p {pid}`, or in a container add the capability SYS_PTRACE (see docs/CONTAINERS.md)"
+         run `sudo stallspy {command} -p {pid}`, or in a container add the capability SYS_PTRACE (`stallspy doctor {pid}` says what else helps)"
     )]
     ForeignProcess {
         /// The pid asked for.
@@ -63,7 +63,7 @@ pub enum Error {
     /// The kernel does not let us read our own user's process.
     #[error(
         "the kernel denies reading pid {pid}{setting}: run `sudo stallspy {command} -p {pid}`, \
-         or in a container add the capability SYS_PTRACE (see docs/CONTAINERS.md)"
+         or in a container add the capability SYS_PTRACE (`stallspy doctor {pid}` says what else helps)"
     )]
     Denied {
         /// The pid asked for.

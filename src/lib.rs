@@ -17,6 +17,7 @@ pub mod attribution;
 pub mod cli;
 pub mod conclusion;
 pub mod diagnosis;
+pub mod doctor;
 pub mod error;
 pub mod event_loop;
 pub mod export;

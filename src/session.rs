@@ -7,6 +7,7 @@
 use std::sync::atomic::AtomicBool;
 
 use crate::conclusion;
+use crate::doctor::{self, Diagnosis};
 use crate::error::Error;
 use crate::gate::Pattern;
 use crate::layout::LayoutError;
@@ -118,6 +119,25 @@ pub fn conclude(recording: Recording, allow: &[Pattern]) -> Report {
 pub fn look_once(pid: Pid, locals: bool, native: bool) -> Result<Snapshot, Error> {
     let procfs = ProcFs::host();
     snapshot(&procfs, pid, locals, native).map_err(|error| explain(&procfs, pid, "dump", error))
+}
+
+/// Finds out what this machine, user and container allow, for the process `pid` if one is given.
+/// Looks at it once, as [`look_once`] does.
+///
+/// # Errors
+/// [`Error::NoSuchProcess`], or what `/proc` says about ourselves. A process that cannot be read is
+/// no error here.
+pub fn examine(pid: Option<Pid>) -> Result<Diagnosis, Error> {
+    let procfs = ProcFs::host();
+    let look = |pid| {
+        let looked = snapshot(&procfs, pid, false, true);
+        looked.map_err(|error| explain(&procfs, pid, "record", error))
+    };
+    match doctor::observe::observe(&procfs, pid, look) {
+        Ok(facts) => Ok(doctor::judge(facts)),
+        Err(ProcError::NoSuchProcess(pid)) => Err(Error::NoSuchProcess { pid }),
+        Err(error) => Err(Error::Proc(error)),
+    }
 }
 
 /// A command just started is no interpreter yet, and may never be one itself: `sh -c`, `env`, a

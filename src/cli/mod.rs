@@ -4,6 +4,7 @@
 
 mod completions;
 mod demo;
+mod doctor;
 mod dump;
 mod man;
 mod outputs;
@@ -43,6 +44,8 @@ enum Command {
     Report(report::Args),
     /// Look once: every thread's Python stack, and what its event loop is doing
     Dump(dump::Args),
+    /// What this kernel, user and container allow, and what to type to be allowed more
+    Doctor(doctor::Args),
     /// Try stallspy on a small server of its own; needs only python3
     Demo(demo::Args),
     /// Print a shell's completion script
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::run(&args, given),
         Command::Report(args) => report::run(&args, given),
         Command::Dump(args) => dump::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

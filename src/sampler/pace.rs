@@ -150,14 +150,15 @@ pub fn sleep_until(until: Timestamp) {
 /// thread is affected, which computes a few percent of the time at most.
 ///
 /// Going before others needs `CAP_SYS_NICE`; without it a look may come late, is counted as late,
-/// and may miss a stall.
-pub fn wake_precisely() {
+/// and may miss a stall. Returns whether we go before others.
+pub fn wake_precisely() -> bool {
     // Failing costs 50 µs of precision, nothing else.
     let _ = nix::sys::prctl::set_timerslack(1);
     // SAFETY: takes numbers, touches no memory of ours. It fails without the capability, and then
     // all stays as it was.
     #[allow(unsafe_code)]
-    let _ = unsafe { nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, NICE) };
+    let done = unsafe { nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, NICE) };
+    done == 0
 }
 
 /// CPU time this process has used.

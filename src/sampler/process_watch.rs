@@ -1,6 +1,8 @@
 //! One process under observation: its interpreter, threads and loops.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use super::edge_watch::EdgeWatch;
 use super::loop_watch::{LoopWatch, Outcome};
@@ -18,7 +20,7 @@ use crate::python::threads::{ThreadIds, threads, unchanged};
 use crate::server::{Facts, bare, recognise};
 use crate::target::modules::Modules;
 use crate::target::peers::Peers;
-use crate::target::{FreezeError, Freezer, LiveMemory, ProcError, ProcFs, ReadError};
+use crate::target::{ElfError, FreezeError, Freezer, LiveMemory, ProcError, ProcFs, ReadError};
 use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
 
 /// How often threads that run no loop we know are searched for one, and the list of threads is
@@ -77,6 +79,19 @@ pub struct ProcessWatch {
     next_refresh: Timestamp,
 }
 
+/// What is in a program that we may not open cannot be told: that is no "not Python".
+fn closed(error: LocateError, modules: &Modules) -> AttachError {
+    let shut = modules.unreadable().iter().find(|module| {
+        matches!(&module.why, ElfError::Io(why) if why.kind() == ErrorKind::PermissionDenied)
+    });
+    match (error, shut) {
+        (LocateError::NotPython, Some(module)) => {
+            ProcError::Denied { file: PathBuf::from(&module.path) }.into()
+        }
+        (error, _) => error.into(),
+    }
+}
+
 impl ProcessWatch {
     /// Attaches to a process: reads, checks, changes nothing.
     ///
@@ -86,7 +101,7 @@ impl ProcessWatch {
         let stat = procfs.stat(pid)?;
         let memory = LiveMemory::new(pid);
         let modules = Modules::load(procfs, pid)?;
-        let mut located = locate(&memory, &modules)?;
+        let mut located = locate(&memory, &modules).map_err(|error| closed(error, &modules))?;
         located.clock_offset = procfs.monotonic_offset(pid).unwrap_or(0);
         let space = AddressSpace::new(pid, modules, located.runtime);
         let attached = now();

@@ -3,7 +3,9 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))] // the numbers are a stranger's
 #![allow(clippy::disallowed_methods)] // reading files of `/proc` is what this part is for
 
+pub mod capabilities;
 pub mod children;
+pub mod container;
 pub mod debug_files;
 pub mod edges;
 pub mod elf;
@@ -22,9 +24,12 @@ mod sockets;
 pub mod syscalls;
 pub mod tee;
 pub mod thread_files;
+pub mod trials;
 mod waits;
 
+pub use capabilities::Capabilities;
 pub use children::{Descendants, descendants};
+pub use container::{Container, Engine};
 pub use edges::{Edges, EdgesError, Outing, PollCall, Tracepoints, Whereabouts};
 pub use elf::{ElfError, ElfFile};
 pub use elf_functions::Function;
@@ -36,6 +41,7 @@ pub use live::{LiveMemory, ReadCounts};
 pub use memory::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span};
 pub use modules::{Module, Modules};
 pub use peers::{PeerText, Peers, Waiting};
-pub use procfs::{Mapping, Perms, ProcError, ProcFs, Stat};
+pub use procfs::{Mapping, Perms, ProcError, ProcFs, Standing, Stat};
 pub use tee::{Fault, FaultyMemory, TeeMemory};
 pub use thread_files::{SyscallState, ThreadFiles};
+pub use trials::{Gate, Trial};

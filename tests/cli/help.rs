@@ -29,6 +29,11 @@ fn of_dump() {
 }
 
 #[test]
+fn of_doctor() {
+    insta::assert_snapshot!(help(&["doctor", "--help"]));
+}
+
+#[test]
 fn of_demo() {
     insta::assert_snapshot!(help(&["demo", "--help"]));
 }
@@ -55,7 +60,7 @@ fn every_subcommand_is_here() {
         .collect();
     assert_eq!(
         names,
-        ["record", "report", "dump", "demo", "completions", "man", "help"],
+        ["record", "report", "dump", "doctor", "demo", "completions", "man", "help"],
         "a new one needs a test above"
     );
 }

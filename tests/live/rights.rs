@@ -13,12 +13,12 @@ use crate::{in_ci, say};
 /// The user that owns nothing, on every Linux.
 const NOBODY: u32 = 65_534;
 
-fn am_root() -> bool {
+pub fn am_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
 /// Becomes nobody, if there is anything to give up.
-fn give_up_rights(command: &mut Command) {
+pub fn give_up_rights(command: &mut Command) {
     if am_root() {
         // Sets the groups to none as well.
         command.uid(NOBODY).gid(NOBODY).current_dir("/");
@@ -27,7 +27,7 @@ fn give_up_rights(command: &mut Command) {
 
 /// An interpreter that any user can start, such as the system's own: one in somebody's home or in a
 /// root of its own is not. Without one nothing is tested, and that is said.
-fn anybody() -> Vec<Python> {
+pub fn anybody() -> Vec<Python> {
     let systems = ["python3", "/usr/bin/python3"].into_iter().filter_map(at);
     let found = interpreters().into_iter().chain(systems).find(|python| {
         let mut command = python.command();
@@ -43,19 +43,24 @@ fn anybody() -> Vec<Python> {
 }
 
 /// Runs stallspy as nobody, from a copy that nobody can read.
-fn as_nobody(python: &Python, args: &[&str]) -> Ended {
+pub fn as_nobody(python: &Python, args: &[&str]) -> Ended {
+    as_nobody_through(python, "env", &[], args)
+}
+
+/// The same, started by another program.
+pub fn as_nobody_through(python: &Python, program: &str, flags: &[&str], args: &[&str]) -> Ended {
     let folder = folder(python);
     let copy = folder.path().join("stallspy");
     std::fs::copy(STALLSPY, &copy).expect("it can be copied");
     std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
-    let mut command = Command::new(&copy);
-    command.args(args);
+    let mut command = Command::new(program);
+    command.args(flags).arg(&copy).args(args);
     give_up_rights(&mut command);
     Profiler::start_by(command).finish()
 }
 
 /// Whether the kernel lets a user read processes of their own that are not their children.
-fn own_processes_are_open() -> bool {
+pub fn own_processes_are_open() -> bool {
     let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
     scope.map_or(true, |scope| scope.trim() == "0")
 }
@@ -95,7 +100,7 @@ fn a_foreign_process_cannot_and_that_is_explained() {
             let sentence = format!(
                 "stallspy: pid {pid} belongs to user root and this kernel lets only that user, root or \
                  CAP_SYS_PTRACE read it: run `sudo stallspy {command} -p {pid}`, or in a container add \
-                 the capability SYS_PTRACE (see docs/CONTAINERS.md)\n"
+                 the capability SYS_PTRACE (`stallspy doctor {pid}` says what else helps)\n"
             );
             assert_eq!((ended.err.as_str(), ended.out.as_str()), (sentence.as_str(), ""));
         }

@@ -40,6 +40,17 @@ pub struct Tracepoints {
     calls: Vec<(&'static str, CallIds)>,
 }
 
+/// Where the numbers are from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdSource {
+    /// The kernel's own files.
+    Tracefs,
+    /// What an earlier run found by trying.
+    Cache,
+    /// They were tried one by one.
+    Trying,
+}
+
 impl Tracepoints {
     /// The tracepoints of a call by its name; `None` where this kernel has none.
     #[must_use]
@@ -63,25 +74,35 @@ impl Tracepoints {
         KNOWN.get()
     }
 
-    /// Finds them out: tracefs, then the cache, then by trying.
+    /// Finds them out: tracefs, then the cache, then by trying, which is remembered.
     ///
     /// # Errors
     /// Why none of the ways worked.
     pub fn learn() -> Result<Tracepoints, EdgesError> {
+        let (found, source) = Tracepoints::find()?;
+        if source == IdSource::Trying {
+            cache::store(&found.format());
+        }
+        Ok(found)
+    }
+
+    /// The same, and where they are from; leaves nothing behind.
+    ///
+    /// # Errors
+    /// Why none of the ways worked.
+    pub fn find() -> Result<(Tracepoints, IdSource), EdgesError> {
         if is_unwanted() {
             return Err(EdgesError::Unwanted);
         }
         for root in TRACEFS {
             if let Some(found) = Tracepoints::from_tracefs(Path::new(root)) {
-                return Ok(found);
+                return Ok((found, IdSource::Tracefs));
             }
         }
         if let Some(found) = cache::load().and_then(|text| Tracepoints::parse(&text)) {
-            return Ok(found);
+            return Ok((found, IdSource::Cache));
         }
-        let found = calibrate::calibrate()?;
-        cache::store(&found.format());
-        Ok(found)
+        Ok((calibrate::calibrate()?, IdSource::Trying))
     }
 
     /// Reads them from a tracefs; `None` where it is not to be read, or has none of them.

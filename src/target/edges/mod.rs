@@ -24,7 +24,7 @@ use nix::errno::Errno;
 
 use self::event::Event;
 use self::ids::POLL_CALLS;
-pub use self::ids::{CallIds, Tracepoints};
+pub use self::ids::{CallIds, IdSource, Tracepoints};
 pub use self::pairing::{Edge, Outing, Pairing, Whereabouts};
 use self::record::{Record, decode};
 use self::ring::{RawRecord, Ring, scratch};

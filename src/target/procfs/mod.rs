@@ -6,6 +6,7 @@
 //! size, because the names and the lengths in them belong to the process being looked at.
 
 mod maps;
+mod standing;
 pub(in crate::target) mod stat;
 mod status;
 mod tree;
@@ -21,6 +22,7 @@ use nix::errno::Errno;
 use crate::units::{Pid, Tid};
 
 pub use maps::{Mapping, Perms};
+pub use standing::Standing;
 pub use stat::Stat;
 
 /// Largest small file (`stat`, `status`, …) we take; the kernel writes a few KiB at most.

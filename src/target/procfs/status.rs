@@ -98,7 +98,7 @@ impl ProcFs {
 }
 
 /// The words behind a key, none where the key is missing.
-fn words<'a>(text: &'a [u8], key: &'static [u8]) -> impl Iterator<Item = &'a str> {
+pub(super) fn words<'a>(text: &'a [u8], key: &'static [u8]) -> impl Iterator<Item = &'a str> {
     text.split(|b| *b == b'\n')
         .find_map(|line| line.strip_prefix(key))
         .and_then(|rest| std::str::from_utf8(rest).ok())
