@@ -9,9 +9,9 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use crate::target::edges::{EdgesError, RawStackSample, StackSampler};
 use crate::units::{Nanos, Tid, Timestamp};
 
-/// A sample for so much time on a CPU: one is there by the second look at a stall. Copying one
-/// takes the kernel some 5 µs, half a percent of the thread's time while its stall lasts.
-const PERIOD: Nanos = Nanos::from_millis(1);
+/// A sample for so much time on a CPU, no more: one is there by the second look at a stall. Copying
+/// one takes the kernel some 5 µs, half a percent of the thread's time while its stall lasts.
+const SHORTEST: Nanos = Nanos::from_millis(1);
 
 /// Takes samples of one thread.
 #[derive(Debug, Default)]
@@ -34,8 +34,9 @@ enum Stage {
 }
 
 impl Runner {
-    /// Samples `tid` from now on, so seldom that all samples of a stretch of `until_taken` fit in.
-    pub fn switch_on(&mut self, tid: Tid, until_taken: Nanos) {
+    /// Samples `tid` from now on, every `period` of its time on a CPU. What is not taken within
+    /// [`StackSampler::ROOM`] periods is lost.
+    pub fn switch_on(&mut self, tid: Tid, period: Nanos) {
         self.prepare(tid);
         let Stage::Open(sampler) = &mut self.stage else { return };
         if !self.is_on {
@@ -43,7 +44,7 @@ impl Runner {
             let _ = sampler.drain();
             self.is_on = sampler.switch(true).is_ok();
         }
-        let period = Nanos(until_taken.0 / StackSampler::ROOM.max(1)).max(PERIOD);
+        let period = period.max(SHORTEST);
         if self.period != period && sampler.set_period(period).is_ok() {
             self.period = period;
         }
@@ -104,6 +105,6 @@ fn open(tid: Tid) -> Receiver<Result<StackSampler, EdgesError>> {
     // Without a thread the channel is closed, which says as much.
     let _ = std::thread::Builder::new()
         .name("stacks".to_owned())
-        .spawn(move || drop(give.send(StackSampler::open(tid, PERIOD))));
+        .spawn(move || drop(give.send(StackSampler::open(tid, SHORTEST))));
     take
 }

@@ -11,6 +11,7 @@ use crate::python::code_objects::CodeCache;
 use crate::python::frames::{Fingerprint, RawStack, Stand, Walker};
 use crate::python::locate::Located;
 use crate::python::threads::Thread;
+use crate::target::edges::StackSampler;
 use crate::target::{Freezer, Peers, ProcFs, ReadError, RemoteMemory, SyscallState, ThreadFiles};
 use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
 
@@ -29,6 +30,8 @@ const SAME_CALL: Nanos = Nanos::from_millis(25);
 /// counts spends four fifths of its time at one instruction, and half of that with equal values: it
 /// seems to stand still in 1 % of cases.
 const STANDS: u32 = 5;
+/// C stacks copied between two background samples of a thread that runs, so that there mostly is one.
+const SAMPLES_IN_PERIOD: u64 = 2;
 /// A C stack so old is of what the thread does now, if it is in one call.
 const FRESH: Nanos = Nanos::from_micros(2_500);
 
@@ -75,6 +78,7 @@ pub struct ThreadWatch {
     blocked: Option<Blocked>,
     rest: Option<Rest>,
     last_sample: Option<usize>,
+    sampled_at: Timestamp,
     idle: u32,
     skipped: u32,
 }
@@ -114,6 +118,7 @@ impl ThreadWatch {
             blocked: None,
             rest: None,
             last_sample: None,
+            sampled_at: Timestamp::default(),
             idle: 0,
             skipped: 0,
         }
@@ -233,6 +238,7 @@ impl ThreadWatch {
         {
             self.idle = self.idle.saturating_add(1);
             let stack = self.with_native(scene, *stack, at);
+            self.sampled_at = at;
             self.write_sample(scene, period, at, count, stack, cpu);
             return Ok(None);
         }
@@ -249,7 +255,11 @@ impl ThreadWatch {
         let stack = self.written(scene, &raw, at);
         let asleep = matches!(cpu, CpuState::Blocked { .. });
         self.idle = if asleep && !fresh { self.idle.saturating_add(1) } else { 0 };
-        let stack = self.with_native(scene, stack, at);
+        let stack = match cpu {
+            CpuState::Running => self.with_running(scene, stack, period, fresh, at),
+            _ => self.with_native(scene, stack, at),
+        };
+        self.sampled_at = at;
         self.write_sample(scene, period, at, count, stack, cpu);
         Ok(fresh.then_some(raw))
     }
@@ -283,7 +293,7 @@ impl ThreadWatch {
         if scene.notes.natives.wanted == NativeStacks::Off {
             return None;
         }
-        self.runner.switch_on(self.tid, next);
+        self.runner.switch_on(self.tid, Nanos(next.0 / StackSampler::ROOM));
         self.running_stack(scene, since.unwrap_or(at.before(FRESH)), at)?.written_leaf(scene)
     }
 
@@ -295,9 +305,14 @@ impl ThreadWatch {
 
     /// Makes ready what [`ThreadWatch::running_leaf`] will need, and samples the thread no more.
     pub fn rest_from_samples(&mut self, scene: &Scene<'_>) {
-        if scene.notes.natives.wanted != NativeStacks::Off {
-            self.runner.prepare(self.tid);
-            self.runner.switch_off();
+        match scene.notes.natives.wanted {
+            NativeStacks::Off => {}
+            // Background samples use it, too.
+            NativeStacks::All => self.runner.prepare(self.tid),
+            NativeStacks::Stalls => {
+                self.runner.prepare(self.tid);
+                self.runner.switch_off();
+            }
         }
     }
 
@@ -327,6 +342,25 @@ impl ThreadWatch {
             rest.merged = Some(merged.unwrap_or(stack));
         }
         rest.merged.unwrap_or(stack)
+    }
+
+    /// The same of a thread that runs, if it has stood at one instruction of Python since the last
+    /// sample (it is not `fresh`): what the kernel copied in between is of the call it is in.
+    fn with_running(
+        &mut self,
+        scene: &mut Scene<'_>,
+        stack: StackId,
+        period: Nanos,
+        fresh: bool,
+        at: Timestamp,
+    ) -> StackId {
+        if scene.notes.natives.wanted != NativeStacks::All {
+            return stack;
+        }
+        self.runner.switch_on(self.tid, Nanos(period.0 / SAMPLES_IN_PERIOD));
+        let native = if fresh { None } else { self.running_stack(scene, self.sampled_at, at) };
+        let Some((raw, _)) = &self.known else { return stack };
+        native.and_then(|native| native.written_whole(scene, raw, stack)).unwrap_or(stack)
     }
 
     fn write_sample(
