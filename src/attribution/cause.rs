@@ -65,8 +65,8 @@ pub fn judge(facts: &Facts) -> Cause {
     blocked_or_busy(facts)
 }
 
-/// Whether a line of the application is to blame for a stall of this cause. A thread that got no
-/// CPU would have stalled on any line; who held the interpreter lock is another thread's line;
+/// Whether the line that ran is to blame for a stall of this cause. A thread that got no CPU would
+/// have stalled on any line; who held the interpreter lock is another thread's line (`holder.rs`);
 /// of many callbacks none is the one; the collector starts wherever an object is made.
 #[must_use]
 pub fn has_culprit(cause: Cause) -> bool {

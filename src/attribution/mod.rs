@@ -11,6 +11,7 @@ pub mod application;
 pub mod batch;
 pub mod cause;
 pub mod culprit;
+pub mod holder;
 pub mod native;
 pub mod split;
 pub mod weight;
@@ -21,9 +22,10 @@ use self::application::Site;
 use self::batch::Batch;
 use self::cause::Facts;
 use self::culprit::Winner;
-use self::weight::Span;
+use self::holder::Holder;
+use self::weight::{Span, Weighed};
 use crate::model::{Cause, Culprit, Gap, LoopState, Recording, StackId, Stall};
-use crate::units::Pid;
+use crate::units::{Nanos, Pid};
 
 /// The loop states that witnessed a stall.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +92,9 @@ impl<'a> Attribution<'a> {
         stall.task = winner.task;
         stall.coroutine = winner.coroutine;
         stall.endpoint = winner.endpoint;
-        if winner.site.is_application && cause::has_culprit(stall.cause) {
+        if stall.cause == Cause::GilWait {
+            self.blame_holder(&mut stall, &looks);
+        } else if winner.site.is_application && cause::has_culprit(stall.cause) {
             let native = winner.native.map(|stack| native::site(tables, stack)).unwrap_or_default();
             stall.culprit = Some(Culprit {
                 frame: winner.site.culprit,
@@ -103,6 +107,27 @@ impl<'a> Attribution<'a> {
             });
         }
         stall
+    }
+
+    /// Blames the thread that held the interpreter lock, where one was seen.
+    fn blame_holder(&mut self, stall: &mut Stall, looks: &[Weighed<'_>]) {
+        let tables = &self.recording.tables;
+        let threshold = self.recording.settings.threshold;
+        let found = Holder::among(tables, looks, threshold, |stack| self.site(stall.pid, stack));
+        let Some(Holder { line, tid }) = found else { return };
+        let all: Nanos = looks.iter().map(|seen| seen.weight).sum();
+        let native = line.native.map(|stack| native::site(tables, stack)).unwrap_or_default();
+        stall.stack = Some(line.stack);
+        stall.native = line.native;
+        stall.culprit = Some(Culprit {
+            frame: line.site.culprit,
+            tid,
+            wait: line.wait,
+            library: line.site.library,
+            native: native.leaf,
+            native_library: native.library,
+            share: line.weight.share_of(all),
+        });
     }
 
     fn site(&mut self, pid: Pid, stack: StackId) -> Option<Site> {

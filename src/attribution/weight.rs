@@ -107,6 +107,7 @@ mod tests {
                 collecting: false,
                 stack: StackId(stack),
                 native: None,
+                holder: None,
                 cpu: CpuState::Running,
                 task: None,
                 coroutine: None,
