@@ -69,7 +69,13 @@ fn names_the_hog(python: &Python, perf: bool) {
         let missed = |hold: &&&Entry| stalls.iter().all(|stall| overlap(stall, hold) == 0);
         let missed = due.iter().filter(missed).count();
         assert!(due.len() >= ENOUGH, "{python}, {hogs}: only {} holds were watched", due.len());
-        assert!(10 * missed <= due.len(), "{python}, {hogs}: missed {missed} of {}", due.len());
+        // To miss one, a whole base tick must have come late: it is counted.
+        let late = ns(&report["losses"]["late_ticks"]);
+        assert!(
+            10 * missed <= due.len() || missed as u64 <= late,
+            "{python}, {hogs}: missed {missed} of {}, with {late} late looks",
+            due.len()
+        );
 
         let (mut right, mut wrong) = (0, Vec::new());
         for stall in stalls {
