@@ -19,7 +19,9 @@ use std::collections::BTreeSet;
 
 use images::{DIRECTORY, images};
 use stallspy::event_loop::Reading;
-use stallspy::python::locate::scan;
+use stallspy::python::gil::Gil;
+use stallspy::python::locate::{locate_at, scan};
+use stallspy::python::threads::threads;
 use stallspy::units::{Addr, Nanos};
 use survey::{SeenLoop, Survey, survey};
 use survey_text::written;
@@ -103,6 +105,21 @@ fn the_scan_finds_what_the_symbol_named() {
         let located = scan(&image.memory, start, 1024).unwrap().expect(&image.name);
         assert_eq!(located.runtime, image.known.runtime);
         assert!(image.name.starts_with(&format!("{}-", located.version)));
+    }
+}
+
+/// The images are of programs whose loop computes or polls, and may lack the lock's bytes.
+#[test]
+fn who_holds_the_lock_is_a_thread_or_unknown() {
+    for image in images() {
+        let located = locate_at(&image.memory, image.known.runtime).unwrap();
+        let python = located.view(&image.memory);
+        let known = threads(&python).unwrap();
+        for thread in &known {
+            let Some(gil) = Gil::of(&python, thread.interpreter) else { continue };
+            let Ok(Some(holder)) = gil.holder(&python) else { continue };
+            assert!(known.iter().any(|thread| thread.state == holder), "{}", image.name);
+        }
     }
 }
 

@@ -254,12 +254,17 @@ fn a_loop_that_waits_for_the_interpreter_lock_is_seen_either_way() {
                 .collect();
             // The lock is held some 17 times in 3 s; a starved machine manages fewer.
             assert!(seen.len() >= 5, "{}, {tier}: {stalls:#?}", python.version);
-            for stall in seen {
+            for stall in &seen {
                 // Where nothing but looks tells, the ends are known to two of them each.
                 let shortest = stall["duration_max_ns"].as_u64().unwrap();
                 assert!(shortest >= THRESHOLD_NS, "{}: {stall}", python.version);
-                assert!(stall["culprit"].is_null(), "{}: {stall}", python.version);
             }
+            // The first look may come while the thread gets the lock.
+            let named = seen.iter().filter(|stall| {
+                let culprit = &stall["culprit"];
+                culprit["function"] == "hold" && culprit["tid"] != stall["tid"]
+            });
+            assert!(10 * named.count() >= 9 * seen.len(), "{}: {seen:#?}", python.version);
         }
     }
 }

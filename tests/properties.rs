@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use stallspy::conclusion::conclude;
 use stallspy::model::{
-    CallbackRun, CpuState, Gap, LoopId, LoopPhase, LoopState, SchedTimes, StackId, ThreadLook,
-    WaitId,
+    CallbackRun, CpuState, Gap, GilHolder, LoopId, LoopPhase, LoopState, SchedTimes, StackId,
+    ThreadLook, WaitId,
 };
 use stallspy::stall::{Detector, Episode};
-use stallspy::units::{Bounds, Nanos, Timestamp};
+use stallspy::units::{Bounds, Nanos, Tid, Timestamp};
 
 /// Small numbers, so that stamps meet; and a few that no clock shows.
 fn moment() -> impl Strategy<Value = u64> {
@@ -28,11 +28,18 @@ fn look() -> impl Strategy<Value = ThreadLook> {
         Just(CpuState::Unknown),
         (0..3u32).prop_map(|wait| CpuState::Blocked { wait: Some(WaitId(wait)) }),
     ];
-    (0..4u32, cpu).prop_map(|(stack, cpu)| ThreadLook {
+    let holder = proptest::option::of((0..3i32, 0..4u32));
+    (0..4u32, cpu, holder).prop_map(|(stack, cpu, holder)| ThreadLook {
         in_call: None,
         collecting: false,
         stack: StackId(stack),
         native: None,
+        holder: holder.map(|(tid, stack)| GilHolder {
+            tid: Tid(tid),
+            stack: StackId(stack),
+            native: None,
+            cpu,
+        }),
         cpu,
         task: None,
         coroutine: None,

@@ -10,10 +10,10 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use stallspy::model::{
-    CallbackRun, CpuState, EdgeStatus, Frame, FrameId, FrameKind, Gap, GilState, LoopId, LoopInfo,
-    LoopKind, LoopPhase, LoopState, LoopTally, Losses, NameId, Peer, ProcessInfo, Recording, Role,
-    Sample, SchedTimes, Settings, Stack, StackId, Tables, ThreadInfo, ThreadLook, Truncation, Wait,
-    WaitId, WorkerClass, WorkerTopology,
+    CallbackRun, CpuState, EdgeStatus, Frame, FrameId, FrameKind, Gap, GilHolder, GilState,
+    GilTally, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, Losses, NameId, Peer,
+    ProcessInfo, Recording, Role, Sample, SchedTimes, Settings, Stack, StackId, Tables, ThreadInfo,
+    ThreadLook, Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
 };
 use stallspy::recording::{Loaded, ReadError, read, write};
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
@@ -125,7 +125,11 @@ prop_compose! {
             cpu: Nanos(ids.4),
             rss_bytes: ids.3,
             cpus: ids.2,
-            threads: threads.into_iter().map(|(tid, name)| ThreadInfo { tid: Tid(tid), name }).collect(),
+            gil: GilTally { looks: u64::from(ids.2), held: ids.4 >> 16 },
+            threads: threads
+                .into_iter()
+                .map(|(tid, name)| ThreadInfo { tid: Tid(tid), name, gil_held: u64::from(ids.2) })
+                .collect(),
         }
     }
 }
@@ -174,6 +178,12 @@ prop_compose! {
                 collecting: false,
                 stack: StackId(0),
                 native: endpoint.map(|_| StackId(0)),
+                holder: task.map(|tid| GilHolder {
+                    tid: Tid(tid.cast_signed()),
+                    stack: StackId(0),
+                    native: endpoint.map(|_| StackId(0)),
+                    cpu,
+                }),
                 cpu,
                 task: task.map(NameId),
                 coroutine: endpoint.map(NameId),

@@ -42,6 +42,9 @@ pub struct Facts {
     pub winner: Option<CpuTimes>,
     /// Whether a line of the application is the culprit.
     pub is_application: bool,
+    /// Whether its thread was only met on its way from its poll back to Python, where there is nothing
+    /// to do but to wait for the interpreter lock.
+    pub is_leaving: bool,
     /// What the callback indices tell.
     pub batch: Option<Batch>,
 }
@@ -64,7 +67,7 @@ pub fn judge(facts: &Facts) -> Cause {
     if facts.batch.is_some_and(|batch| is_many(facts, &batch)) {
         return Cause::ManyCallbacks;
     }
-    if was_kept(facts) {
+    if facts.is_leaving || was_kept(facts) {
         return Cause::Unknown;
     }
     let seen = winner.blocked + winner.running;
@@ -97,8 +100,8 @@ fn was_kept(facts: &Facts) -> bool {
         && on_cpu < facts.threshold
 }
 
-/// Whether a line of the application is to blame for a stall of this cause. A thread that got no
-/// CPU would have stalled on any line; who held the interpreter lock is another thread's line;
+/// Whether the line that ran is to blame for a stall of this cause. A thread that got no CPU would
+/// have stalled on any line; who held the interpreter lock is another thread's line (`holder.rs`);
 /// of many callbacks none is the one; the collector starts wherever an object is made; of what was
 /// not seen nobody can tell.
 #[must_use]
@@ -178,6 +181,7 @@ mod tests {
             looks,
             winner: Some(looks),
             is_application: true,
+            is_leaving: false,
             batch: None,
         }
     }
@@ -229,6 +233,15 @@ mod tests {
     #[test]
     fn without_a_look_the_cause_is_unknown() {
         assert_eq!(judge(&Facts { winner: None, ..facts(20, 0, 0) }), Cause::Unknown);
+    }
+
+    #[test]
+    fn on_the_way_out_of_the_poll_nothing_is_to_blame_but_the_lock() {
+        let leaving = Facts { is_leaving: true, is_application: false, ..facts(30, 30, 0) };
+        assert_eq!(judge(&leaving), Cause::Unknown);
+        let waited = CpuTimes { running: ms(30), gil: ms(20), ..CpuTimes::default() };
+        assert_eq!(judge(&Facts { winner: Some(waited), ..leaving }), Cause::GilWait);
+        assert_eq!(judge(&with_split(leaving, 5, 0, 25)), Cause::CpuStarved);
     }
 
     #[test]

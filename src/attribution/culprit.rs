@@ -22,9 +22,9 @@ pub struct CpuTimes {
     pub in_call: Nanos,
     /// Of `running`: on a CPU, going on in Python.
     pub in_python: Nanos,
-    /// Asleep in the kernel, the interpreter lock included.
+    /// Asleep in the kernel, also for the interpreter lock.
     pub blocked: Nanos,
-    /// Of `blocked`: waiting for the interpreter lock.
+    /// Of all: waiting for the interpreter lock, also while ready to ask for it.
     pub gil: Nanos,
     /// Not readable.
     pub unknown: Nanos,
@@ -53,6 +53,13 @@ impl CpuTimes {
         if seen.look.collecting {
             self.collecting += seen.weight;
         }
+        let wait = match seen.look.cpu {
+            CpuState::Blocked { wait } => wait.and_then(|wait| tables.get_wait(wait)),
+            CpuState::Running | CpuState::Unknown => None,
+        };
+        if seen.look.holder.is_some() || wait.is_some_and(|wait| wait.peer == Some(Peer::Gil)) {
+            self.gil += seen.weight;
+        }
         match seen.look.cpu {
             CpuState::Running => {
                 self.running += seen.weight;
@@ -63,13 +70,7 @@ impl CpuTimes {
                 }
             }
             CpuState::Unknown => self.unknown += seen.weight,
-            CpuState::Blocked { wait } => {
-                self.blocked += seen.weight;
-                let peer = wait.and_then(|wait| tables.get_wait(wait)?.peer.as_ref());
-                if matches!(peer, Some(Peer::Gil)) {
-                    self.gil += seen.weight;
-                }
-            }
+            CpuState::Blocked { .. } => self.blocked += seen.weight,
         }
     }
 }
@@ -191,7 +192,9 @@ fn heaviest_name(
 
 /// The key with the largest sum; of equals the one met first, so that a report does not change
 /// from run to run.
-fn heaviest<K: Copy + Eq + Hash>(weights: impl Iterator<Item = (K, Nanos)>) -> Option<K> {
+pub(super) fn heaviest<K: Copy + Eq + Hash>(
+    weights: impl Iterator<Item = (K, Nanos)>,
+) -> Option<K> {
     let mut sums: HashMap<K, (Nanos, Reverse<usize>)> = HashMap::new();
     for (order, (key, weight)) in weights.enumerate() {
         sums.entry(key).or_insert((Nanos::ZERO, Reverse(order))).0 += weight;

@@ -11,6 +11,7 @@ pub mod application;
 pub mod batch;
 pub mod cause;
 pub mod culprit;
+pub mod holder;
 pub mod native;
 pub mod split;
 pub mod weight;
@@ -21,9 +22,10 @@ use self::application::Site;
 use self::batch::Batch;
 use self::cause::Facts;
 use self::culprit::Winner;
-use self::weight::Span;
-use crate::model::{Cause, Culprit, Gap, LoopState, Recording, StackId, Stall};
-use crate::units::Pid;
+use self::holder::Holder;
+use self::weight::{Span, Weighed};
+use crate::model::{Cause, Culprit, Gap, LoopPhase, LoopState, Recording, StackId, Stall};
+use crate::units::{Nanos, Pid};
 
 /// The loop states that witnessed a stall.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +69,9 @@ impl<'a> Attribution<'a> {
         }
 
         let winner = Winner::among(tables, &looks, threshold, |stack| self.site(stall.pid, stack));
+        // On its way out of the poll it is in the loop's own code, whoever wrote that.
+        let leaving = |state: &&LoopState| state.phase == LoopPhase::Leaving;
+        let is_leaving = !witnesses.during.is_empty() && witnesses.during.iter().all(leaving);
         stall.cause = cause::judge(&Facts {
             duration: span.length(),
             threshold,
@@ -74,7 +79,9 @@ impl<'a> Attribution<'a> {
             is_exact: witnesses.gap.is_some(),
             looks: blocked,
             winner: winner.as_ref().map(|winner| winner.times),
-            is_application: winner.as_ref().is_some_and(|winner| winner.site.is_application),
+            is_application: !is_leaving
+                && winner.as_ref().is_some_and(|winner| winner.site.is_application),
+            is_leaving,
             batch: Batch::of(span, witnesses.during),
         });
 
@@ -91,7 +98,9 @@ impl<'a> Attribution<'a> {
         stall.task = winner.task;
         stall.coroutine = winner.coroutine;
         stall.endpoint = winner.endpoint;
-        if winner.site.is_application && cause::has_culprit(stall.cause) {
+        if stall.cause == Cause::GilWait {
+            self.blame_holder(&mut stall, &looks);
+        } else if winner.site.is_application && cause::has_culprit(stall.cause) {
             let native = native::site(tables, &winner.native_shared, stall.cause == Cause::CCall);
             stall.culprit = Some(Culprit {
                 frame: winner.site.culprit,
@@ -104,6 +113,28 @@ impl<'a> Attribution<'a> {
             });
         }
         stall
+    }
+
+    /// Blames the thread that held the interpreter lock, where one was seen.
+    fn blame_holder(&mut self, stall: &mut Stall, looks: &[Weighed<'_>]) {
+        let tables = &self.recording.tables;
+        let threshold = self.recording.settings.threshold;
+        let found = Holder::among(tables, looks, threshold, |stack| self.site(stall.pid, stack));
+        let Some(Holder { line, tid }) = found else { return };
+        let all: Nanos = looks.iter().map(|seen| seen.weight).sum();
+        let computes = line.times.running > line.times.blocked;
+        let native = native::site(tables, &line.native_shared, computes);
+        stall.stack = Some(line.stack);
+        stall.native = line.native;
+        stall.culprit = Some(Culprit {
+            frame: line.site.culprit,
+            tid,
+            wait: line.wait,
+            library: line.site.library,
+            native: native.leaf,
+            native_library: native.library,
+            share: line.weight.share_of(all),
+        });
     }
 
     fn site(&mut self, pid: Pid, stack: StackId) -> Option<Site> {

@@ -108,6 +108,7 @@ mod tests {
                 collecting: false,
                 stack: StackId(stack),
                 native: None,
+                holder: None,
                 cpu: CpuState::Running,
                 task: None,
                 coroutine: None,

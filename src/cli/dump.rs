@@ -55,11 +55,13 @@ fn print(out: &mut dyn Write, snapshot: &Snapshot) -> std::io::Result<()> {
     writeln!(out)?;
     for thread in &snapshot.threads {
         let doing = match (&thread.syscall, &thread.peer) {
+            _ if thread.gil == Some("waiting") => "waits for the GIL".to_owned(),
             (Some(call), Some(peer)) => format!("blocked in {call}(): {}", printable(peer)),
             (Some(call), None) => format!("blocked in {call}()"),
             _ => thread.state.to_owned(),
         };
-        writeln!(out, "\nThread {} ({doing}): \"{}\"", thread.tid, printable(&thread.name))?;
+        let holds = if thread.gil == Some("holding") { ", holds the GIL" } else { "" };
+        writeln!(out, "\nThread {} ({doing}{holds}): \"{}\"", thread.tid, printable(&thread.name))?;
         if let Some(event_loop) = &thread.event_loop {
             write!(out, "    {} loop: {}", event_loop.kind, event_loop.phase)?;
             if let Some(age) = event_loop.running_for {

@@ -109,7 +109,7 @@ fn parse_seconds(text: &str) -> Result<Nanos, String> {
 }
 
 pub(super) fn run(args: &Args, given: Option<&ArgMatches>) -> Result<u8, Error> {
-    let view = args.view.view()?;
+    let view = args.view.view();
     let outputs = args.outputs.outputs(given)?;
     let stop = stop_on_signals()?;
     let plan = Plan {

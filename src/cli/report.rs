@@ -9,6 +9,7 @@ use super::outputs::{OutputArgs, files, write_all};
 use super::view::ViewArgs;
 use crate::error::{Error, exit};
 use crate::gate::{Gate, Pattern};
+use crate::model::GilState;
 use crate::recording;
 use crate::session;
 
@@ -32,12 +33,16 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, given: Option<&ArgMatches>) -> Result<u8, Error> {
-    let view = args.view.view()?;
+    let view = args.view.view();
     let outputs = args.outputs.outputs(given)?;
     let loaded =
         recording::read_file(&args.file).map_err(|error| Error::File(error.to_string()))?;
     for note in &loaded.notes {
         complain(note);
+    }
+    let samples = &loaded.recording.samples;
+    if args.view.only_gil() && samples.iter().all(|sample| sample.gil == GilState::Unknown) {
+        complain("this recording does not say who held the GIL: with -g no sample is left");
     }
     let report = session::conclude(loaded.recording, &args.allow);
     write_all(&outputs, &report, &view)?;

@@ -3,7 +3,6 @@
 use clap::Args;
 
 use super::Color;
-use crate::error::Error;
 use crate::export::View;
 use crate::model::NativeStacks;
 
@@ -17,7 +16,7 @@ pub(super) struct ViewArgs {
     /// Include threads that sleep, in the flamegraph
     #[arg(short, long, help_heading = "Flamegraph")]
     idle: bool,
-    /// Only threads that hold the GIL (not in this version yet)
+    /// Only threads that hold the GIL, also while they sleep
     #[arg(short, long, help_heading = "Flamegraph")]
     gil: bool,
     /// A root frame for each thread
@@ -54,21 +53,16 @@ impl ViewArgs {
         }
     }
 
+    /// Whether only threads that hold the GIL are asked for.
+    pub(super) fn only_gil(&self) -> bool {
+        self.gil
+    }
+
     /// The view asked for.
-    ///
-    /// # Errors
-    /// For what this version cannot do yet: better said than silently left out.
-    pub(super) fn view(&self) -> Result<View, Error> {
-        if self.gil {
-            return Err(Error::Usage(
-                "-g/--gil is not in this version yet: it needs to read who holds the GIL; \
-                 leave it out to see all running threads"
-                    .to_owned(),
-            ));
-        }
-        Ok(View {
+    pub(super) fn view(&self) -> View {
+        View {
             idle: self.idle,
-            gil: false,
+            gil: self.gil,
             threads: self.threads,
             functions: self.function,
             nolineno: self.nolineno,
@@ -76,7 +70,7 @@ impl ViewArgs {
             no_native: self.no_native,
             color: self.color.on_stdout(),
             width: terminal_width(),
-        })
+        }
     }
 }
 

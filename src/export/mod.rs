@@ -110,8 +110,11 @@ pub struct View {
 impl View {
     /// Whether a sample is to be shown.
     fn shows(&self, sample: &Sample) -> bool {
-        let idle = matches!(sample.cpu, CpuState::Blocked { .. });
-        (self.idle || !idle) && (!self.gil || sample.gil == GilState::Holding)
+        if self.gil {
+            // One that sleeps with the lock is what is looked for.
+            return sample.gil == GilState::Holding;
+        }
+        self.idle || !matches!(sample.cpu, CpuState::Blocked { .. })
     }
 
     /// The frames of a stack to be shown, leaf first.

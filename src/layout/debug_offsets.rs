@@ -12,8 +12,8 @@
 use super::LayoutError;
 use super::cpython::SLOT_TABLES;
 use super::shape::{
-    AsyncioOffsets, CodeOffsets, FrameOffsets, InterpreterOffsets, Layout, ObjectOffsets, Offsets,
-    RuntimeOffsets, Shape, ThreadOffsets,
+    AsyncioOffsets, CodeOffsets, FrameOffsets, GilHome, GilOffsets, InterpreterOffsets, Layout,
+    ObjectOffsets, Offsets, RuntimeOffsets, Shape, ThreadOffsets,
 };
 
 /// The first bytes of `_PyRuntime` in versions that publish their offsets.
@@ -30,6 +30,10 @@ const MAX_SIZE: u64 = 8 << 20;
 /// The most an offset can be in a section that states no size of its own, in bytes. The largest
 /// real one is `debugger_script_path_size`, 512.
 const MAX_UNSIZED: u64 = 64 << 10;
+
+/// The most an offset can be in `struct _gil_runtime_state`, in bytes: the struct takes 208 on x86_64
+/// with glibc 2.36, most of them for its locks.
+const MAX_IN_GIL: u64 = 512;
 
 /// What must be known beforehand to read one minor version's debug offsets.
 #[derive(Debug)]
@@ -158,6 +162,8 @@ fn offsets(table: &SlotTable, slots: &Slots) -> Result<Offsets, &'static str> {
     let at = |name: &'static str| slots.find(name).ok_or(name);
     let or = |name, header| slots.find(name).unwrap_or(header);
     let header = &table.object;
+    let gil = at("interpreter_state.gil_runtime_state")?;
+    let in_gil = |name| at(name)?.checked_sub(gil).filter(|at| *at <= MAX_IN_GIL).ok_or(name);
     Ok(Offsets {
         runtime: RuntimeOffsets {
             size: at("runtime_state.size")?,
@@ -170,6 +176,13 @@ fn offsets(table: &SlotTable, slots: &Slots) -> Result<Offsets, &'static str> {
             modules: at("interpreter_state.imports_modules")?,
             sysdict: at("interpreter_state.sysdict")?,
             gc_collecting: at("interpreter_state.gc")?.checked_add(at("gc.collecting")?),
+        },
+        gil: GilOffsets {
+            // Its members are published as if it lay in the interpreter; that it does not have to,
+            // as an interpreter may share another's (`_PyEval_InitGIL`, Python/ceval_gil.c).
+            home: GilHome::Interpreter(at("interpreter_state.ceval_gil")?),
+            last_holder: in_gil("interpreter_state.gil_runtime_state_holder")?,
+            locked: in_gil("interpreter_state.gil_runtime_state_locked")?,
         },
         thread: ThreadOffsets {
             size: at("thread_state.size")?,

@@ -145,6 +145,26 @@ pub struct InterpreterOffsets {
     pub gc_collecting: Option<u64>,
 }
 
+/// Where an interpreter's lock is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GilHome {
+    /// At this offset in `_PyRuntimeState`: all interpreters share it (3.8 to 3.11).
+    Runtime(u64),
+    /// At this offset in `PyInterpreterState` is a pointer to it, `ceval.gil` (3.12 on).
+    Interpreter(u64),
+}
+
+/// The interpreter lock: where it is, and offsets in it (`struct _gil_runtime_state`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct GilOffsets {
+    pub home: GilHome,
+    /// `PyThreadState` of the thread that holds it, or was the last to.
+    pub last_holder: u64,
+    /// An `int`: 1 while it is held, 0 while it is not, -1 before it is made.
+    pub locked: u64,
+}
+
 /// Offsets in `PyThreadState`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -262,6 +282,7 @@ pub struct AsyncioOffsets {
 pub struct Offsets {
     pub runtime: RuntimeOffsets,
     pub interpreter: InterpreterOffsets,
+    pub gil: GilOffsets,
     pub thread: ThreadOffsets,
     pub frame: FrameOffsets,
     pub code: CodeOffsets,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CpuState, EdgeStatus, NameId, StackId};
+use super::{CpuState, EdgeStatus, GilHolder, NameId, StackId};
 use crate::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
 /// Index into [`Recording::loops`](super::Recording::loops).
@@ -109,6 +109,10 @@ pub struct ThreadLook {
     /// CPU, it may also have waited for one; where somebody did and it had none, there is nothing here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_call: Option<bool>,
+    /// Who held the interpreter lock, if it waited for that and the holder could be told. A thread
+    /// that waits for it wakes now and then, so it may be seen running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<GilHolder>,
     /// Whether the interpreter's garbage collector was running.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub collecting: bool,

@@ -6,6 +6,7 @@
 pub mod finding;
 pub mod frame;
 pub mod gap;
+pub mod gil;
 pub mod loop_state;
 pub mod process;
 pub mod recording;
@@ -18,6 +19,7 @@ pub mod wait;
 pub use finding::{Finding, Measured, Recommendation, Remedy, Severity, Verdict};
 pub use frame::{Frame, FrameId, FrameKind, NameId, Stack, StackId, Truncation};
 pub use gap::{EdgeStatus, Gap};
+pub use gil::{GilHolder, GilTally};
 pub use loop_state::{
     CallbackRun, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, SchedTimes,
     ThreadLook,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::GilTally;
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 
 /// A process's part in a server.
@@ -71,6 +72,9 @@ pub struct ProcessInfo {
     pub rss_bytes: u64,
     /// CPUs it may run on.
     pub cpus: u32,
+    /// How often its interpreter lock was held, and looked at.
+    #[serde(default, skip_serializing_if = "GilTally::is_empty")]
+    pub gil: GilTally,
     /// Its threads.
     pub threads: Vec<ThreadInfo>,
 }
@@ -82,4 +86,12 @@ pub struct ThreadInfo {
     pub tid: Tid,
     /// Its name as the kernel has it (`comm`).
     pub name: String,
+    /// Looks of [`ProcessInfo::gil`] that saw it hold the interpreter lock.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gil_held: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

@@ -35,6 +35,19 @@ pub enum GilState {
     Unknown,
 }
 
+impl GilState {
+    /// The JSON value; `None` where it was not observed.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            GilState::Holding => Some("holding"),
+            GilState::Waiting => Some("waiting"),
+            GilState::Released => Some("released"),
+            GilState::Unknown => None,
+        }
+    }
+}
+
 /// One thread, over a run of looks in which nothing changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {

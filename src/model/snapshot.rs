@@ -57,6 +57,8 @@ pub struct SnapshotThread {
     pub syscall: Option<String>,
     /// What is behind that call: an address, a file.
     pub peer: Option<String>,
+    /// `holding`, `waiting`, `released`: what it has to do with the interpreter lock.
+    pub gil: Option<&'static str>,
     /// The event loop it runs.
     #[serde(rename = "loop")]
     pub event_loop: Option<SnapshotLoop>,

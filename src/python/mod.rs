@@ -9,6 +9,7 @@ pub mod code_objects;
 mod frame_headers;
 pub mod frames;
 pub mod gc;
+pub mod gil;
 pub mod interpreters;
 pub mod line_table;
 pub mod locate;

@@ -4,7 +4,7 @@
 
 use crate::model::loop_state::AGE_BUCKETS;
 use crate::model::{
-    CpuState, Frame, FrameId, Gap, LoopId, LoopInfo, LoopState, LoopTally, NameId, Peer,
+    CpuState, Frame, FrameId, Gap, GilHolder, LoopId, LoopInfo, LoopState, LoopTally, NameId, Peer,
     ProcessInfo, Recording, Sample, Stack, StackId, Tables, ThreadLook, Wait, WaitId,
 };
 use crate::units::{Bounds, Timestamp};
@@ -85,7 +85,14 @@ pub(super) fn wait(tables: &Tables, wait: &Wait) -> Checked {
 
 pub(super) fn process(so_far: &Recording, process: &ProcessInfo) -> Checked {
     room(so_far.processes.len(), MAX_PROCESSES, "processes")?;
-    room(process.threads.len(), MAX_PROCESSES, "threads in one process")
+    room(process.threads.len(), MAX_PROCESSES, "threads in one process")?;
+    let counts = [process.gil.looks, process.gil.held];
+    let counts = counts.into_iter().chain(process.threads.iter().map(|thread| thread.gil_held));
+    { counts }.try_for_each(count)
+}
+
+fn count(count: u64) -> Checked {
+    if count <= MAX_COUNT { Ok(()) } else { Err(format!("a count of {count} looks cannot be")) }
 }
 
 pub(super) fn loop_info(so_far: &Recording, info: &LoopInfo) -> Checked {
@@ -102,10 +109,7 @@ fn tally(tally: &LoopTally) -> Checked {
         return Err(format!("{} age buckets, {AGE_BUCKETS} at most", tally.ages.len()));
     }
     let counts = [tally.polling, tally.running, tally.unknown, tally.iterations_seen];
-    match counts.iter().chain(&tally.ages).find(|count| **count > MAX_COUNT) {
-        Some(count) => Err(format!("a count of {count} looks cannot be")),
-        None => Ok(()),
-    }
+    counts.iter().chain(&tally.ages).try_for_each(|looks| count(*looks))
 }
 
 fn known_loop(so_far: &Recording, id: LoopId) -> Checked {
@@ -126,9 +130,16 @@ fn thread_look(tables: &Tables, look: &ThreadLook) -> Checked {
     stack_id(tables, look.stack)?;
     look.native.map_or(Ok(()), |id| stack_id(tables, id))?;
     cpu(tables, look.cpu)?;
+    look.holder.map_or(Ok(()), |holder| gil_holder(tables, holder))?;
     maybe_name(tables, look.task)?;
     maybe_name(tables, look.coroutine)?;
     maybe_name(tables, look.endpoint)
+}
+
+fn gil_holder(tables: &Tables, holder: GilHolder) -> Checked {
+    stack_id(tables, holder.stack)?;
+    holder.native.map_or(Ok(()), |id| stack_id(tables, id))?;
+    cpu(tables, holder.cpu)
 }
 
 pub(super) fn gap(so_far: &Recording, gap: &Gap) -> Checked {

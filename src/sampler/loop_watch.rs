@@ -1,6 +1,7 @@
 //! One event loop under observation: looks at its clock, and a closer look when an iteration ages.
 
 use super::edge_watch::EdgeWatch;
+use super::gil_watch;
 use super::keeper::Keeper;
 use super::notes::Notes;
 use super::pace::{Jitter, Pace, now};
@@ -50,6 +51,8 @@ struct Captured {
     print: Fingerprint,
     /// When the thread was last looked into.
     at: Timestamp,
+    /// When it was last asked who holds the interpreter lock.
+    held_at: Timestamp,
     callback: Option<CallbackRun>,
     waiting: Option<u32>,
     sched: Option<SchedTimes>,
@@ -308,6 +311,12 @@ impl LoopWatch {
             // Asleep ever since: all that was read holds, and the scheduler's account stood still.
             last.at = at;
             last.sched = last.sched.map(|sched| SchedTimes { at, ..sched });
+            if at.since(last.held_at) >= pace.recapture(age) {
+                // The lock it waits for may have gone from one thread to another.
+                last.held_at = at;
+                let waits = scene.notes.waits_for_gil(last.look.cpu);
+                last.look.holder = waits.then(|| gil_watch::holder(scene, thread, at)).flatten();
+            }
             return Ok(Capture::Look);
         }
         let wait = self.until_next_stack(pace, age);
@@ -337,6 +346,10 @@ impl LoopWatch {
             } else {
                 None
             };
+            // It wakes now and then to ask for the lock, and on a busy machine is ready for long
+            // before it can: having waited in the same place, it waits until it holds the lock.
+            let waited = last.look.holder.is_some();
+            last.look.holder = waited.then(|| gil_watch::holder(scene, thread, at)).flatten();
             last.look.collecting = is_collecting(&scene.python, thread.thread.interpreter);
             last.at = at;
             last.waiting = self.clock.waiting(&scene.python);
@@ -374,6 +387,8 @@ impl LoopWatch {
         } else {
             None
         };
+        let waits = scene.notes.waits_for_gil(cpu);
+        let holder = waits.then(|| gil_watch::holder(scene, thread, at)).flatten();
         let waiting = self.clock.waiting(&scene.python);
         let collecting = is_collecting(&scene.python, thread.thread.interpreter);
         match self.clock.look(&scene.python, now())? {
@@ -383,14 +398,24 @@ impl LoopWatch {
         if is_asleep {
             self.resting = thread.rest_mark().map(|mark| (Reading::Running(running), mark));
         }
-        let look =
-            ThreadLook { stack, native, cpu, in_call, collecting, task, coroutine, endpoint };
+        let look = ThreadLook {
+            stack,
+            native,
+            cpu,
+            in_call,
+            holder,
+            collecting,
+            task,
+            coroutine,
+            endpoint,
+        };
         let identity = running.identity;
         let awaits_sample = in_call == Some(true) && native.is_none() && thread.is_sampled();
         self.captured = Some(Captured {
             identity,
             print,
             at,
+            held_at: at,
             callback,
             waiting,
             sched,

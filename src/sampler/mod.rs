@@ -5,6 +5,7 @@
 
 mod edge_guard;
 pub mod edge_watch;
+pub mod gil_watch;
 pub mod keeper;
 pub mod loop_watch;
 pub mod natives;

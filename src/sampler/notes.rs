@@ -99,6 +99,13 @@ impl Notes {
         CpuState::Blocked { wait: Some(wait) }
     }
 
+    /// Whether a thread seen like this waits for the interpreter lock.
+    #[must_use]
+    pub fn waits_for_gil(&self, cpu: CpuState) -> bool {
+        let CpuState::Blocked { wait: Some(wait) } = cpu else { return false };
+        self.tables.get_wait(wait).is_some_and(|wait| wait.peer == Some(Peer::Gil))
+    }
+
     /// A loop that was found; the same loop found again keeps its id.
     pub fn add_loop(&mut self, pid: Pid, tid: Tid, kind: LoopKind, now: Timestamp) -> LoopId {
         let id = LoopId(u32::try_from(self.loops.len()).unwrap_or(u32::MAX));

@@ -5,13 +5,16 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::edge_watch::EdgeWatch;
+use super::gil_watch::{GilWatch, Held};
 use super::loop_watch::{LoopWatch, Outcome};
 use super::natives::Natives;
 use super::notes::{Notes, WorkingDirectory};
 use super::pace::{Pace, now};
-use super::thread_watch::{Scene, ThreadWatch};
+use super::thread_watch::{Round, Scene, ThreadWatch};
 use crate::event_loop::PROBES;
-use crate::model::{LoopId, NativeStacks, ProcessInfo, ThreadInfo, WorkerTopology};
+use crate::model::{
+    GilState, GilTally, LoopId, NativeStacks, ProcessInfo, ThreadInfo, WorkerTopology,
+};
 use crate::native::AddressSpace;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::RawStack;
@@ -61,6 +64,7 @@ pub struct ProcessWatch {
     codes: CodeCache,
     peers: Peers,
     space: AddressSpace,
+    gil: GilWatch,
     freezer: Option<Freezer>,
     threads: Vec<ThreadWatch>,
     loops: Vec<LoopWatch>,
@@ -119,6 +123,7 @@ impl ProcessWatch {
             cpu: Nanos::ZERO,
             rss_bytes: stat.rss_bytes,
             cpus: procfs.cpus_allowed(pid).unwrap_or(1),
+            gil: GilTally::default(),
             threads: Vec::new(),
         };
         Ok(ProcessWatch {
@@ -130,6 +135,7 @@ impl ProcessWatch {
             codes: CodeCache::default(),
             peers: Peers::default(),
             space,
+            gil: GilWatch::default(),
             freezer: None,
             threads: Vec::new(),
             loops: Vec::new(),
@@ -180,6 +186,10 @@ impl ProcessWatch {
         let by_base = self.loops.iter().any(|watch| watch.is_base_due(woken, pace));
         self.run_loops(notes, pace)?;
         let at = now();
+        if self.gil.has_met_stranger() {
+            // A thread that holds the lock and is not known yet: not in 100 ms, but now.
+            self.update_threads()?;
+        }
         if Pace::is_due(at, self.next_discovery, DISCOVERY) {
             self.next_discovery = at + DISCOVERY;
             self.discover(notes, pace)?;
@@ -211,6 +221,17 @@ impl ProcessWatch {
     /// How many threads are known.
     pub(super) fn thread_count(&self) -> usize {
         self.threads.len()
+    }
+
+    /// Reads who holds the interpreter lock.
+    pub(super) fn held(&self) -> Held {
+        self.gil.look(&self.located.view(&self.memory))
+    }
+
+    /// The place among the threads of one that held it.
+    pub(super) fn holder(&self, held: &Held) -> Option<usize> {
+        let holds = |watch: &ThreadWatch| self.gil.state(held, &watch.thread, false);
+        self.threads.iter().position(|watch| holds(watch) == GilState::Holding)
     }
 
     /// The process has ended: closes its loops and its account.
@@ -254,6 +275,7 @@ impl ProcessWatch {
             codes: &mut self.codes,
             peers: &mut self.peers,
             space: &mut self.space,
+            gil: &mut self.gil,
             freezer: self.freezer.as_ref(),
             notes,
         };
@@ -301,14 +323,25 @@ impl ProcessWatch {
 
     /// Background samples of all threads; looks at loops that fall due meanwhile go first.
     fn sample(&mut self, notes: &mut Notes, pace: &Pace, period: Nanos) -> Result<(), ReadError> {
-        for index in 0..self.threads.len() {
+        let round = Round { period, held: self.held() };
+        let holders = self.gil.count(&round.held, &mut self.info.gil);
+        for info in self.info.threads.iter_mut().filter(|info| holders.contains(&info.tid)) {
+            info.gil_held += 1;
+        }
+        // Who holds the lock goes first: what it does then is what is asked for.
+        let mut order: Vec<usize> = (0..self.threads.len()).collect();
+        order.sort_by_key(|index| {
+            let tid = self.threads.get(*index).map(|thread| thread.tid);
+            !tid.is_some_and(|tid| holders.contains(&tid))
+        });
+        for index in order {
             if self.loops.iter().any(|watch| watch.due() <= now()) {
                 self.run_loops(notes, pace)?;
             }
             let (mut scene, threads) = self.scene(notes);
             let Some(thread) = threads.get_mut(index) else { break };
             let tid = thread.tid;
-            if let Some(stack) = thread.sample(&mut scene, period, now())? {
+            if let Some(stack) = thread.sample(&mut scene, &round, now())? {
                 self.find_loops(notes, tid, &stack);
             }
         }
@@ -371,9 +404,10 @@ impl ProcessWatch {
             self.threads.push(ThreadWatch::new(&self.procfs, self.pid, tid, thread));
             if !self.info.threads.iter().any(|info| info.tid == tid) {
                 let name = self.procfs.comm(self.pid, tid).unwrap_or_default();
-                self.info.threads.push(ThreadInfo { tid, name });
+                self.info.threads.push(ThreadInfo { tid, name, gil_held: 0 });
             }
         }
+        self.gil.update(&self.located.view(&self.memory), &self.threads);
         Ok(true)
     }
 

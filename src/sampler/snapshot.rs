@@ -1,5 +1,6 @@
 //! One look at one process, for `stallspy dump`.
 
+use super::gil_watch::Held;
 use super::natives::{NativeStack, SourceLines};
 use super::pace::now;
 use super::process_watch::{AttachError, ProcessWatch};
@@ -42,20 +43,38 @@ pub fn snapshot(
         let (scene, _) = watch.scene(&mut notes);
         thread_names(&scene.python).unwrap_or_default()
     };
-    let mut threads = Vec::new();
     let mut lines = native.then(SourceLines::default);
-    for index in 0..watch.thread_count() {
+    let mut see = |watch: &mut ProcessWatch, index: usize, held: &Held| {
         let (mut scene, watches) = watch.scene(&mut notes);
-        let Some(thread) = watches.get_mut(index) else { break };
+        let Some(thread) = watches.get_mut(index) else { return Ok(None) };
         thread.settle(&mut scene);
-        let stack = walk(&mut scene, thread).map_err(read)?;
+        let stack = walk(&mut scene, thread)?;
         let python_name = names.get(&thread.thread.ident).cloned();
-        let mut seen = look(&mut scene, thread, &stack, locals, python_name);
+        let mut seen = look(&mut scene, thread, &stack, locals, python_name, held);
         if let Some(lines) = &mut lines {
             with_native(&mut scene, thread, &stack, &mut seen.frames, lines);
         }
-        threads.push(seen);
         watch.remember_files(&stack);
+        Ok(Some(seen))
+    };
+    // Who holds the interpreter lock goes first, until it held it before and after.
+    let mut held = Held::default();
+    let mut holder = None;
+    for _ in 0..TRIES {
+        held = watch.held();
+        let Some(index) = watch.holder(&held) else { break };
+        let seen = see(&mut watch, index, &held).map_err(read)?;
+        holder = seen.map(|seen| (index, seen));
+        if watch.held() == held {
+            break;
+        }
+    }
+    let mut threads = Vec::new();
+    for index in 0..watch.thread_count() {
+        match holder.take_if(|(of, _)| *of == index) {
+            Some((_, seen)) => threads.push(seen),
+            None => threads.extend(see(&mut watch, index, &held).map_err(read)?),
+        }
     }
     watch.refresh();
     let info = watch.info();
@@ -98,8 +117,10 @@ fn look(
     stack: &RawStack,
     locals: bool,
     name: Option<String>,
+    held: &Held,
 ) -> SnapshotThread {
     let cpu = thread.cpu_state(scene);
+    let gil = scene.gil.state(held, &thread.thread, scene.notes.waits_for_gil(cpu));
     let (state, wait) = match cpu {
         CpuState::Running => ("running", None),
         CpuState::Blocked { wait } => ("blocked", wait),
@@ -113,6 +134,7 @@ fn look(
         state,
         syscall,
         peer,
+        gil: gil.name(),
         event_loop: event_loop(scene, stack),
         frames,
         truncated: stack.truncated.is_some(),

@@ -1,5 +1,6 @@
 //! One thread under observation: its frames, its files, and what it was last seen doing.
 
+use super::gil_watch::{GilWatch, Held};
 use super::natives::NativeStack;
 use super::notes::{Notes, WorkingDirectory};
 use super::pace::now;
@@ -56,6 +57,8 @@ pub struct Scene<'a> {
     pub space: &'a mut AddressSpace,
     /// Peers of descriptors.
     pub peers: &'a mut Peers,
+    /// Its interpreter lock.
+    pub gil: &'a mut GilWatch,
     /// Holds a thread still while its stack is read, if the user asked for that.
     pub freezer: Option<&'a Freezer>,
     /// Where to write down.
@@ -94,6 +97,15 @@ struct Rest {
     walked: bool,
     /// That stack with its C frames, once it was read for a sample.
     merged: Option<StackId>,
+}
+
+/// What all background samples taken at one time have in common.
+#[derive(Debug)]
+pub struct Round {
+    /// The time each of them stands for.
+    pub period: Nanos,
+    /// Who held the interpreter lock when it began.
+    pub held: Held,
 }
 
 /// The call a thread was last found in.
@@ -204,9 +216,11 @@ impl ThreadWatch {
                 let (procfs, memory) = (scene.procfs, scene.memory);
                 let waiting = scene.peers.describe(procfs, memory, scene.pid, &state, at);
                 let Some(waiting) = waiting else { return CpuState::Blocked { wait: None } };
-                // A futex inside the runtime's own data is the interpreter lock's.
+                // A futex inside the lock, or anywhere in the runtime's own data, is the
+                // interpreter lock's.
                 let is_gil = waiting.syscall.starts_with("futex")
-                    && scene.located.runtime_contains(Addr(first));
+                    && (scene.located.runtime_contains(Addr(first))
+                        || scene.gil.contains(Addr(first)));
                 let cpu = scene.notes.wait(&waiting, is_gil);
                 self.blocked = Some(Blocked { state, at, cpu });
                 cpu
@@ -216,22 +230,26 @@ impl ThreadWatch {
         }
     }
 
-    /// Takes a background sample that stands for `period`. Returns the stack if it is not the one
-    /// of the last sample, for whoever looks for loops in it.
+    /// Takes a background sample. Returns the stack if it is not the one of the last sample, for
+    /// whoever looks for loops in it.
     ///
     /// # Errors
     /// Only [`ReadError::Gone`] and [`ReadError::Denied`]; a torn sample is counted and dropped.
     pub fn sample(
         &mut self,
         scene: &mut Scene<'_>,
-        period: Nanos,
+        round: &Round,
         at: Timestamp,
     ) -> Result<Option<RawStack>, ReadError> {
         self.skipped += 1;
-        if self.idle >= IDLE_AFTER && self.skipped < IDLE_STRIDE {
+        let holds = scene.gil.state(&round.held, &self.thread, false) == GilState::Holding;
+        if self.idle >= IDLE_AFTER && self.skipped < IDLE_STRIDE && !holds {
             return Ok(None);
         }
-        let count = std::mem::take(&mut self.skipped);
+        // What was skipped before it took the interpreter lock stays for a look at which it does not
+        // hold it: nobody saw it hold it then.
+        let count = if holds { 1 } else { self.skipped };
+        self.skipped -= count;
         if self.is_at_rest()
             && let (Some(Rest { cpu, walked: true, .. }), Some((_, stack))) =
                 (self.rest, &self.known)
@@ -239,7 +257,7 @@ impl ThreadWatch {
             self.idle = self.idle.saturating_add(1);
             let stack = self.with_native(scene, *stack, at);
             self.sampled_at = at;
-            self.write_sample(scene, period, at, count, stack, cpu);
+            self.write_sample(scene, round, at, count, stack, cpu);
             return Ok(None);
         }
         let cpu = self.settle(scene);
@@ -256,11 +274,11 @@ impl ThreadWatch {
         let asleep = matches!(cpu, CpuState::Blocked { .. });
         self.idle = if asleep && !fresh { self.idle.saturating_add(1) } else { 0 };
         let stack = match cpu {
-            CpuState::Running => self.with_running(scene, stack, period, fresh, at),
+            CpuState::Running => self.with_running(scene, stack, round.period, fresh, at),
             _ => self.with_native(scene, stack, at),
         };
         self.sampled_at = at;
-        self.write_sample(scene, period, at, count, stack, cpu);
+        self.write_sample(scene, round, at, count, stack, cpu);
         Ok(fresh.then_some(raw))
     }
 
@@ -316,6 +334,11 @@ impl ThreadWatch {
         }
     }
 
+    /// Samples the thread no more.
+    pub fn stop_samples(&mut self) {
+        self.runner.switch_off();
+    }
+
     fn running_stack(
         &mut self,
         scene: &mut Scene<'_>,
@@ -366,21 +389,22 @@ impl ThreadWatch {
     fn write_sample(
         &mut self,
         scene: &mut Scene<'_>,
-        period: Nanos,
+        round: &Round,
         at: Timestamp,
         count: u32,
         stack: StackId,
         cpu: CpuState,
     ) {
+        let is_waiting = scene.notes.waits_for_gil(cpu);
         let sample = Sample {
             at,
             pid: scene.pid,
             tid: self.tid,
             stack,
             cpu,
-            gil: GilState::Unknown,
+            gil: scene.gil.state(&round.held, &self.thread, is_waiting),
             count,
-            weight: Nanos(period.0.saturating_mul(u64::from(count))),
+            weight: Nanos(round.period.0.saturating_mul(u64::from(count))),
         };
         self.last_sample = Some(scene.notes.sample(self.last_sample, sample));
     }

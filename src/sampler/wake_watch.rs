@@ -5,10 +5,11 @@
 //! run of looks that find the thread in some other call than its poll tells, as long as the thread
 //! hardly computed meanwhile: one that computed has been round its loop.
 
+use super::gil_watch;
 use super::pace::{Pace, now};
 use super::thread_watch::{Scene, ThreadWatch};
 use crate::event_loop::Reading;
-use crate::model::{LoopId, LoopPhase, LoopState, SchedTimes, ThreadLook};
+use crate::model::{CpuState, LoopId, LoopPhase, LoopState, SchedTimes, ThreadLook};
 use crate::target::SyscallState;
 use crate::target::syscalls::is_poll_like;
 use crate::units::{Bounds, Nanos, Timestamp};
@@ -113,11 +114,16 @@ pub(super) fn look(
     }
     let cpu = thread.settle(scene);
     let stack = thread.walk(scene).ok().map(|stack| thread.written(scene, &stack, before));
+    // Between its poll and Python there is nothing but the wait for the lock, in which it wakes now
+    // and then, and may have to wait for a CPU as well.
+    let waits = cpu == CpuState::Running || scene.notes.waits_for_gil(cpu);
+    let holder = waits.then(|| gil_watch::holder(scene, thread, before)).flatten();
     let look = stack.map(|stack| ThreadLook {
         stack,
         native: None,
         cpu,
         in_call: None,
+        holder,
         collecting: false,
         task: None,
         coroutine: None,

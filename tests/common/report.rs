@@ -4,10 +4,10 @@
 
 use stallspy::model::{
     Cause, CpuState, Culprit, CulpritTotal, EdgeStatus, Evidence, Finding, Frame, FrameId,
-    FrameKind, GilState, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopSummary, LoopTally,
-    Losses, Measured, Peer, ProcessInfo, Recommendation, Recording, Remedy, Report, Role, Sample,
-    SchedTimes, Settings, Severity, Stack, StackId, Stall, Tables, ThreadInfo, ThreadLook,
-    TimeSplit, Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
+    FrameKind, GilState, GilTally, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopSummary,
+    LoopTally, Losses, Measured, Peer, ProcessInfo, Recommendation, Recording, Remedy, Report,
+    Role, Sample, SchedTimes, Settings, Severity, Stack, StackId, Stall, Tables, ThreadInfo,
+    ThreadLook, TimeSplit, Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
 };
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
@@ -240,7 +240,7 @@ fn processes() -> Vec<ProcessInfo> {
         role,
         class: WorkerClass::Uvicorn,
     };
-    let process = |pid, ppid, role, threads: &[(i32, &str)]| ProcessInfo {
+    let process = |pid, ppid, role, threads: &[(i32, &str, u64)]| ProcessInfo {
         pid: Pid(pid),
         ppid: Pid(ppid),
         python: "3.12.1".to_owned(),
@@ -255,13 +255,21 @@ fn processes() -> Vec<ProcessInfo> {
         cpus: 2,
         threads: threads
             .iter()
-            .map(|(tid, name)| ThreadInfo { tid: Tid(*tid), name: (*name).to_owned() })
+            .map(|(tid, name, gil_held)| ThreadInfo {
+                tid: Tid(*tid),
+                name: (*name).to_owned(),
+                gil_held: *gil_held,
+            })
             .collect(),
+        gil: GilTally {
+            looks: if role == Role::Master { 0 } else { 3_000 },
+            held: threads.iter().map(|thread| thread.2).sum(),
+        },
     };
     vec![
-        process(4242, 1, Role::Master, &[(4242, "python")]),
-        process(4243, 4242, Role::Worker, &[(4243, "python"), (4250, "crunch 1")]),
-        process(4244, 4242, Role::Worker, &[(4244, "python"), (4260, "loop")]),
+        process(4242, 1, Role::Master, &[(4242, "python", 0)]),
+        process(4243, 4242, Role::Worker, &[(4243, "python", 300), (4250, "crunch 1", 1_230)]),
+        process(4244, 4242, Role::Worker, &[(4244, "python", 2), (4260, "loop", 450)]),
     ]
 }
 
@@ -344,6 +352,7 @@ fn loop_states(scene: &mut Scene) -> Vec<LoopState> {
         collecting: false,
         stack: stack(t, &[scene.connection, scene.list_sandboxes, scene.run]),
         native: None,
+        holder: None,
         cpu: CpuState::Blocked { wait: Some(scene.recv) },
         task: Some(t.name("Task-12")),
         coroutine: Some(t.name("RequestResponseCycle.run_asgi")),

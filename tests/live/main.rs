@@ -27,6 +27,7 @@ mod dump;
 mod endings;
 mod fastapi;
 mod gates;
+mod gil;
 mod hang;
 mod launch;
 mod requests;

@@ -9,9 +9,9 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // small times, made by hand
 
 use stallspy::model::{
-    CallbackRun, CpuState, EdgeStatus, Frame, FrameKind, LoopId, LoopInfo, LoopKind, LoopPhase,
-    LoopState, LoopTally, Losses, NameId, Peer, ProcessInfo, Recording, Role, SchedTimes, Settings,
-    Stack, StackId, Tables, ThreadLook, Wait, WorkerClass, WorkerTopology,
+    CallbackRun, CpuState, EdgeStatus, Frame, FrameKind, GilHolder, GilTally, LoopId, LoopInfo,
+    LoopKind, LoopPhase, LoopState, LoopTally, Losses, NameId, Peer, ProcessInfo, Recording, Role,
+    SchedTimes, Settings, Stack, StackId, Tables, ThreadLook, Wait, WorkerClass, WorkerTopology,
 };
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
@@ -40,6 +40,8 @@ pub struct Part {
     pub callback: u32,
     /// Whether the garbage collector runs.
     pub collecting: bool,
+    /// Who holds the interpreter lock that it waits for.
+    pub holder: Option<GilHolder>,
 }
 
 pub struct Story {
@@ -86,6 +88,7 @@ impl Story {
             cpu: Nanos::ZERO,
             rss_bytes: 0,
             cpus: 2,
+            gil: GilTally::default(),
             threads: Vec::new(),
         };
         let recording = Recording {
@@ -134,7 +137,7 @@ impl Story {
         let fd = peer.as_ref().map(|_| 7);
         let wait = Wait { syscall: tables.name(syscall), fd, peer };
         let cpu = CpuState::Blocked { wait: Some(tables.wait(wait)) };
-        Part { ms, stack, cpu, on_cpu: 0.0, run_delay: 0.0, callback: 0, collecting: false }
+        Part { cpu, on_cpu: 0.0, ..Story::computing(ms, stack) }
     }
 
     /// On a CPU.
@@ -147,6 +150,7 @@ impl Story {
             run_delay: 0.0,
             callback: 0,
             collecting: false,
+            holder: None,
         }
     }
 
@@ -160,6 +164,7 @@ impl Story {
             run_delay: 0.8,
             callback: 0,
             collecting: false,
+            holder: None,
         }
     }
 
@@ -191,6 +196,7 @@ impl Story {
                     stack: part.stack,
                     native: None,
                     cpu: part.cpu,
+                    holder: part.holder,
                     task: None,
                     coroutine: None,
                     endpoint: self.endpoint,

@@ -24,12 +24,19 @@ pub(super) struct ProcessOut<'a> {
     cpus: u32,
     cpu_ns: Nanos,
     rss_bytes: u64,
-    /// Not observed yet, and said so: 0 would be a lie.
     gil_held_fraction: Option<f64>,
+    /// Not observed yet, and said so: 0 would be a lie.
     requests: Option<u64>,
     in_flight_mean: Option<f64>,
     loops: Vec<LoopOut>,
-    threads: &'a [ThreadInfo],
+    threads: Vec<ThreadOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct ThreadOut<'a> {
+    tid: Tid,
+    name: &'a str,
+    gil_held_fraction: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -72,12 +79,17 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
         cpus: process.cpus,
         cpu_ns: process.cpu,
         rss_bytes: process.rss_bytes,
-        gil_held_fraction: None,
+        gil_held_fraction: process.gil.share(process.gil.held),
         requests: None,
         in_flight_mean: None,
         loops: loops.map(|info| loop_out(report, info)).collect(),
-        threads: &process.threads,
+        threads: process.threads.iter().map(|thread| thread_out(process, thread)).collect(),
     }
+}
+
+fn thread_out<'a>(process: &ProcessInfo, thread: &'a ThreadInfo) -> ThreadOut<'a> {
+    let gil_held_fraction = process.gil.share(thread.gil_held);
+    ThreadOut { tid: thread.tid, name: &thread.name, gil_held_fraction }
 }
 
 fn loop_out(report: &Report, info: &LoopInfo) -> LoopOut {

@@ -14,6 +14,7 @@ use ink::{Ink, Page};
 mod advice;
 mod causes;
 mod footer;
+mod gil;
 mod ink;
 mod lengths;
 mod loops;
@@ -44,6 +45,7 @@ impl Exporter for Text {
         page.blank()?;
         stalls::write(&mut page, report, &names)?;
         loops::write(&mut page, report)?;
+        gil::write(&mut page, report)?;
         advice::write(&mut page, report, &names)?;
         footer::write(&mut page, report)
     }

@@ -197,7 +197,14 @@ impl<'a, 'p> Table<'a, 'p> {
         let mut pieces = Vec::new();
         let Some(culprit) = &total.culprit else { return pieces };
         if longest.is_some_and(|stall| stall.tid != culprit.tid) {
-            pieces.push(Piece::word(Ink::Plain, format!("in thread {}", self.thread(culprit.tid))));
+            let thread = self.thread(culprit.tid);
+            pieces.push(Piece::word(
+                Ink::Plain,
+                match total.cause {
+                    Cause::GilWait => format!("thread {thread} held the GIL there"),
+                    _ => format!("in thread {thread}"),
+                },
+            ));
         }
         let tables = &self.recording().tables;
         let library = culprit.library.and_then(|id| tables.get_frame(id));

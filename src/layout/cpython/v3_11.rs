@@ -7,11 +7,13 @@
 //! * <https://github.com/python/cpython/blob/v3.11.7/Include/cpython/code.h>
 //! * <https://github.com/python/cpython/blob/v3.11.7/Include/internal/pycore_dict.h>
 //! * <https://github.com/python/cpython/blob/v3.11.7/Modules/_asynciomodule.c>
+//! * <https://github.com/python/cpython/blob/v3.11.7/Include/internal/pycore_gil.h>
 
 use crate::layout::shape::{
-    AsyncioOffsets, Attributes, CodeOffsets, DictKeys, FrameLink, FrameOffsets, IntTag,
-    InterpreterOffsets, LastInstruction, Layout, LineTable, LocalNames, ObjectOffsets, Offsets,
-    RunningLoop, RuntimeOffsets, Shape, StackReferences, ThreadOffsets, WakeupCallback,
+    AsyncioOffsets, Attributes, CodeOffsets, DictKeys, FrameLink, FrameOffsets, GilHome,
+    GilOffsets, IntTag, InterpreterOffsets, LastInstruction, Layout, LineTable, LocalNames,
+    ObjectOffsets, Offsets, RunningLoop, RuntimeOffsets, Shape, StackReferences, ThreadOffsets,
+    WakeupCallback,
 };
 
 /// CPython 3.11.
@@ -21,6 +23,7 @@ pub(in crate::layout) const LAYOUT: Layout = Layout {
     offsets: Offsets {
         runtime: RUNTIME,
         interpreter: INTERPRETER,
+        gil: GIL,
         thread: THREAD,
         frame: FRAME,
         code: CODE,
@@ -53,6 +56,8 @@ const INTERPRETER: InterpreterOffsets = InterpreterOffsets {
     sysdict: 904,
     gc_collecting: Some(848),
 };
+
+const GIL: GilOffsets = GilOffsets { home: GilHome::Runtime(360), last_holder: 8, locked: 16 };
 
 const THREAD: ThreadOffsets = ThreadOffsets {
     size: 360,

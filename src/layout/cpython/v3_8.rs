@@ -7,11 +7,13 @@
 //! * <https://github.com/python/cpython/blob/v3.8.18/Include/code.h>
 //! * <https://github.com/python/cpython/blob/v3.8.18/Objects/dict-common.h>
 //! * <https://github.com/python/cpython/blob/v3.8.18/Modules/_asynciomodule.c>
+//! * <https://github.com/python/cpython/blob/v3.8.18/Include/internal/pycore_gil.h>
 
 use crate::layout::shape::{
-    AsyncioOffsets, Attributes, CodeOffsets, DictKeys, FrameLink, FrameOffsets, IntTag,
-    InterpreterOffsets, LastInstruction, Layout, LineTable, LocalNames, ObjectOffsets, Offsets,
-    RunningLoop, RuntimeOffsets, Shape, StackReferences, ThreadOffsets, WakeupCallback,
+    AsyncioOffsets, Attributes, CodeOffsets, DictKeys, FrameLink, FrameOffsets, GilHome,
+    GilOffsets, IntTag, InterpreterOffsets, LastInstruction, Layout, LineTable, LocalNames,
+    ObjectOffsets, Offsets, RunningLoop, RuntimeOffsets, Shape, StackReferences, ThreadOffsets,
+    WakeupCallback,
 };
 
 /// CPython 3.8.
@@ -21,6 +23,7 @@ pub(in crate::layout) const LAYOUT: Layout = Layout {
     offsets: Offsets {
         runtime: RUNTIME,
         interpreter: INTERPRETER,
+        gil: GIL,
         thread: THREAD,
         frame: FRAME,
         code: CODE,
@@ -48,6 +51,8 @@ const RUNTIME: RuntimeOffsets =
 
 const INTERPRETER: InterpreterOffsets =
     InterpreterOffsets { next: 0, threads_head: 8, modules: 56, sysdict: 72, gc_collecting: None };
+
+const GIL: GilOffsets = GilOffsets { home: GilHome::Runtime(1152), last_holder: 8, locked: 16 };
 
 const THREAD: ThreadOffsets = ThreadOffsets {
     size: 264,

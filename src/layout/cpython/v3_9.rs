@@ -7,11 +7,13 @@
 //! * <https://github.com/python/cpython/blob/v3.9.18/Include/cpython/code.h>
 //! * <https://github.com/python/cpython/blob/v3.9.18/Objects/dict-common.h>
 //! * <https://github.com/python/cpython/blob/v3.9.18/Modules/_asynciomodule.c>
+//! * <https://github.com/python/cpython/blob/v3.9.18/Include/internal/pycore_gil.h>
 
 use crate::layout::shape::{
-    AsyncioOffsets, Attributes, CodeOffsets, DictKeys, FrameLink, FrameOffsets, IntTag,
-    InterpreterOffsets, LastInstruction, Layout, LineTable, LocalNames, ObjectOffsets, Offsets,
-    RunningLoop, RuntimeOffsets, Shape, StackReferences, ThreadOffsets, WakeupCallback,
+    AsyncioOffsets, Attributes, CodeOffsets, DictKeys, FrameLink, FrameOffsets, GilHome,
+    GilOffsets, IntTag, InterpreterOffsets, LastInstruction, Layout, LineTable, LocalNames,
+    ObjectOffsets, Offsets, RunningLoop, RuntimeOffsets, Shape, StackReferences, ThreadOffsets,
+    WakeupCallback,
 };
 
 /// CPython 3.9.
@@ -21,6 +23,7 @@ pub(in crate::layout) const LAYOUT: Layout = Layout {
     offsets: Offsets {
         runtime: RUNTIME,
         interpreter: INTERPRETER,
+        gil: GIL,
         thread: THREAD,
         frame: FRAME,
         code: CODE,
@@ -53,6 +56,8 @@ const INTERPRETER: InterpreterOffsets = InterpreterOffsets {
     sysdict: 872,
     gc_collecting: Some(816),
 };
+
+const GIL: GilOffsets = GilOffsets { home: GilHome::Runtime(352), last_holder: 8, locked: 16 };
 
 const THREAD: ThreadOffsets = ThreadOffsets {
     size: 264,

@@ -48,6 +48,24 @@ fn values_that_move_within_a_minor_version_come_from_the_target() {
 }
 
 #[test]
+fn the_interpreter_lock_is_where_the_headers_say() {
+    // offsetof(PyInterpreterState, ceval.gil), and of last_holder and locked in what it points to.
+    for (name, _, dump) in DUMPS {
+        let gil = from_debug_offsets(&bytes(dump)).unwrap().0.offsets.gil;
+        let expected = GilOffsets { home: GilHome::Interpreter(16), last_holder: 8, locked: 16 };
+        assert_eq!(gil, expected, "{name}");
+    }
+    // A holder that lies before the lock it is in.
+    let mut bad = bytes(DUMPS[2].2);
+    let holder = "interpreter_state.gil_runtime_state_holder";
+    let slot = table(14).slots.iter().position(|name| *name == holder).unwrap();
+    set(&mut bad, slot + HEADER_WORDS, 8);
+    let slots = vec![holder];
+    let error = LayoutError::Inconsistent { version: "3.14.10".into(), slots };
+    assert_eq!(from_debug_offsets(&bad), Err(error));
+}
+
+#[test]
 fn a_wrong_table_is_an_error_not_garbage() {
     for (name, minor, dump) in DUMPS {
         for wrong in SLOT_TABLES.iter().filter(|table| table.minor != minor) {
