@@ -10,10 +10,10 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use stallspy::model::{
-    CallbackRun, CpuState, EdgeStatus, Frame, FrameId, FrameKind, Gap, GilState, LoopId, LoopInfo,
-    LoopKind, LoopPhase, LoopState, LoopTally, Losses, NameId, Peer, ProcessInfo, Recording, Role,
-    Sample, SchedTimes, Settings, Stack, StackId, Tables, ThreadInfo, ThreadLook, Truncation, Wait,
-    WaitId, WorkerClass, WorkerTopology,
+    CallbackRun, CpuQuota, CpuState, EdgeStatus, Frame, FrameId, FrameKind, Gap, GilState, LoopId,
+    LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, Losses, NameId, Peer, ProcessInfo,
+    Recording, Role, Sample, SchedTimes, Settings, Stack, StackId, Tables, ThreadInfo, ThreadLook,
+    Throttle, Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
 };
 use stallspy::recording::{Loaded, ReadError, read, write};
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
@@ -202,6 +202,22 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn throttle()(
+        ends in bounds(),
+        counts in any::<(i32, u64, u64, u64, u64)>(),
+    ) -> Throttle {
+        Throttle {
+            pid: Pid(counts.0),
+            from: ends.lo,
+            until: ends.hi,
+            periods: counts.1,
+            time: Nanos(counts.2),
+            quota: CpuQuota { quota: Nanos(counts.3), period: Nanos(counts.4) },
+        }
+    }
+}
+
+prop_compose! {
     fn sample()(
         at in any::<u64>(),
         ids in any::<(i32, i32, u32, u64)>(),
@@ -233,6 +249,7 @@ prop_compose! {
         loops in vec((any::<(i32, i32, u64, u64)>(), tally()), 1..4),
         loop_states in vec(state(), 0..12),
         gaps in vec(gap(), 0..6),
+        throttles in vec(throttle(), 0..6),
         samples in vec(sample(), 0..12),
         losses in any::<(u64, u64, u64, u64, u64)>(),
     ) -> Recording {
@@ -261,6 +278,7 @@ prop_compose! {
             }).collect(),
             loop_states,
             gaps,
+            throttles,
             samples,
             losses: Losses {
                 reads: losses.0,

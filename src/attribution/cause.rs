@@ -29,6 +29,8 @@ pub struct Facts {
     pub threshold: Nanos,
     /// Where its time went, by the scheduler's clock.
     pub split: TimeSplit,
+    /// Of its waiting for a CPU: because a CPU quota was spent.
+    pub throttled: Nanos,
     /// What its looks saw.
     pub looks: CpuTimes,
     /// What the culprit's own looks saw; `None` if no stack was seen.
@@ -75,9 +77,13 @@ pub fn has_culprit(cause: Cause) -> bool {
 
 /// The wait for a CPU was the larger part, and without it there would have been no stall. A line of
 /// the application that took the larger part itself, or enough for a stall of its own, is to blame
-/// however busy the machine is.
+/// however busy the machine is. But where the quota was spent for the larger part, no line is: what
+/// takes 12 ms when it is let takes 100 more when the quota's last millisecond is in it.
 fn is_starved(facts: &Facts) -> bool {
     let delay = facts.split.run_delay;
+    if facts.throttled > Nanos::ZERO && facts.throttled >= part(facts.duration, STARVED) {
+        return true;
+    }
     delay > Nanos::ZERO
         && delay >= part(facts.duration, STARVED)
         && (facts.duration.saturating_sub(delay) < facts.threshold || !facts.is_application)
@@ -128,6 +134,7 @@ mod tests {
             duration: ms(duration),
             threshold: ms(10),
             split: TimeSplit::default(),
+            throttled: Nanos::ZERO,
             looks,
             winner: Some(looks),
             is_application: true,
@@ -174,6 +181,15 @@ mod tests {
         assert_eq!(judge(&framework), Cause::CpuStarved);
         let unseen = Facts { winner: None, ..with_split(facts(20, 0, 0), 2, 0, 18) };
         assert_eq!(judge(&unseen), Cause::CpuStarved);
+    }
+
+    #[test]
+    fn a_spent_quota_is_nobodys_line() {
+        // 30 ms of its own work are a stall, but the quota took the larger part.
+        let slow = with_split(facts(110, 110, 0), 30, 0, 80);
+        assert_eq!(judge(&slow), Cause::Cpu);
+        assert_eq!(judge(&Facts { throttled: ms(80), ..slow }), Cause::CpuStarved);
+        assert_eq!(judge(&Facts { throttled: ms(54), ..slow }), Cause::Cpu);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod cause;
 pub mod culprit;
 pub mod native;
 pub mod split;
+pub mod throttled;
 pub mod weight;
 
 use std::collections::HashMap;
@@ -21,9 +22,10 @@ use self::application::Site;
 use self::batch::Batch;
 use self::cause::Facts;
 use self::culprit::Winner;
+use self::throttled::Throttles;
 use self::weight::Span;
 use crate::model::{Cause, Culprit, Gap, LoopState, Recording, StackId, Stall};
-use crate::units::Pid;
+use crate::units::{Nanos, Pid};
 
 /// The loop states that witnessed a stall.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +45,7 @@ pub struct Witnesses<'a> {
 #[derive(Debug)]
 pub struct Attribution<'a> {
     recording: &'a Recording,
+    throttles: Throttles<'a>,
     sites: HashMap<(Pid, StackId), Option<Site>>,
 }
 
@@ -50,7 +53,7 @@ impl<'a> Attribution<'a> {
     /// Explains stalls of this recording.
     #[must_use]
     pub fn new(recording: &'a Recording) -> Attribution<'a> {
-        Attribution { recording, sites: HashMap::new() }
+        Attribution { recording, throttles: Throttles::of(recording), sites: HashMap::new() }
     }
 
     /// The stall with everything its witnesses tell about it.
@@ -65,18 +68,21 @@ impl<'a> Attribution<'a> {
         if let Some(gap) = witnesses.gap {
             stall.split = split::refine(gap, stall.split);
         }
+        let throttled = self.throttles.within(stall.pid, span, stall.split);
 
         let winner = Winner::among(tables, &looks, threshold, |stack| self.site(stall.pid, stack));
         stall.cause = cause::judge(&Facts {
             duration: span.length(),
             threshold,
             split: stall.split,
+            throttled: throttled.map_or(Nanos::ZERO, |throttled| throttled.time),
             looks: blocked,
             winner: winner.as_ref().map(|winner| winner.times),
             is_application: winner.as_ref().is_some_and(|winner| winner.site.is_application),
             batch: Batch::of(span, witnesses.during),
         });
 
+        stall.particulars.throttled = throttled.filter(|_| stall.cause == Cause::CpuStarved);
         if stall.cause == Cause::ManyCallbacks {
             // No callback is to blame, but what they have in common is worth saying.
             let common = culprit::Common::of(&looks);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FrameId, LoopId, NameId, StackId, WaitId};
+use super::{FrameId, LoopId, NameId, StackId, Throttled, WaitId};
 use crate::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
 /// How well a stall's length is known, weakest first.
@@ -131,9 +131,19 @@ pub struct Stall {
     /// The C frames that the innermost Python frame of that stack had called.
     #[serde(default)]
     pub native: Option<StackId>,
+    /// What else is known of its cause.
+    #[serde(default)]
+    pub particulars: Particulars,
     /// An `--allow` pattern accepts it: listed apart, not gated.
     #[serde(default)]
     pub allowed: bool,
+}
+
+/// What is known of a stall's cause beyond its kind, where it is of a kind that has more to it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Particulars {
+    /// What a spent CPU quota took of it.
+    pub throttled: Option<Throttled>,
 }
 
 impl Stall {

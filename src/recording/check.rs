@@ -5,7 +5,7 @@
 use crate::model::loop_state::AGE_BUCKETS;
 use crate::model::{
     CpuState, Frame, FrameId, Gap, LoopId, LoopInfo, LoopState, LoopTally, NameId, Peer,
-    ProcessInfo, Recording, Sample, Stack, StackId, Tables, ThreadLook, Wait, WaitId,
+    ProcessInfo, Recording, Sample, Stack, StackId, Tables, ThreadLook, Throttle, Wait, WaitId,
 };
 use crate::units::{Bounds, Timestamp};
 
@@ -135,6 +135,11 @@ pub(super) fn gap(so_far: &Recording, gap: &Gap) -> Checked {
     room(so_far.gaps.len(), MAX_LOOKS, "gaps")?;
     known_loop(so_far, gap.loop_id)?;
     ordered(Bounds { lo: gap.left, hi: gap.entered })
+}
+
+pub(super) fn throttle(so_far: &Recording, throttle: &Throttle) -> Checked {
+    room(so_far.throttles.len(), MAX_LOOKS, "times a quota was spent")?;
+    ordered(Bounds { lo: throttle.from, hi: throttle.until })
 }
 
 fn ordered(Bounds { lo, hi }: Bounds<Timestamp>) -> Checked {

@@ -111,6 +111,12 @@ impl LoopWatch {
         Pace::is_due(at, self.next_base, pace.base)
     }
 
+    /// Whether its iteration is old enough to be looked into.
+    #[must_use]
+    pub fn is_looked_into(&self) -> bool {
+        self.iteration.is_some() && self.captured.is_some()
+    }
+
     /// Looks at the loop. The caller has seen that it is due.
     ///
     /// # Errors

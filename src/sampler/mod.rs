@@ -13,6 +13,7 @@ pub mod pace;
 pub mod process_watch;
 pub mod snapshot;
 pub mod thread_watch;
+pub mod throttle_watch;
 mod wake_watch;
 
 use std::collections::HashMap;
@@ -205,6 +206,8 @@ impl Sampler {
         gaps.sort_by_key(|gap| (gap.left, gap.loop_id));
         let mut samples = self.notes.samples;
         samples.sort_by_key(|sample| sample.at);
+        let mut throttles = self.notes.throttles;
+        throttles.sort_by_key(|rise| (rise.until, rise.pid));
         self.ended.sort_by_key(|info| info.attached);
         Recording {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -216,6 +219,7 @@ impl Sampler {
             loops: self.notes.loops,
             loop_states: states,
             gaps,
+            throttles,
             samples,
             losses: self.notes.losses,
             own_cpu: pace::own_cpu().saturating_sub(self.cpu_before),

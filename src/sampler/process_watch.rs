@@ -8,6 +8,7 @@ use super::natives::Natives;
 use super::notes::{Notes, WorkingDirectory};
 use super::pace::{Pace, now};
 use super::thread_watch::{Scene, ThreadWatch};
+use super::throttle_watch::ThrottleWatch;
 use crate::event_loop::PROBES;
 use crate::model::{LoopId, NativeStacks, ProcessInfo, ThreadInfo, WorkerTopology};
 use crate::native::AddressSpace;
@@ -60,6 +61,7 @@ pub struct ProcessWatch {
     peers: Peers,
     space: AddressSpace,
     freezer: Option<Freezer>,
+    throttle: ThrottleWatch,
     threads: Vec<ThreadWatch>,
     loops: Vec<LoopWatch>,
     /// Edges of loops that went out of sight, and when: the loop may be found again at once, and then
@@ -116,6 +118,7 @@ impl ProcessWatch {
             peers: Peers::default(),
             space,
             freezer: None,
+            throttle: ThrottleWatch::default(),
             threads: Vec::new(),
             loops: Vec::new(),
             out_of_sight: Vec::new(),
@@ -165,6 +168,8 @@ impl ProcessWatch {
         let by_base = self.loops.iter().any(|watch| watch.is_base_due(woken, pace));
         self.run_loops(notes, pace)?;
         let at = now();
+        let stalled = self.loops.iter().any(LoopWatch::is_looked_into);
+        self.throttle.see(&self.procfs, self.pid, notes, stalled, at);
         if Pace::is_due(at, self.next_discovery, DISCOVERY) {
             self.next_discovery = at + DISCOVERY;
             self.discover(notes, pace)?;
@@ -213,6 +218,7 @@ impl ProcessWatch {
     pub fn finish(&mut self, notes: &mut Notes) {
         if self.info.ended.is_none() {
             self.refresh();
+            self.throttle.see(&self.procfs, self.pid, notes, true, now());
         }
         for watch in &mut self.loops {
             watch.finish(notes);

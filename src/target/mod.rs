@@ -3,6 +3,7 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))] // the numbers are a stranger's
 #![allow(clippy::disallowed_methods)] // reading files of `/proc` is what this part is for
 
+mod cgroup;
 pub mod children;
 pub mod debug_files;
 pub mod edges;
@@ -24,6 +25,7 @@ pub mod tee;
 pub mod thread_files;
 mod waits;
 
+pub use cgroup::{QuotaFile, ThrottleCounts};
 pub use children::{Descendants, descendants};
 pub use edges::{Edges, EdgesError, Outing, PollCall, Tracepoints, Whereabouts};
 pub use elf::{ElfError, ElfFile};

@@ -3,11 +3,12 @@
 #![allow(dead_code)] // each test file uses some of it
 
 use stallspy::model::{
-    Cause, CpuState, Culprit, CulpritTotal, EdgeStatus, Evidence, Finding, Frame, FrameId,
-    FrameKind, GilState, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopSummary, LoopTally,
-    Losses, Measured, Peer, ProcessInfo, Recommendation, Recording, Remedy, Report, Role, Sample,
-    SchedTimes, Settings, Severity, Stack, StackId, Stall, Tables, ThreadInfo, ThreadLook,
-    TimeSplit, Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
+    Cause, CpuQuota, CpuState, Culprit, CulpritTotal, EdgeStatus, Evidence, Finding, Frame,
+    FrameId, FrameKind, GilState, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopSummary,
+    LoopTally, Losses, Measured, Particulars, Peer, ProcessInfo, Recommendation, Recording, Remedy,
+    Report, Role, Sample, SchedTimes, Settings, Severity, Stack, StackId, Stall, Tables,
+    ThreadInfo, ThreadLook, Throttled, TimeSplit, Truncation, Wait, WaitId, WorkerClass,
+    WorkerTopology,
 };
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
@@ -110,8 +111,15 @@ fn stall(from_ms: u64, length_ms: u64, width_us: u64, cause: Cause) -> Stall {
         culprit: None,
         stack: None,
         native: None,
+        particulars: Particulars::default(),
         allowed: false,
     }
+}
+
+/// Half a CPU is too little.
+fn throttled() -> Throttled {
+    let quota = CpuQuota { quota: Nanos::from_millis(50), period: Nanos::from_millis(100) };
+    Throttled { quota, time: Nanos::from_millis(58), periods: 1 }
 }
 
 fn blame(frame: FrameId) -> Culprit {
@@ -166,6 +174,7 @@ fn stalls(scene: &mut Scene) -> Vec<Stall> {
     });
     all.push(Stall {
         split: TimeSplit { run_delay: Nanos::from_millis(60), ..TimeSplit::default() },
+        particulars: Particulars { throttled: Some(throttled()) },
         ..stall(6_000, 64, 300, Cause::CpuStarved)
     });
     all.push(Stall {
@@ -464,6 +473,7 @@ pub fn rich() -> Report {
             loops,
             loop_states,
             gaps: Vec::new(),
+            throttles: Vec::new(),
             samples,
             losses: Losses {
                 reads: 61_204,

@@ -28,6 +28,7 @@ mod fastapi;
 mod gates;
 mod hang;
 mod launch;
+mod quota;
 mod requests;
 mod restart;
 mod rights;

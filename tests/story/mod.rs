@@ -9,9 +9,10 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // small times, made by hand
 
 use stallspy::model::{
-    CallbackRun, CpuState, EdgeStatus, Frame, FrameKind, LoopId, LoopInfo, LoopKind, LoopPhase,
-    LoopState, LoopTally, Losses, NameId, Peer, ProcessInfo, Recording, Role, SchedTimes, Settings,
-    Stack, StackId, Tables, ThreadLook, Wait, WorkerClass, WorkerTopology,
+    CallbackRun, CpuQuota, CpuState, EdgeStatus, Frame, FrameKind, LoopId, LoopInfo, LoopKind,
+    LoopPhase, LoopState, LoopTally, Losses, NameId, Peer, ProcessInfo, Recording, Role,
+    SchedTimes, Settings, Stack, StackId, Tables, ThreadLook, Throttle, Wait, WorkerClass,
+    WorkerTopology,
 };
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
@@ -103,6 +104,7 @@ impl Story {
             loops: vec![info],
             loop_states: Vec::new(),
             gaps: Vec::new(),
+            throttles: Vec::new(),
             samples: Vec::new(),
             losses: Losses::default(),
             own_cpu: Nanos::ZERO,
@@ -208,6 +210,14 @@ impl Story {
     /// A busy period of one thing.
     pub fn stall(&mut self, began: f64, part: Part) {
         self.busy(began, &[part], true);
+    }
+
+    /// A CPU quota of half a CPU was spent: so many milliseconds, booked between two readings.
+    pub fn throttled(&mut self, from: f64, until: f64, ms: f64) {
+        let quota = CpuQuota { quota: Nanos::from_millis(50), period: Nanos::from_millis(100) };
+        let (from, until, time) = (at(from), at(until), Nanos((ms * 1e6) as u64));
+        let rise = Throttle { pid: Pid(100), from, until, periods: 1, time, quota };
+        self.recording.throttles.push(rise);
     }
 
     fn idle_until(&mut self, ms: f64) {

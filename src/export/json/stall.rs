@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::place::{self, CulpritOut, StackOut, text};
-use crate::model::{CulpritTotal, Evidence, LoopId, Recording, Stall};
+use crate::model::{CulpritTotal, Evidence, LoopId, Recording, Stall, Throttled};
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 
 /// One stall.
@@ -25,6 +25,7 @@ pub(super) struct StallOut<'a> {
     on_cpu_ns: Nanos,
     off_cpu_ns: Nanos,
     run_delay_ns: Nanos,
+    quota: Option<QuotaOut>,
     callbacks: u32,
     waiting_callbacks: Option<u32>,
     task: Option<&'a str>,
@@ -32,6 +33,22 @@ pub(super) struct StallOut<'a> {
     endpoint: Option<&'a str>,
     culprit: Option<CulpritOut<'a>>,
     stack: StackOut<'a>,
+}
+
+/// The CPU quota that was spent, and what that took.
+#[derive(Serialize)]
+struct QuotaOut {
+    cpus: f64,
+    throttled_ns: Nanos,
+    throttled_periods: u64,
+}
+
+fn quota(throttled: Throttled) -> QuotaOut {
+    QuotaOut {
+        cpus: throttled.quota.cpus(),
+        throttled_ns: throttled.time,
+        throttled_periods: throttled.periods,
+    }
 }
 
 /// A stall with its culprit and stack.
@@ -54,6 +71,7 @@ pub(super) fn new<'a>(recording: &'a Recording, stall: &Stall) -> StallOut<'a> {
         on_cpu_ns: stall.split.on_cpu,
         off_cpu_ns: stall.split.off_cpu,
         run_delay_ns: stall.split.run_delay,
+        quota: stall.particulars.throttled.map(quota),
         callbacks: stall.callbacks,
         waiting_callbacks: stall.waiting_callbacks,
         task: text(recording, stall.task),

@@ -143,7 +143,7 @@ impl<'a, 'p> Table<'a, 'p> {
         let most = format!("{most:>7}");
         let width = self.cause_width;
         let top = longest.and_then(|stall| self.top(stall)).filter(|_| total.culprit.is_none());
-        let first = self.place(total, top);
+        let first = self.place(total, top, &members);
         let indent = if self.beside {
             let cause = format!("  {cause:<width$}  ");
             let head = [(Ink::Plain, &*numbers), (most_ink, &most), (Ink::Plain, &cause)];
@@ -172,7 +172,12 @@ impl<'a, 'p> Table<'a, 'p> {
     }
 
     /// The request, and the line to change.
-    fn place(&self, total: &CulpritTotal, longest: Option<FrameId>) -> Vec<Piece> {
+    fn place(
+        &self,
+        total: &CulpritTotal,
+        longest: Option<FrameId>,
+        members: &[&Stall],
+    ) -> Vec<Piece> {
         let endpoint = total.endpoint.map(|id| self.recording().tables.text(id));
         let mut pieces: Vec<Piece> = endpoint
             .map(|text| Piece::new(Ink::Request, shortened(text, ENDPOINT)))
@@ -180,7 +185,7 @@ impl<'a, 'p> Table<'a, 'p> {
             .collect();
         pieces.push(match &total.culprit {
             Some(culprit) => Piece::new(Ink::Bold, self.names.spot(culprit.frame)),
-            None => Piece::new(Ink::Dim, causes::nobody(total.cause, longest.is_some())),
+            None => Piece::new(Ink::Dim, causes::nobody(total.cause, longest.is_some(), members)),
         });
         pieces
     }
