@@ -29,6 +29,7 @@ fn look() -> impl Strategy<Value = ThreadLook> {
         (0..3u32).prop_map(|wait| CpuState::Blocked { wait: Some(WaitId(wait)) }),
     ];
     (0..4u32, cpu).prop_map(|(stack, cpu)| ThreadLook {
+        holder: None,
         collecting: false,
         stack: StackId(stack),
         native: None,

@@ -10,10 +10,10 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use stallspy::model::{
-    CallbackRun, CpuQuota, CpuState, EdgeStatus, Frame, FrameId, FrameKind, Gap, GilState, LoopId,
-    LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, Losses, NameId, Peer, ProcessInfo,
-    Recording, Role, Sample, SchedTimes, Settings, Stack, StackId, Tables, ThreadInfo, ThreadLook,
-    Throttle, Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
+    CallbackRun, CpuQuota, CpuState, EdgeStatus, Frame, FrameId, FrameKind, Gap, GilState,
+    LockHolder, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, Losses, NameId, Peer,
+    ProcessInfo, Recording, Role, Sample, SchedTimes, Settings, Stack, StackId, Tables, ThreadInfo,
+    ThreadLook, Throttle, Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
 };
 use stallspy::recording::{Loaded, ReadError, read, write};
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
@@ -170,6 +170,7 @@ prop_compose! {
                 run_delay: Nanos(run_delay),
             }),
             look: look.map(|(cpu, task, endpoint)| ThreadLook {
+holder: task.map(|name| LockHolder { tid: Tid(7), name: Some(NameId(name)), stack: StackId(0) }),
                 collecting: false,
                 stack: StackId(0),
                 native: endpoint.map(|_| StackId(0)),

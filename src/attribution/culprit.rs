@@ -9,7 +9,7 @@ use std::hash::Hash;
 
 use super::application::Site;
 use super::weight::Weighed;
-use crate::model::{CpuState, FrameId, NameId, Peer, StackId, Tables, WaitId};
+use crate::model::{CpuState, FrameId, LockHolder, NameId, Peer, StackId, Tables, WaitId};
 use crate::units::Nanos;
 
 /// How a thread spent the time that some looks stand for.
@@ -79,6 +79,8 @@ pub struct Winner {
     pub times: CpuTimes,
     /// The wait it spent most of its blocked time in, if it was blocked for half its time.
     pub wait: Option<WaitId>,
+    /// Who mostly held the lock it waited for.
+    pub holder: Option<LockHolder>,
     /// The asyncio task it mostly ran in.
     pub task: Option<NameId>,
     /// That task's coroutine.
@@ -123,6 +125,7 @@ impl Winner {
             native,
             times,
             wait: mostly_blocked.then(|| heaviest_wait(&own)).flatten(),
+            holder: heaviest(own.iter().filter_map(|seen| Some((seen.look.holder?, seen.weight)))),
             task: heaviest_name(&own, |seen| seen.look.task),
             coroutine: heaviest_name(&own, |seen| seen.look.coroutine),
             endpoint: heaviest_name(&own, |seen| seen.look.endpoint),

@@ -24,7 +24,7 @@ use self::cause::Facts;
 use self::culprit::Winner;
 use self::throttled::Throttles;
 use self::weight::Span;
-use crate::model::{Cause, Culprit, Gap, LoopState, Recording, StackId, Stall};
+use crate::model::{Cause, Culprit, Gap, LockOwner, LoopState, Recording, StackId, Stall};
 use crate::units::{Nanos, Pid};
 
 /// The loop states that witnessed a stall.
@@ -98,10 +98,17 @@ impl<'a> Attribution<'a> {
         stall.endpoint = winner.endpoint;
         if winner.site.is_application && cause::has_culprit(stall.cause) {
             let native = winner.native.map(|stack| native::site(tables, stack)).unwrap_or_default();
+            let owner = winner.holder.filter(|_| winner.wait.is_some());
+            let lock_owner = owner.map(|holder| LockOwner {
+                tid: holder.tid,
+                name: holder.name,
+                frame: self.site(stall.pid, holder.stack).map(|site| site.culprit),
+            });
             stall.culprit = Some(Culprit {
                 frame: winner.site.culprit,
                 tid: stall.tid,
                 wait: winner.wait,
+                lock_owner,
                 library: winner.site.library,
                 native: native.leaf,
                 native_library: native.library,

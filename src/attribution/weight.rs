@@ -104,6 +104,7 @@ mod tests {
             waiting: None,
             sched: None,
             look: stack.map(|stack| ThreadLook {
+                holder: None,
                 collecting: false,
                 stack: StackId(stack),
                 native: None,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CpuState, EdgeStatus, NameId, StackId};
+use super::{CpuState, EdgeStatus, LockHolder, NameId, StackId};
 use crate::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
 /// Index into [`Recording::loops`](super::Recording::loops).
@@ -104,6 +104,9 @@ pub struct ThreadLook {
     pub native: Option<StackId>,
     /// Whether it ran or slept, and in which call.
     pub cpu: CpuState,
+    /// Who held the lock it waited for, where that lock knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<LockHolder>,
     /// Whether the interpreter's garbage collector was running.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub collecting: bool,

@@ -30,4 +30,4 @@ pub use sample::{CpuState, GilState, Sample};
 pub use snapshot::{Snapshot, SnapshotFrame, SnapshotLoop, SnapshotThread};
 pub use stall::{Cause, Culprit, Evidence, Particulars, Stall, TimeSplit};
 pub use throttle::{CpuQuota, Throttle, Throttled};
-pub use wait::{Peer, Wait, WaitId};
+pub use wait::{LockHolder, LockOwner, Peer, Wait, WaitId};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FrameId, LoopId, NameId, StackId, Throttled, WaitId};
+use super::{FrameId, LockOwner, LoopId, NameId, StackId, Throttled, WaitId};
 use crate::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
 /// How well a stall's length is known, weakest first.
@@ -79,6 +79,9 @@ pub struct Culprit {
     pub tid: Tid,
     /// The system call most of its time was spent in.
     pub wait: Option<WaitId>,
+    /// Who held the lock it waited for, where that lock knows.
+    #[serde(default)]
+    pub lock_owner: Option<LockOwner>,
     /// The deepest frame below it that belongs to a library: who made the call.
     pub library: Option<FrameId>,
     /// The C function it was in: the innermost one whose name says something.

@@ -12,6 +12,7 @@ pub mod gc;
 pub mod interpreters;
 pub mod line_table;
 pub mod locate;
+pub mod locks;
 pub mod objects;
 pub mod thread_names;
 pub mod threads;

@@ -126,6 +126,10 @@ fn thread_look(tables: &Tables, look: &ThreadLook) -> Checked {
     stack_id(tables, look.stack)?;
     look.native.map_or(Ok(()), |id| stack_id(tables, id))?;
     cpu(tables, look.cpu)?;
+    if let Some(holder) = look.holder {
+        stack_id(tables, holder.stack)?;
+        maybe_name(tables, holder.name)?;
+    }
     maybe_name(tables, look.task)?;
     maybe_name(tables, look.coroutine)?;
     maybe_name(tables, look.endpoint)

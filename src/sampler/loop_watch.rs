@@ -2,11 +2,14 @@
 
 use super::edge_watch::EdgeWatch;
 use super::keeper::Keeper;
+use super::lock_watch::holder;
 use super::notes::Notes;
 use super::pace::{Jitter, Pace, now};
 use super::thread_watch::{Scene, ThreadWatch};
 use crate::event_loop::{Clock, Reading, Running};
-use crate::model::{CallbackRun, CpuState, LoopId, LoopPhase, LoopState, SchedTimes, ThreadLook};
+use crate::model::{
+    CallbackRun, CpuState, LoopId, LoopPhase, LoopState, SchedTimes, StackId, ThreadLook,
+};
 use crate::python::frames::Fingerprint;
 use crate::python::gc::is_collecting;
 use crate::server::asgi;
@@ -43,6 +46,10 @@ pub struct LoopWatch {
     misses: u32,
 }
 
+/// How often it is asked who holds the lock that a thread sleeps at: the holder runs, and its stack
+/// may be torn when it is read.
+const HOLDER_TRIES: u8 = 4;
+
 #[derive(Debug)]
 struct Captured {
     identity: [Addr; 3],
@@ -53,6 +60,8 @@ struct Captured {
     waiting: Option<u32>,
     sched: Option<SchedTimes>,
     look: ThreadLook,
+    /// How often it was asked who holds the lock it sleeps at.
+    asked: u8,
 }
 
 /// What a look at a loop led to.
@@ -115,6 +124,12 @@ impl LoopWatch {
     #[must_use]
     pub fn is_looked_into(&self) -> bool {
         self.iteration.is_some() && self.captured.is_some()
+    }
+
+    /// The iteration that goes on, if it was looked into: since when, and what was seen last.
+    #[must_use]
+    pub fn ongoing(&self) -> Option<(Timestamp, StackId)> {
+        Some((self.iteration?, self.captured.as_ref()?.look.stack))
     }
 
     /// Looks at the loop. The caller has seen that it is due.
@@ -299,6 +314,10 @@ impl LoopWatch {
             // Asleep ever since: all that was read holds, and the scheduler's account stood still.
             last.at = at;
             last.sched = last.sched.map(|sched| SchedTimes { at, ..sched });
+            if last.look.holder.is_none() && last.asked < HOLDER_TRIES {
+                last.asked += 1;
+                last.look.holder = holder(scene, thread, at);
+            }
             return Ok(Capture::Look);
         }
         if self.captured.as_ref().is_some_and(|last| at.since(last.at) < pace.recapture(age)) {
@@ -314,6 +333,7 @@ impl LoopWatch {
         {
             last.look.cpu = cpu;
             last.look.native = None;
+            last.look.holder = None;
             last.look.collecting = is_collecting(&scene.python, thread.thread.interpreter);
             last.at = at;
             last.waiting = self.clock.waiting(&scene.python);
@@ -343,6 +363,7 @@ impl LoopWatch {
         let stack = thread.written(scene, &stack, at);
         let is_asleep = matches!(cpu, CpuState::Blocked { .. });
         let native = is_asleep.then(|| thread.native_leaf(scene, at)).flatten();
+        let holder = is_asleep.then(|| holder(scene, thread, at)).flatten();
         let waiting = self.clock.waiting(&scene.python);
         let collecting = is_collecting(&scene.python, thread.thread.interpreter);
         match self.clock.look(&scene.python, now())? {
@@ -352,10 +373,12 @@ impl LoopWatch {
         if is_asleep {
             self.resting = thread.rest_mark().map(|mark| (Reading::Running(running), mark));
         }
-        let look = ThreadLook { stack, native, cpu, collecting, task, coroutine, endpoint };
+        let look = ThreadLook { stack, native, cpu, holder, collecting, task, coroutine, endpoint };
         let identity = running.identity;
         let sched = thread.files.sched(at);
-        self.captured = Some(Captured { identity, print, at, callback, waiting, sched, look });
+        let asked = 1;
+        self.captured =
+            Some(Captured { identity, print, at, callback, waiting, sched, look, asked });
         Ok(Capture::Look)
     }
 

@@ -10,7 +10,7 @@ use super::pace::{Pace, now};
 use super::thread_watch::{Scene, ThreadWatch};
 use super::throttle_watch::ThrottleWatch;
 use crate::event_loop::PROBES;
-use crate::model::{LoopId, NativeStacks, ProcessInfo, ThreadInfo, WorkerTopology};
+use crate::model::{LoopId, NativeStacks, ProcessInfo, StackId, ThreadInfo, WorkerTopology};
 use crate::native::AddressSpace;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::RawStack;
@@ -190,6 +190,16 @@ impl ProcessWatch {
     #[must_use]
     pub fn info(&self) -> ProcessInfo {
         self.info.clone()
+    }
+
+    /// The oldest iteration that goes on and was looked into: since when, and what it does.
+    pub(super) fn ongoing(&self) -> Option<(Timestamp, StackId)> {
+        self.loops.iter().filter_map(LoopWatch::ongoing).min_by_key(|(began, _)| *began)
+    }
+
+    /// Where the standard library lies, once that is known.
+    pub(super) fn stdlib(&self) -> Option<&str> {
+        self.info.stdlib.as_deref()
     }
 
     /// Whether any loop was ever found.

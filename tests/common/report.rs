@@ -4,10 +4,10 @@
 
 use stallspy::model::{
     Cause, CpuQuota, CpuState, Culprit, CulpritTotal, EdgeStatus, Evidence, Finding, Frame,
-    FrameId, FrameKind, GilState, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopSummary,
-    LoopTally, Losses, Measured, Particulars, Peer, ProcessInfo, Recommendation, Recording, Remedy,
-    Report, Role, Sample, SchedTimes, Settings, Severity, Stack, StackId, Stall, Tables,
-    ThreadInfo, ThreadLook, Throttled, TimeSplit, Truncation, Wait, WaitId, WorkerClass,
+    FrameId, FrameKind, GilState, LockOwner, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState,
+    LoopSummary, LoopTally, Losses, Measured, Particulars, Peer, ProcessInfo, Recommendation,
+    Recording, Remedy, Report, Role, Sample, SchedTimes, Settings, Severity, Stack, StackId, Stall,
+    Tables, ThreadInfo, ThreadLook, Throttled, TimeSplit, Truncation, Wait, WaitId, WorkerClass,
     WorkerTopology,
 };
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
@@ -127,6 +127,7 @@ fn blame(frame: FrameId) -> Culprit {
         frame,
         tid: Tid(4243),
         wait: None,
+        lock_owner: None,
         library: None,
         native: None,
         native_library: None,
@@ -199,6 +200,11 @@ fn stalls(scene: &mut Scene) -> Vec<Stall> {
             tid: Tid(4260),
             wait: Some(scene.futex),
             library: Some(scene.threading),
+            lock_owner: Some(LockOwner {
+                tid: Tid(4262),
+                name: Some(t.name("worker")),
+                frame: Some(scene.audit),
+            }),
             ..blame(scene.flush)
         }),
         stack: Some(stack(t, &[scene.threading, scene.flush, scene.run])),
@@ -349,6 +355,7 @@ fn samples(scene: &mut Scene) -> Vec<Sample> {
 fn loop_states(scene: &mut Scene) -> Vec<LoopState> {
     let t = &mut scene.tables;
     let look = ThreadLook {
+        holder: None,
         collecting: false,
         stack: stack(t, &[scene.connection, scene.list_sandboxes, scene.run]),
         native: None,

@@ -28,6 +28,7 @@ mod fastapi;
 mod gates;
 mod hang;
 mod launch;
+mod locks;
 mod quota;
 mod requests;
 mod restart;

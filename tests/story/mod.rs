@@ -188,6 +188,7 @@ impl Story {
                 self.spend(*look, part);
                 let deep = *look >= began + 8.0;
                 let what = deep.then_some(ThreadLook {
+                    holder: None,
                     collecting: part.collecting,
                     stack: part.stack,
                     native: None,

@@ -6,7 +6,7 @@ use super::causes;
 use super::ink::{Ink, Page, Piece, columns};
 use super::lengths;
 use crate::export::names::FileNames;
-use crate::model::{Cause, CulpritTotal, FrameId, Recording, Report, Stall};
+use crate::model::{Cause, CulpritTotal, FrameId, LockOwner, Recording, Report, Stall};
 use crate::printable::shortened;
 use crate::units::Nanos;
 
@@ -20,6 +20,8 @@ const NUMBERS: usize = 27;
 const BELOW: usize = 9;
 /// Least columns for a culprit beside the numbers.
 const BESIDE: usize = 44;
+/// Most characters of a thread's name.
+const THREAD_NAME: usize = 32;
 /// Most characters of an endpoint.
 const ENDPOINT: usize = 48;
 
@@ -215,7 +217,23 @@ impl<'a, 'p> Table<'a, 'p> {
         if let Some(wait) = causes::wait_of(self.recording(), Some(culprit)) {
             pieces.push(causes::call(self.recording(), wait));
         }
+        if let Some(owner) = &culprit.lock_owner {
+            pieces.extend(self.held_by(owner));
+        }
         pieces
+    }
+
+    /// `held by thread 4712 (worker)`, `at cache.py:31`.
+    fn held_by(&self, owner: &LockOwner) -> Vec<Piece> {
+        let tables = &self.recording().tables;
+        let name = owner.name.map(|id| shortened(tables.text(id), THREAD_NAME));
+        let thread =
+            name.map_or_else(|| self.thread(owner.tid), |name| format!("{} ({name})", owner.tid));
+        let frame = owner.frame.and_then(|id| tables.get_frame(id));
+        let place = frame.and_then(|frame| self.names.place(frame));
+        let held = Piece::word(Ink::Plain, format!("held by thread {thread}"));
+        let at = place.map(|place| Piece::word(Ink::Plain, format!("at {place}")));
+        std::iter::once(held).chain(at).collect()
     }
 
     fn thread(&self, tid: crate::units::Tid) -> String {
