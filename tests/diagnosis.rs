@@ -251,6 +251,10 @@ fn a_stall_is_explained_by_what_its_looks_saw() {
     assert_eq!(many.stalls[0].cause, Cause::ManyCallbacks);
     // The last of them had not begun at the last look.
     assert_eq!(many.stalls[0].callbacks, 99);
+    assert_eq!(many.stalls[0].particulars.batch, Some(100));
+    let [only] = &many.stalls[0].particulars.contributors[..] else { panic!("{many:#?}") };
+    assert_eq!(many.recording.tables.text(only.name), "app");
+    assert!(only.share > 0.99, "{only:?}");
 
     let unseen = report("a stall not seen into");
     assert_eq!(unseen.stalls[0].cause, Cause::Unknown);

@@ -90,12 +90,14 @@ fn is_starved(facts: &Facts) -> bool {
 }
 
 /// No callback was long: none can have been, or the longest one seen had less than half of what was
-/// looked into.
+/// looked into. A callback that was long because it got no CPU is not long by itself: what the
+/// thread waited for one may all have been in it.
 fn is_many(facts: &Facts, batch: &Batch) -> bool {
-    (batch.longest_possible < facts.threshold
-        || batch.longest_seen < part(batch.window, ONE_CALLBACK))
-        && batch.longest_estimated < part(facts.duration, ONE_CALLBACK)
-        && batch.longest_estimated < facts.threshold
+    let own = |length: Nanos| length.saturating_sub(facts.split.run_delay);
+    (own(batch.longest_possible) < facts.threshold
+        || own(batch.longest_seen) < part(batch.window, ONE_CALLBACK))
+        && own(batch.longest_estimated) < part(facts.duration, ONE_CALLBACK)
+        && own(batch.longest_estimated) < facts.threshold
 }
 
 /// Whether it slept or computed. The looks begin only when a stall is nearly a threshold old, so
@@ -232,6 +234,10 @@ mod tests {
         assert_eq!(judge(&with(22, 12, 2, 30)), Cause::Cpu);
         assert_eq!(judge(&with(22, 9, 10, 30)), Cause::Cpu);
         assert_eq!(judge(&with(22, 9, 16, 30)), Cause::Cpu);
+        // One was long for want of a CPU: of its 14 ms no more than 6 need be its own.
+        let waited = with_split(with(22, 14, 14, 30), 22, 0, 8);
+        assert_eq!(judge(&waited), Cause::ManyCallbacks);
+        assert_eq!(judge(&with_split(with(22, 14, 14, 30), 26, 0, 3)), Cause::Cpu);
         // Little was looked into, but the indices moved on.
         assert_eq!(judge(&with(3, 2, 2, 9)), Cause::ManyCallbacks);
         assert_eq!(judge(&with(3, 2, 2, 10)), Cause::Cpu);

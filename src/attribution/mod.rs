@@ -10,6 +10,7 @@
 pub mod application;
 pub mod batch;
 pub mod cause;
+pub mod contributors;
 pub mod culprit;
 pub mod native;
 pub mod split;
@@ -21,6 +22,7 @@ use std::collections::HashMap;
 use self::application::Site;
 use self::batch::Batch;
 use self::cause::Facts;
+use self::contributors::contributors;
 use self::culprit::Winner;
 use self::throttled::Throttles;
 use self::weight::Span;
@@ -87,6 +89,10 @@ impl<'a> Attribution<'a> {
             // No callback is to blame, but what they have in common is worth saying.
             let common = culprit::Common::of(&looks);
             (stall.coroutine, stall.endpoint) = (common.coroutine, common.endpoint);
+            let blame = |stack| self.site(stall.pid, stack);
+            stall.particulars.contributors = contributors(tables, &looks, blame);
+            let runs = witnesses.during.iter().filter_map(|state| state.callback);
+            stall.particulars.batch = runs.map(|run| run.batch).max();
             return stall;
         }
         let Some(winner) = winner else { return stall };

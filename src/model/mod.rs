@@ -28,6 +28,6 @@ pub use recording::{Losses, NativeStacks, Recording, Settings, Tables};
 pub use report::{CulpritTotal, LoopSummary, Report};
 pub use sample::{CpuState, GilState, Sample};
 pub use snapshot::{Snapshot, SnapshotFrame, SnapshotLoop, SnapshotThread};
-pub use stall::{Cause, Culprit, Evidence, Particulars, Stall, TimeSplit};
+pub use stall::{Cause, Contributor, Culprit, Evidence, Particulars, Stall, TimeSplit};
 pub use throttle::{CpuQuota, Throttle, Throttled};
 pub use wait::{LockHolder, LockOwner, Peer, Wait, WaitId};

@@ -147,6 +147,21 @@ pub struct Stall {
 pub struct Particulars {
     /// What a spent CPU quota took of it.
     pub throttled: Option<Throttled>,
+    /// Callbacks its iteration set out to run, where no callback was long.
+    pub batch: Option<u32>,
+    /// What ran in it, where no callback was long: the largest shares first.
+    pub contributors: Vec<Contributor>,
+}
+
+/// What was met in an iteration of many callbacks.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Contributor {
+    /// The coroutine of the task that ran, or the function of a callback without one.
+    pub name: NameId,
+    /// Its line, of the first look that met it.
+    pub frame: Option<FrameId>,
+    /// Its share of the time looked into, 0 to 1.
+    pub share: f64,
 }
 
 impl Stall {

@@ -175,7 +175,7 @@ fn stalls(scene: &mut Scene) -> Vec<Stall> {
     });
     all.push(Stall {
         split: TimeSplit { run_delay: Nanos::from_millis(60), ..TimeSplit::default() },
-        particulars: Particulars { throttled: Some(throttled()) },
+        particulars: Particulars { throttled: Some(throttled()), ..Particulars::default() },
         ..stall(6_000, 64, 300, Cause::CpuStarved)
     });
     all.push(Stall {

@@ -29,6 +29,7 @@ mod gates;
 mod hang;
 mod launch;
 mod locks;
+mod many;
 mod quota;
 mod requests;
 mod restart;

@@ -28,11 +28,36 @@ pub(super) struct StallOut<'a> {
     quota: Option<QuotaOut>,
     callbacks: u32,
     waiting_callbacks: Option<u32>,
+    batch_callbacks: Option<u32>,
+    contributors: Vec<ContributorOut<'a>>,
     task: Option<&'a str>,
     coroutine: Option<&'a str>,
     endpoint: Option<&'a str>,
     culprit: Option<CulpritOut<'a>>,
     stack: StackOut<'a>,
+}
+
+/// What ran in an iteration of many callbacks.
+#[derive(Serialize)]
+struct ContributorOut<'a> {
+    name: &'a str,
+    file: Option<&'a str>,
+    line: Option<u32>,
+    share: f64,
+}
+
+fn contributors<'a>(recording: &'a Recording, stall: &Stall) -> Vec<ContributorOut<'a>> {
+    let tables = &recording.tables;
+    let contributors = stall.particulars.contributors.iter().map(|one| {
+        let frame = one.frame.and_then(|id| tables.get_frame(id));
+        ContributorOut {
+            name: tables.text(one.name),
+            file: text(recording, frame.and_then(|frame| frame.file)),
+            line: frame.and_then(|frame| frame.line),
+            share: one.share,
+        }
+    });
+    contributors.collect()
 }
 
 /// The CPU quota that was spent, and what that took.
@@ -74,6 +99,8 @@ pub(super) fn new<'a>(recording: &'a Recording, stall: &Stall) -> StallOut<'a> {
         quota: stall.particulars.throttled.map(quota),
         callbacks: stall.callbacks,
         waiting_callbacks: stall.waiting_callbacks,
+        batch_callbacks: stall.particulars.batch,
+        contributors: contributors(recording, stall),
         task: text(recording, stall.task),
         coroutine: text(recording, stall.coroutine),
         endpoint: text(recording, stall.endpoint),

@@ -20,6 +20,9 @@ const NUMBERS: usize = 27;
 const BELOW: usize = 9;
 /// Least columns for a culprit beside the numbers.
 const BESIDE: usize = 44;
+/// Most contributors to an iteration of many callbacks, and characters of each.
+const CONTRIBUTORS: usize = 3;
+const CONTRIBUTOR: usize = 40;
 /// Most characters of a thread's name.
 const THREAD_NAME: usize = 32;
 /// Most characters of an endpoint.
@@ -164,6 +167,8 @@ impl<'a, 'p> Table<'a, 'p> {
             Some(place) => vec![Piece::word(Ink::Plain, format!("→ {place}"))],
             None => self.below(total, longest),
         };
+        let made_of = longest.filter(|stall| stall.cause == Cause::ManyCallbacks);
+        let below = made_of.map_or(below, |stall| self.made_of(stall));
         if !below.is_empty() {
             self.page.wrapped(&margin, &below)?;
         }
@@ -197,6 +202,25 @@ impl<'a, 'p> Table<'a, 'p> {
         let working = matches!(stall.cause, Cause::BlockingCall | Cause::Cpu | Cause::CCall);
         let (id, _) = self.recording().tables.frames_of(stall.stack.filter(|_| working)?).next()?;
         Some(id)
+    }
+
+    /// What an iteration of many callbacks was made of: `412 callbacks, 17 waiting:`, `refresh 61 %`.
+    fn made_of(&self, stall: &Stall) -> Vec<Piece> {
+        let ran = lengths::many(u64::from(stall.callbacks), "callback");
+        let waiting = stall.waiting_callbacks.unwrap_or_default();
+        let most = stall.particulars.contributors.iter().take(CONTRIBUTORS);
+        let most: Vec<Piece> = most
+            .map(|one| {
+                let name = shortened(self.recording().tables.text(one.name), CONTRIBUTOR);
+                Piece::word(Ink::Plain, format!("{name} {:.0} %", one.share * 100.0))
+            })
+            .collect();
+        let colon = if most.is_empty() { "" } else { ":" };
+        let head = match waiting {
+            0 => format!("{ran}{colon}"),
+            _ => format!("{ran}, {waiting} waiting{colon}"),
+        };
+        std::iter::once(Piece::word(Ink::Plain, head)).chain(most).collect()
     }
 
     /// How it got stuck: the library's line, the system call, another thread.
