@@ -31,6 +31,7 @@ fn look() -> impl Strategy<Value = ThreadLook> {
     (0..4u32, cpu).prop_map(|(stack, cpu)| ThreadLook {
         holder: None,
         collecting: false,
+        generation: None,
         stack: StackId(stack),
         native: None,
         cpu,

@@ -172,6 +172,7 @@ prop_compose! {
             look: look.map(|(cpu, task, endpoint)| ThreadLook {
 holder: task.map(|name| LockHolder { tid: Tid(7), name: Some(NameId(name)), stack: StackId(0) }),
                 collecting: false,
+                generation: task.map(|_| 2),
                 stack: StackId(0),
                 native: endpoint.map(|_| StackId(0)),
                 cpu,

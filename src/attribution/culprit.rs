@@ -133,6 +133,13 @@ impl Winner {
     }
 }
 
+/// The generation that most of the collecting time of these looks was spent at.
+#[must_use]
+pub fn generation(looks: &[Weighed<'_>]) -> Option<u8> {
+    let collecting = looks.iter().filter(|seen| seen.look.collecting);
+    heaviest(collecting.map(|seen| (seen.look.generation, seen.weight))).flatten()
+}
+
 /// What most of the looks of a stall have in common, where no line is to blame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Common {

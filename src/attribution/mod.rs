@@ -85,6 +85,9 @@ impl<'a> Attribution<'a> {
         });
 
         stall.particulars.throttled = throttled.filter(|_| stall.cause == Cause::CpuStarved);
+        if stall.cause == Cause::Gc {
+            stall.particulars.generation = culprit::generation(&looks);
+        }
         if stall.cause == Cause::ManyCallbacks {
             // No callback is to blame, but what they have in common is worth saying.
             let common = culprit::Common::of(&looks);

@@ -106,6 +106,7 @@ mod tests {
             look: stack.map(|stack| ThreadLook {
                 holder: None,
                 collecting: false,
+                generation: None,
                 stack: StackId(stack),
                 native: None,
                 cpu: CpuState::Running,

@@ -12,8 +12,8 @@
 use super::LayoutError;
 use super::cpython::SLOT_TABLES;
 use super::shape::{
-    AsyncioOffsets, CodeOffsets, FrameOffsets, InterpreterOffsets, Layout, ObjectOffsets, Offsets,
-    RuntimeOffsets, Shape, ThreadOffsets,
+    AsyncioOffsets, CodeOffsets, FrameOffsets, Generations, InterpreterOffsets, Layout,
+    ObjectOffsets, Offsets, RuntimeOffsets, Shape, ThreadOffsets,
 };
 
 /// The first bytes of `_PyRuntime` in versions that publish their offsets.
@@ -30,6 +30,10 @@ const MAX_SIZE: u64 = 8 << 20;
 /// The most an offset can be in a section that states no size of its own, in bytes. The largest
 /// real one is `debugger_script_path_size`, 512.
 const MAX_UNSIZED: u64 = 64 << 10;
+
+/// The 3.14 release in which the generational collector came back
+/// (<https://github.com/python/cpython/issues/148726>).
+const FIRST_3_14_WITH_GENERATIONS: u8 = 5;
 
 /// What must be known beforehand to read one minor version's debug offsets.
 #[derive(Debug)]
@@ -116,10 +120,14 @@ pub fn from_debug_offsets(bytes: &[u8]) -> Result<(Layout, String), LayoutError>
     if *free_threaded != 0 {
         return Err(LayoutError::FreeThreaded { version });
     }
-    let layout = read(table, &words).map_err(|fault| match fault {
+    let mut layout = read(table, &words).map_err(|fault| match fault {
         Fault::Short => short(&version, bytes, table.slots.len().saturating_add(HEADER_WORDS)),
         Fault::Inconsistent(slots) => LayoutError::Inconsistent { version: version.clone(), slots },
     })?;
+    let [_, _, micro, _] = hexversion.to_be_bytes();
+    if minor == 14 && micro < FIRST_3_14_WITH_GENERATIONS {
+        layout.shape.generations = Generations::Unknown;
+    }
     Ok((layout, version))
 }
 

@@ -110,6 +110,9 @@ pub struct ThreadLook {
     /// Whether the interpreter's garbage collector was running.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub collecting: bool,
+    /// Which generation it collected, 0 to 2; 2 is all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u8>,
     /// Name of the asyncio task it ran, `Task-12`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<NameId>,

@@ -147,6 +147,8 @@ pub struct Stall {
 pub struct Particulars {
     /// What a spent CPU quota took of it.
     pub throttled: Option<Throttled>,
+    /// The generation that was collected, for most of the time: 0 to 2, where 2 is all objects.
+    pub generation: Option<u8>,
     /// Callbacks its iteration set out to run, where no callback was long.
     pub batch: Option<u32>,
     /// What ran in it, where no callback was long: the largest shares first.

@@ -126,6 +126,9 @@ fn thread_look(tables: &Tables, look: &ThreadLook) -> Checked {
     stack_id(tables, look.stack)?;
     look.native.map_or(Ok(()), |id| stack_id(tables, id))?;
     cpu(tables, look.cpu)?;
+    if look.generation.is_some_and(|generation| generation > 2) {
+        return Err("a generation of objects above 2".to_owned());
+    }
     if let Some(holder) = look.holder {
         stack_id(tables, holder.stack)?;
         maybe_name(tables, holder.name)?;

@@ -11,7 +11,7 @@ use crate::model::{
     CallbackRun, CpuState, LoopId, LoopPhase, LoopState, SchedTimes, StackId, ThreadLook,
 };
 use crate::python::frames::Fingerprint;
-use crate::python::gc::is_collecting;
+use crate::python::gc::{generation, is_collecting};
 use crate::server::asgi;
 use crate::target::ReadError;
 use crate::units::{Addr, Bounds, Nanos, Tid, Timestamp};
@@ -334,7 +334,7 @@ impl LoopWatch {
             last.look.cpu = cpu;
             last.look.native = None;
             last.look.holder = None;
-            last.look.collecting = is_collecting(&scene.python, thread.thread.interpreter);
+            (last.look.collecting, last.look.generation) = collection(scene, thread);
             last.at = at;
             last.waiting = self.clock.waiting(&scene.python);
             last.sched = thread.files.sched(at);
@@ -365,7 +365,7 @@ impl LoopWatch {
         let native = is_asleep.then(|| thread.native_leaf(scene, at)).flatten();
         let holder = is_asleep.then(|| holder(scene, thread, at)).flatten();
         let waiting = self.clock.waiting(&scene.python);
-        let collecting = is_collecting(&scene.python, thread.thread.interpreter);
+        let (collecting, generation) = collection(scene, thread);
         match self.clock.look(&scene.python, now())? {
             Reading::Running(again) if again == running => {}
             _ => return Ok(Capture::Moved),
@@ -373,7 +373,17 @@ impl LoopWatch {
         if is_asleep {
             self.resting = thread.rest_mark().map(|mark| (Reading::Running(running), mark));
         }
-        let look = ThreadLook { stack, native, cpu, holder, collecting, task, coroutine, endpoint };
+        let look = ThreadLook {
+            stack,
+            native,
+            cpu,
+            holder,
+            collecting,
+            generation,
+            task,
+            coroutine,
+            endpoint,
+        };
         let identity = running.identity;
         let sched = thread.files.sched(at);
         let asked = 1;
@@ -401,6 +411,13 @@ impl LoopWatch {
         self.keeper.see(state, old, &mut kept);
         scene.notes.keep(&mut kept);
     }
+}
+
+/// Whether the collector runs, and at which generation.
+fn collection(scene: &Scene<'_>, thread: &ThreadWatch) -> (bool, Option<u8>) {
+    let interpreter = thread.thread.interpreter;
+    let collecting = is_collecting(&scene.python, interpreter);
+    (collecting, collecting.then(|| generation(&scene.python, interpreter)).flatten())
 }
 
 enum Capture {

@@ -119,6 +119,7 @@ pub(super) fn look(
         native: None,
         cpu,
         collecting: false,
+        generation: None,
         task: None,
         coroutine: None,
         endpoint: None,

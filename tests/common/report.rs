@@ -357,6 +357,7 @@ fn loop_states(scene: &mut Scene) -> Vec<LoopState> {
     let look = ThreadLook {
         holder: None,
         collecting: false,
+        generation: None,
         stack: stack(t, &[scene.connection, scene.list_sandboxes, scene.run]),
         native: None,
         cpu: CpuState::Blocked { wait: Some(scene.recv) },

@@ -22,6 +22,7 @@ mod truth;
 mod turn;
 
 mod asyncio;
+mod collector;
 mod dump;
 mod endings;
 mod fastapi;

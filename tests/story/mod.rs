@@ -190,6 +190,7 @@ impl Story {
                 let what = deep.then_some(ThreadLook {
                     holder: None,
                     collecting: part.collecting,
+                    generation: part.collecting.then_some(2),
                     stack: part.stack,
                     native: None,
                     cpu: part.cpu,

@@ -23,8 +23,20 @@ pub(super) fn short(recording: &Recording, total: &CulpritTotal) -> &'static str
 pub(super) fn nobody(cause: Cause, seen: bool, stalls: &[&Stall]) -> String {
     match (cause, spent_quota(stalls)) {
         (Cause::CpuStarved, Some(quota)) => format!("your CPU quota ({}) was spent", quota.name()),
+        _ if cause == Cause::Gc => collector(stalls),
         _ => nobody_of(cause, seen).to_owned(),
     }
+}
+
+/// The collector, and the generation that it collected in the longest of these stalls.
+fn collector(stalls: &[&Stall]) -> String {
+    let longest = stalls.iter().max_by_key(|stall| stall.duration());
+    let generation = match longest.and_then(|stall| stall.particulars.generation) {
+        Some(2) => "generation 2, a full collection".to_owned(),
+        Some(young) => format!("generation {young}"),
+        None => "unknown generation".to_owned(),
+    };
+    format!("the collector ran ({generation}); no line to blame")
 }
 
 /// The quota that most of the time of these stalls is owed to.

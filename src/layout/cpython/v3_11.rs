@@ -9,9 +9,9 @@
 //! * <https://github.com/python/cpython/blob/v3.11.7/Modules/_asynciomodule.c>
 
 use crate::layout::shape::{
-    AsyncioOffsets, Attributes, CodeOffsets, DictKeys, FrameLink, FrameOffsets, IntTag,
-    InterpreterOffsets, LastInstruction, Layout, LineTable, LocalNames, ObjectOffsets, Offsets,
-    RunningLoop, RuntimeOffsets, Shape, StackReferences, ThreadOffsets, WakeupCallback,
+    AsyncioOffsets, Attributes, CodeOffsets, DictKeys, FrameLink, FrameOffsets, Generations,
+    IntTag, InterpreterOffsets, LastInstruction, Layout, LineTable, LocalNames, ObjectOffsets,
+    Offsets, RunningLoop, RuntimeOffsets, Shape, StackReferences, ThreadOffsets, WakeupCallback,
 };
 
 /// CPython 3.11.
@@ -40,6 +40,7 @@ const SHAPE: Shape = Shape {
     stack_references: StackReferences::Plain,
     running_loop: RunningLoop::ThreadDict,
     wakeup_callback: WakeupCallback::BoundMethod,
+    generations: Generations::Counted { before: 176 },
     first_shim_owner: None,
 };
 
