@@ -53,6 +53,7 @@ fn garbage() -> impl Strategy<Value = LoopState> {
     let began_known = prop::bool::weighted(0.9);
     (0..2u32, phase, times, began_known, sched, callback, proptest::option::of(look())).prop_map(
         |(id, phase, (at, window, began, width), known, sched, callback, look)| LoopState {
+            major_faults: None,
             loop_id: LoopId(id),
             at: Timestamp(at),
             window: Nanos(window),

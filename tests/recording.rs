@@ -157,6 +157,7 @@ prop_compose! {
         look in of((cpu(), of(id(1)), of(id(1)))),
     ) -> LoopState {
         LoopState {
+major_faults: waiting.map(u64::from),
             loop_id: LoopId(0),
             at: Timestamp(times.0),
             window: Nanos(times.1),

@@ -21,6 +21,8 @@ pub struct CpuTimes {
     pub blocked: Nanos,
     /// Of `blocked`: waiting for the interpreter lock.
     pub gil: Nanos,
+    /// Of `blocked`: outside of any system call, which is in a page fault, or stopped.
+    pub outside: Nanos,
     /// Not readable.
     pub unknown: Nanos,
     /// Of all: while the garbage collector ran.
@@ -53,6 +55,9 @@ impl CpuTimes {
             CpuState::Unknown => self.unknown += seen.weight,
             CpuState::Blocked { wait } => {
                 self.blocked += seen.weight;
+                if wait.is_none() {
+                    self.outside += seen.weight;
+                }
                 let peer = wait.and_then(|wait| tables.get_wait(wait)?.peer.as_ref());
                 if matches!(peer, Some(Peer::Gil)) {
                     self.gil += seen.weight;

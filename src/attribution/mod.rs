@@ -72,12 +72,15 @@ impl<'a> Attribution<'a> {
         }
         let throttled = self.throttles.within(stall.pid, span, stall.split);
 
+        let major_faults = major_faults(witnesses);
+        stall.particulars.major_faults = major_faults;
         let winner = Winner::among(tables, &looks, threshold, |stack| self.site(stall.pid, stack));
         stall.cause = cause::judge(&Facts {
             duration: span.length(),
             threshold,
             split: stall.split,
             throttled: throttled.map_or(Nanos::ZERO, |throttled| throttled.time),
+            major_faults: major_faults.unwrap_or_default(),
             looks: blocked,
             winner: winner.as_ref().map(|winner| winner.times),
             is_application: winner.as_ref().is_some_and(|winner| winner.site.is_application),
@@ -134,4 +137,12 @@ impl<'a> Attribution<'a> {
             application::site(&recording.tables, stdlib, stack)
         })
     }
+}
+
+/// Major page faults between the states around a stall; `None` where they were not counted twice.
+fn major_faults(witnesses: &Witnesses<'_>) -> Option<u64> {
+    let states = witnesses.before.into_iter().chain(witnesses.during.iter().copied());
+    let mut counts = states.chain(witnesses.after).filter_map(|state| state.major_faults);
+    let first = counts.next()?;
+    Some(counts.next_back()?.saturating_sub(first))
 }

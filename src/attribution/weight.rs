@@ -95,6 +95,7 @@ mod tests {
 
     fn state(at: u64, callback: u32, stack: Option<u32>) -> LoopState {
         LoopState {
+            major_faults: None,
             loop_id: LoopId(0),
             at: Timestamp(at),
             window: Nanos(0),

@@ -148,6 +148,9 @@ pub struct LoopState {
     /// The thread's scheduler clock at this look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sched: Option<SchedTimes>,
+    /// Major page faults of the thread so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub major_faults: Option<u64>,
     /// What the thread was doing; only on looks past the capture age.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub look: Option<ThreadLook>,

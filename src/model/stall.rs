@@ -147,6 +147,8 @@ pub struct Stall {
 pub struct Particulars {
     /// What a spent CPU quota took of it.
     pub throttled: Option<Throttled>,
+    /// Major page faults of the loop's thread in it and until the looks around it, where counted.
+    pub major_faults: Option<u64>,
     /// The generation that was collected, for most of the time: 0 to 2, where 2 is all objects.
     pub generation: Option<u8>,
     /// Callbacks its iteration set out to run, where no callback was long.

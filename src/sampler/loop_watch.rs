@@ -59,6 +59,7 @@ struct Captured {
     callback: Option<CallbackRun>,
     waiting: Option<u32>,
     sched: Option<SchedTimes>,
+    faults: Option<u64>,
     look: ThreadLook,
     /// How often it was asked who holds the lock it sleeps at.
     asked: u8,
@@ -167,6 +168,7 @@ impl LoopWatch {
                 let mut state = self.state(LoopPhase::Polling, at, window);
                 // The baseline of the next stall, and the account of the last.
                 state.sched = thread.files.sched(at);
+                state.major_faults = thread.files.major_faults();
                 self.keep(scene, state, false);
             }
             Reading::Running(running) if self.is_inherited(running.began) => {}
@@ -262,6 +264,7 @@ impl LoopWatch {
             if is_new {
                 state.callback = self.clock.callback(&scene.python, &running);
                 state.sched = thread.files.sched(at);
+                state.major_faults = thread.files.major_faults();
             }
             self.keep(scene, state, false);
             return Ok(Outcome::Watching);
@@ -272,6 +275,7 @@ impl LoopWatch {
                     state.look = Some(last.look.clone());
                     state.waiting = last.waiting;
                     state.sched = last.sched;
+                    state.major_faults = last.faults;
                 }
             }
             Capture::NotNow => {}
@@ -338,6 +342,7 @@ impl LoopWatch {
             last.at = at;
             last.waiting = self.clock.waiting(&scene.python);
             last.sched = thread.files.sched(at);
+            last.faults = thread.files.major_faults();
             return Ok(Capture::Look);
         }
         let stack = match thread.walk(scene) {
@@ -386,9 +391,9 @@ impl LoopWatch {
         };
         let identity = running.identity;
         let sched = thread.files.sched(at);
-        let asked = 1;
+        let (faults, asked) = (thread.files.major_faults(), 1);
         self.captured =
-            Some(Captured { identity, print, at, callback, waiting, sched, look, asked });
+            Some(Captured { identity, print, at, callback, waiting, sched, faults, look, asked });
         Ok(Capture::Look)
     }
 
@@ -402,6 +407,7 @@ impl LoopWatch {
             callback: None,
             waiting: None,
             sched: None,
+            major_faults: None,
             look: None,
         }
     }

@@ -137,6 +137,7 @@ pub(super) fn look(
 
 fn state(loop_id: LoopId, at: Timestamp, phase: LoopPhase) -> LoopState {
     LoopState {
+        major_faults: None,
         loop_id,
         at,
         window: Nanos::ZERO,

@@ -366,6 +366,7 @@ fn loop_states(scene: &mut Scene) -> Vec<LoopState> {
         endpoint: Some(t.name("GET /sandboxes")),
     };
     let busy = LoopState {
+        major_faults: None,
         loop_id: LoopId(0),
         at: at(1_010),
         window: Nanos::from_micros(40),

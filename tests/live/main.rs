@@ -26,6 +26,7 @@ mod collector;
 mod dump;
 mod endings;
 mod fastapi;
+mod faults;
 mod gates;
 mod hang;
 mod launch;

@@ -242,6 +242,7 @@ impl Story {
         look: Option<ThreadLook>,
     ) {
         self.recording.loop_states.push(LoopState {
+            major_faults: None,
             loop_id: LoopId(0),
             at: at(self.now),
             window: WINDOW,
