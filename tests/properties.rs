@@ -29,7 +29,7 @@ fn look() -> impl Strategy<Value = ThreadLook> {
         (0..3u32).prop_map(|wait| CpuState::Blocked { wait: Some(WaitId(wait)) }),
     ];
     (0..4u32, cpu).prop_map(|(stack, cpu)| ThreadLook {
-        holder: None,
+        lock_holder: None,
         collecting: false,
         generation: None,
         stack: StackId(stack),

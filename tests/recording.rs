@@ -171,7 +171,7 @@ major_faults: waiting.map(u64::from),
                 run_delay: Nanos(run_delay),
             }),
             look: look.map(|(cpu, task, endpoint)| ThreadLook {
-holder: task.map(|name| LockHolder { tid: Tid(7), name: Some(NameId(name)), stack: StackId(0) }),
+lock_holder: task.map(|name| LockHolder { tid: Tid(7), name: Some(NameId(name)), stack: StackId(0) }),
                 collecting: false,
                 generation: task.map(|_| 2),
                 stack: StackId(0),

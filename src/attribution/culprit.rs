@@ -85,7 +85,7 @@ pub struct Winner {
     /// The wait it spent most of its blocked time in, if it was blocked for half its time.
     pub wait: Option<WaitId>,
     /// Who mostly held the lock it waited for.
-    pub holder: Option<LockHolder>,
+    pub lock_holder: Option<LockHolder>,
     /// The asyncio task it mostly ran in.
     pub task: Option<NameId>,
     /// That task's coroutine.
@@ -130,7 +130,9 @@ impl Winner {
             native,
             times,
             wait: mostly_blocked.then(|| heaviest_wait(&own)).flatten(),
-            holder: heaviest(own.iter().filter_map(|seen| Some((seen.look.holder?, seen.weight)))),
+            lock_holder: heaviest(
+                own.iter().filter_map(|seen| Some((seen.look.lock_holder?, seen.weight))),
+            ),
             task: heaviest_name(&own, |seen| seen.look.task),
             coroutine: heaviest_name(&own, |seen| seen.look.coroutine),
             endpoint: heaviest_name(&own, |seen| seen.look.endpoint),

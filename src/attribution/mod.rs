@@ -110,7 +110,7 @@ impl<'a> Attribution<'a> {
         stall.endpoint = winner.endpoint;
         if winner.site.is_application && cause::has_culprit(stall.cause) {
             let native = winner.native.map(|stack| native::site(tables, stack)).unwrap_or_default();
-            let owner = winner.holder.filter(|_| winner.wait.is_some());
+            let owner = winner.lock_holder.filter(|_| winner.wait.is_some());
             let lock_owner = owner.map(|holder| LockOwner {
                 tid: holder.tid,
                 name: holder.name,

@@ -105,7 +105,7 @@ mod tests {
             waiting: None,
             sched: None,
             look: stack.map(|stack| ThreadLook {
-                holder: None,
+                lock_holder: None,
                 collecting: false,
                 generation: None,
                 stack: StackId(stack),

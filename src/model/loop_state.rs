@@ -106,7 +106,7 @@ pub struct ThreadLook {
     pub cpu: CpuState,
     /// Who held the lock it waited for, where that lock knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub holder: Option<LockHolder>,
+    pub lock_holder: Option<LockHolder>,
     /// Whether the interpreter's garbage collector was running.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub collecting: bool,

@@ -129,7 +129,7 @@ fn thread_look(tables: &Tables, look: &ThreadLook) -> Checked {
     if look.generation.is_some_and(|generation| generation > 2) {
         return Err("a generation of objects above 2".to_owned());
     }
-    if let Some(holder) = look.holder {
+    if let Some(holder) = look.lock_holder {
         stack_id(tables, holder.stack)?;
         maybe_name(tables, holder.name)?;
     }

@@ -11,7 +11,11 @@ use crate::units::{Addr, Timestamp};
 
 /// The thread that holds the lock at which `thread` was just found asleep; `None` where the lock does
 /// not say, or it sleeps for anything else.
-pub fn holder(scene: &mut Scene<'_>, thread: &ThreadWatch, at: Timestamp) -> Option<LockHolder> {
+pub fn lock_holder(
+    scene: &mut Scene<'_>,
+    thread: &ThreadWatch,
+    at: Timestamp,
+) -> Option<LockHolder> {
     let (state, CpuState::Blocked { wait: Some(wait) }) = thread.found_asleep()? else {
         return None;
     };

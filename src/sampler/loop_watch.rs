@@ -2,7 +2,7 @@
 
 use super::edge_watch::EdgeWatch;
 use super::keeper::Keeper;
-use super::lock_watch::holder;
+use super::lock_watch::lock_holder;
 use super::notes::Notes;
 use super::pace::{Jitter, Pace, now};
 use super::thread_watch::{Scene, ThreadWatch};
@@ -318,9 +318,9 @@ impl LoopWatch {
             // Asleep ever since: all that was read holds, and the scheduler's account stood still.
             last.at = at;
             last.sched = last.sched.map(|sched| SchedTimes { at, ..sched });
-            if last.look.holder.is_none() && last.asked < HOLDER_TRIES {
+            if last.look.lock_holder.is_none() && last.asked < HOLDER_TRIES {
                 last.asked += 1;
-                last.look.holder = holder(scene, thread, at);
+                last.look.lock_holder = lock_holder(scene, thread, at);
             }
             return Ok(Capture::Look);
         }
@@ -337,7 +337,7 @@ impl LoopWatch {
         {
             last.look.cpu = cpu;
             last.look.native = None;
-            last.look.holder = None;
+            last.look.lock_holder = None;
             (last.look.collecting, last.look.generation) = collection(scene, thread);
             last.at = at;
             last.waiting = self.clock.waiting(&scene.python);
@@ -368,7 +368,7 @@ impl LoopWatch {
         let stack = thread.written(scene, &stack, at);
         let is_asleep = matches!(cpu, CpuState::Blocked { .. });
         let native = is_asleep.then(|| thread.native_leaf(scene, at)).flatten();
-        let holder = is_asleep.then(|| holder(scene, thread, at)).flatten();
+        let lock_holder = is_asleep.then(|| lock_holder(scene, thread, at)).flatten();
         let waiting = self.clock.waiting(&scene.python);
         let (collecting, generation) = collection(scene, thread);
         match self.clock.look(&scene.python, now())? {
@@ -382,7 +382,7 @@ impl LoopWatch {
             stack,
             native,
             cpu,
-            holder,
+            lock_holder,
             collecting,
             generation,
             task,

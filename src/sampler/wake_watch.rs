@@ -114,7 +114,7 @@ pub(super) fn look(
     let cpu = thread.settle(scene);
     let stack = thread.walk(scene).ok().map(|stack| thread.written(scene, &stack, before));
     let look = stack.map(|stack| ThreadLook {
-        holder: None,
+        lock_holder: None,
         stack,
         native: None,
         cpu,

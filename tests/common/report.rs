@@ -355,7 +355,7 @@ fn samples(scene: &mut Scene) -> Vec<Sample> {
 fn loop_states(scene: &mut Scene) -> Vec<LoopState> {
     let t = &mut scene.tables;
     let look = ThreadLook {
-        holder: None,
+        lock_holder: None,
         collecting: false,
         generation: None,
         stack: stack(t, &[scene.connection, scene.list_sandboxes, scene.run]),

@@ -188,7 +188,7 @@ impl Story {
                 self.spend(*look, part);
                 let deep = *look >= began + 8.0;
                 let what = deep.then_some(ThreadLook {
-                    holder: None,
+                    lock_holder: None,
                     collecting: part.collecting,
                     generation: part.collecting.then_some(2),
                     stack: part.stack,
