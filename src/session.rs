@@ -6,7 +6,10 @@
 
 use std::sync::atomic::AtomicBool;
 
+use crate::attribution::application;
 use crate::conclusion;
+use crate::diagnosis::rules::loop_hung::HUNG_AFTER;
+use crate::diagnosis::wording;
 use crate::doctor::{self, Diagnosis};
 use crate::error::Error;
 use crate::gate::Pattern;
@@ -15,12 +18,11 @@ use crate::model::{Recording, Report, Settings, Snapshot};
 use crate::python::locate::LocateError;
 use crate::sampler::process_watch::AttachError;
 use crate::sampler::snapshot::snapshot;
-use crate::sampler::{Sampler, pace};
+use crate::sampler::{self, Sampler, pace};
 use crate::target::{FreezeError, ProcError, ProcFs, ReadError};
 use crate::units::{Nanos, Pid};
 
 // What callers of a session meet of the stages behind it.
-pub use crate::sampler::Progress;
 pub use crate::target::launch::Launched;
 
 /// How often a launched command is tried until it is a Python process.
@@ -37,6 +39,48 @@ pub const DEFAULT_THRESHOLD: Nanos = Nanos::from_millis(10);
 pub const DEFAULT_RATE_HZ: f64 = 100.0;
 /// Below this the looks themselves (some 10 µs each, woken late by as much) blur what they see.
 pub const SHORTEST_THRESHOLD: Nanos = Nanos::from_micros(500);
+
+/// How a recording stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// Time since the start.
+    pub elapsed: Nanos,
+    /// Processes watched now.
+    pub processes: usize,
+    /// Loops watched now.
+    pub loops: usize,
+    /// Iterations looked into so far, by kept looks.
+    pub looks: usize,
+    /// A loop that hangs right now.
+    pub hang: Option<Hang>,
+}
+
+/// A loop that has not come back for so long that the server counts as down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hang {
+    /// Its process.
+    pub pid: Pid,
+    /// For how long it has not come back.
+    pub age: Nanos,
+    /// The line it is at, `cache.py:31 load`: of the application where there is one.
+    pub place: String,
+}
+
+impl Progress {
+    fn of(state: sampler::Progress<'_>) -> Progress {
+        let hang = state.ongoing.filter(|ongoing| ongoing.age > HUNG_AFTER).map(|ongoing| {
+            let site = application::site(ongoing.tables, ongoing.stdlib, ongoing.stack);
+            let place = site.map(|site| wording::place_in(ongoing.tables, site.culprit));
+            Hang {
+                pid: ongoing.pid,
+                age: ongoing.age,
+                place: place.unwrap_or_else(|| "an unknown line".to_owned()),
+            }
+        });
+        let sampler::Progress { elapsed, processes, loops, looks, .. } = state;
+        Progress { elapsed, processes, loops, looks, hang }
+    }
+}
 
 /// What to watch.
 #[derive(Debug)]
@@ -85,7 +129,7 @@ pub fn record(
     };
     let until = plan.duration.map(|duration| pace::now() + duration);
     sampler.run(until, stop, &mut |state| {
-        progress(state);
+        progress(Progress::of(state));
         match target {
             // The sampler notices the end of a process by itself, but not that it waits to be
             // collected by us, its parent.

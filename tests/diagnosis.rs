@@ -97,6 +97,12 @@ fn stories() -> Vec<(&'static str, Report)> {
     rows.push(("no CPU for it", story));
 
     let mut story = Story::new(400);
+    let render = rendering(&mut story, 0.0);
+    story.stall(500.0, Story::starved(110.0, render.stack));
+    story.throttled(600.0, 605.0, 85.0);
+    rows.push(("the CPU quota is spent", story));
+
+    let mut story = Story::new(400);
     let render = rendering(&mut story, 30.0);
     story.stall(500.0, Part { collecting: true, ..render });
     rows.push(("the collector runs", story));
@@ -234,10 +240,21 @@ fn a_stall_is_explained_by_what_its_looks_saw() {
     assert_eq!(starved.stalls[0].cause, Cause::CpuStarved);
     assert_eq!(starved.stalls[0].culprit, None);
 
+    let spent = report("the CPU quota is spent");
+    assert_eq!(spent.stalls[0].cause, Cause::CpuStarved);
+    assert_eq!(spent.stalls[0].culprit, None);
+    let throttled = spent.stalls[0].particulars.throttled.unwrap();
+    assert_eq!((throttled.periods, throttled.quota.name()), (1, "0.5 CPUs".to_owned()));
+    assert!(throttled.time.0.abs_diff(85_000_000) < 1_000_000, "{throttled:?}");
+
     let many = report("a hundred callbacks of 0.4 ms");
     assert_eq!(many.stalls[0].cause, Cause::ManyCallbacks);
     // The last of them had not begun at the last look.
     assert_eq!(many.stalls[0].callbacks, 99);
+    assert_eq!(many.stalls[0].particulars.batch, Some(100));
+    let [only] = &many.stalls[0].particulars.contributors[..] else { panic!("{many:#?}") };
+    assert_eq!(many.recording.tables.text(only.name), "app");
+    assert!(only.share > 0.99, "{only:?}");
 
     let unseen = report("a stall not seen into");
     assert_eq!(unseen.stalls[0].cause, Cause::Unknown);

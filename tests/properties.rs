@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use stallspy::conclusion::conclude;
 use stallspy::model::{
-    CallbackRun, CpuState, Gap, GilHolder, LoopId, LoopPhase, LoopState, SchedTimes, StackId,
-    ThreadLook, WaitId,
+    CallbackRun, CpuQuota, CpuState, Gap, GilHolder, LoopId, LoopPhase, LoopState, SchedTimes,
+    StackId, ThreadLook, Throttle, WaitId,
 };
 use stallspy::stall::{Detector, Episode};
-use stallspy::units::{Bounds, Nanos, Tid, Timestamp};
+use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
 /// Small numbers, so that stamps meet; and a few that no clock shows.
 fn moment() -> impl Strategy<Value = u64> {
@@ -31,7 +31,9 @@ fn look() -> impl Strategy<Value = ThreadLook> {
     let holder = proptest::option::of((0..3i32, 0..4u32));
     (0..4u32, cpu, holder).prop_map(|(stack, cpu, holder)| ThreadLook {
         in_call: None,
+        lock_holder: None,
         collecting: false,
+        generation: None,
         stack: StackId(stack),
         native: None,
         holder: holder.map(|(tid, stack)| GilHolder {
@@ -59,6 +61,7 @@ fn garbage() -> impl Strategy<Value = LoopState> {
     let began_known = prop::bool::weighted(0.9);
     (0..2u32, phase, times, began_known, sched, callback, proptest::option::of(look())).prop_map(
         |(id, phase, (at, window, began, width), known, sched, callback, look)| LoopState {
+            major_faults: None,
             loop_id: LoopId(id),
             at: Timestamp(at),
             window: Nanos(window),
@@ -125,6 +128,20 @@ fn gaps() -> impl Strategy<Value = Vec<Gap>> {
         unclear_looks: 1,
     });
     prop::collection::vec(gap, 0..8)
+}
+
+/// Any account of throttling, in no order.
+fn throttles() -> impl Strategy<Value = Vec<Throttle>> {
+    let rise = (moment(), moment(), any::<(u64, u64, u64, u64)>());
+    let rise = rise.prop_map(|(from, until, (periods, time, quota, period))| Throttle {
+        pid: Pid(100),
+        from: Timestamp(from),
+        until: Timestamp(until),
+        periods,
+        time: Nanos(time),
+        quota: CpuQuota { quota: Nanos(quota), period: Nanos(period) },
+    });
+    prop::collection::vec(rise, 0..8)
 }
 
 /// What an episode says, without the states it rests on.
@@ -244,17 +261,21 @@ proptest! {
     fn any_recording_has_a_report(
         states in prop::collection::vec(garbage(), 0..60),
         gaps in gaps(),
+        throttles in throttles(),
     ) {
         let mut story = story::Story::new(100);
         let stack = story.stack(&[("/srv/app/views.py", 41, "render")]);
         let _ = story.asleep(1.0, stack, "recvfrom", None);
         story.recording.loop_states = states;
         story.recording.gaps = gaps;
+        story.recording.throttles = throttles;
         let report = conclude(story.recording, &|_, stall| stall.ongoing);
         prop_assert!(!report.verdict.is_empty());
         for stall in &report.stalls {
             let split = stall.split;
             prop_assert!(split.on_cpu + split.run_delay <= stall.duration());
+            let throttled = stall.particulars.throttled.map(|throttled| throttled.time);
+            prop_assert!(throttled.is_none_or(|time| time <= split.run_delay));
             if let Some(culprit) = &stall.culprit {
                 prop_assert!((0.0..=1.0).contains(&culprit.share));
             }

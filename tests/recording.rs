@@ -10,10 +10,11 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use stallspy::model::{
-    CallbackRun, CpuState, EdgeStatus, Frame, FrameId, FrameKind, Gap, GilHolder, GilState,
-    GilTally, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, Losses, NameId, Peer,
-    ProcessInfo, Recording, Role, Sample, SchedTimes, Settings, Stack, StackId, Tables, ThreadInfo,
-    ThreadLook, Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
+    CallbackRun, CpuQuota, CpuState, EdgeStatus, Frame, FrameId, FrameKind, Gap, GilHolder,
+    GilState, GilTally, LockHolder, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally,
+    Losses, NameId, Peer, ProcessInfo, Recording, Role, Sample, SchedTimes, Settings, Stack,
+    StackId, Tables, ThreadInfo, ThreadLook, Throttle, Truncation, Wait, WaitId, WorkerClass,
+    WorkerTopology,
 };
 use stallspy::recording::{Loaded, ReadError, read, write};
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
@@ -161,6 +162,7 @@ prop_compose! {
         look in of((cpu(), of(id(1)), of(id(1)))),
     ) -> LoopState {
         LoopState {
+major_faults: waiting.map(u64::from),
             loop_id: LoopId(0),
             at: Timestamp(times.0),
             window: Nanos(times.1),
@@ -175,7 +177,9 @@ prop_compose! {
             }),
             look: look.map(|(cpu, task, endpoint)| ThreadLook {
                 in_call: None,
+lock_holder: task.map(|name| LockHolder { tid: Tid(7), name: Some(NameId(name)), stack: StackId(0) }),
                 collecting: false,
+                generation: task.map(|_| 2),
                 stack: StackId(0),
                 native: endpoint.map(|_| StackId(0)),
                 holder: task.map(|tid| GilHolder {
@@ -213,6 +217,22 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn throttle()(
+        ends in bounds(),
+        counts in any::<(i32, u64, u64, u64, u64)>(),
+    ) -> Throttle {
+        Throttle {
+            pid: Pid(counts.0),
+            from: ends.lo,
+            until: ends.hi,
+            periods: counts.1,
+            time: Nanos(counts.2),
+            quota: CpuQuota { quota: Nanos(counts.3), period: Nanos(counts.4) },
+        }
+    }
+}
+
+prop_compose! {
     fn sample()(
         at in any::<u64>(),
         ids in any::<(i32, i32, u32, u64)>(),
@@ -244,6 +264,7 @@ prop_compose! {
         loops in vec((any::<(i32, i32, u64, u64)>(), tally()), 1..4),
         loop_states in vec(state(), 0..12),
         gaps in vec(gap(), 0..6),
+        throttles in vec(throttle(), 0..6),
         samples in vec(sample(), 0..12),
         losses in any::<(u64, u64, u64, u64, u64)>(),
     ) -> Recording {
@@ -272,6 +293,7 @@ prop_compose! {
             }).collect(),
             loop_states,
             gaps,
+            throttles,
             samples,
             losses: Losses {
                 reads: losses.0,

@@ -112,6 +112,20 @@ pub struct Site {
     pub library: Option<FrameId>,
 }
 
+/// The frame that the loop called: a bare callback's own, or the task's step.
+#[must_use]
+pub fn callback(tables: &Tables, stack: StackId) -> Option<FrameId> {
+    let all: Vec<(FrameId, &Frame)> = tables.frames_of(stack).collect();
+    let runner = all.iter().position(|(_, frame)| is_loop_runner(tables, frame))?;
+    // `Handle._run`, in Python, and then what it runs.
+    let below = all.get(..runner)?.iter().rev();
+    let is_handle = |frame: &Frame| {
+        tables.text(frame.function) == "_run"
+            && frame.file.is_some_and(|file| tables.text(file).ends_with("asyncio/events.py"))
+    };
+    below.map(|(id, frame)| (*id, *frame)).find(|(_, frame)| !is_handle(frame)).map(|(id, _)| id)
+}
+
 /// The frame of `stack` to blame; `None` for an empty or unknown stack.
 #[must_use]
 pub fn site(tables: &Tables, stdlib: Option<&str>, stack: StackId) -> Option<Site> {

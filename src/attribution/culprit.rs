@@ -10,7 +10,7 @@ use std::hash::Hash;
 use super::application::Site;
 use super::native;
 use super::weight::Weighed;
-use crate::model::{CpuState, FrameId, NameId, Peer, StackId, Tables, WaitId};
+use crate::model::{CpuState, FrameId, LockHolder, NameId, Peer, StackId, Tables, WaitId};
 use crate::units::Nanos;
 
 /// How a thread spent the time that some looks stand for.
@@ -26,6 +26,8 @@ pub struct CpuTimes {
     pub blocked: Nanos,
     /// Of all: waiting for the interpreter lock, also while ready to ask for it.
     pub gil: Nanos,
+    /// Of `blocked`: outside of any system call, which is in a page fault, or stopped.
+    pub outside: Nanos,
     /// Not readable.
     pub unknown: Nanos,
     /// Of all: while the garbage collector ran.
@@ -70,7 +72,12 @@ impl CpuTimes {
                 }
             }
             CpuState::Unknown => self.unknown += seen.weight,
-            CpuState::Blocked { .. } => self.blocked += seen.weight,
+            CpuState::Blocked { wait } => {
+                self.blocked += seen.weight;
+                if wait.is_none() {
+                    self.outside += seen.weight;
+                }
+            }
         }
     }
 }
@@ -94,6 +101,8 @@ pub struct Winner {
     pub times: CpuTimes,
     /// The wait it spent most of its blocked time in, if it was blocked for half its time.
     pub wait: Option<WaitId>,
+    /// Who mostly held the lock it waited for.
+    pub lock_holder: Option<LockHolder>,
     /// The asyncio task it mostly ran in.
     pub task: Option<NameId>,
     /// That task's coroutine.
@@ -142,11 +151,21 @@ impl Winner {
             native_shared: native::shared(tables, &natives),
             times,
             wait: mostly_blocked.then(|| heaviest_wait(&own)).flatten(),
+            lock_holder: heaviest(
+                own.iter().filter_map(|seen| Some((seen.look.lock_holder?, seen.weight))),
+            ),
             task: heaviest_name(&own, |seen| seen.look.task),
             coroutine: heaviest_name(&own, |seen| seen.look.coroutine),
             endpoint: heaviest_name(&own, |seen| seen.look.endpoint),
         })
     }
+}
+
+/// The generation that most of the collecting time of these looks was spent at.
+#[must_use]
+pub fn generation(looks: &[Weighed<'_>]) -> Option<u8> {
+    let collecting = looks.iter().filter(|seen| seen.look.collecting);
+    heaviest(collecting.map(|seen| (seen.look.generation, seen.weight))).flatten()
 }
 
 /// What most of the looks of a stall have in common, where no line is to blame.

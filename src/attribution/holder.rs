@@ -52,6 +52,8 @@ fn as_look(holder: GilHolder) -> ThreadLook {
         native: holder.native,
         cpu: holder.cpu,
         in_call: None,
+        lock_holder: None,
+        generation: None,
         holder: None,
         collecting: false,
         task: None,

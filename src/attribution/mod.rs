@@ -10,10 +10,12 @@
 pub mod application;
 pub mod batch;
 pub mod cause;
+pub mod contributors;
 pub mod culprit;
 pub mod holder;
 pub mod native;
 pub mod split;
+pub mod throttled;
 pub mod weight;
 
 use std::collections::HashMap;
@@ -21,10 +23,14 @@ use std::collections::HashMap;
 use self::application::Site;
 use self::batch::Batch;
 use self::cause::Facts;
+use self::contributors::contributors;
 use self::culprit::Winner;
 use self::holder::Holder;
+use self::throttled::Throttles;
 use self::weight::{Span, Weighed};
-use crate::model::{Cause, Culprit, Gap, LoopPhase, LoopState, Recording, StackId, Stall};
+use crate::model::{
+    Cause, Culprit, Gap, LockOwner, LoopPhase, LoopState, Recording, StackId, Stall,
+};
 use crate::units::{Nanos, Pid};
 
 /// The loop states that witnessed a stall.
@@ -45,6 +51,7 @@ pub struct Witnesses<'a> {
 #[derive(Debug)]
 pub struct Attribution<'a> {
     recording: &'a Recording,
+    throttles: Throttles<'a>,
     sites: HashMap<(Pid, StackId), Option<Site>>,
 }
 
@@ -52,7 +59,7 @@ impl<'a> Attribution<'a> {
     /// Explains stalls of this recording.
     #[must_use]
     pub fn new(recording: &'a Recording) -> Attribution<'a> {
-        Attribution { recording, sites: HashMap::new() }
+        Attribution { recording, throttles: Throttles::of(recording), sites: HashMap::new() }
     }
 
     /// The stall with everything its witnesses tell about it.
@@ -67,7 +74,10 @@ impl<'a> Attribution<'a> {
         if let Some(gap) = witnesses.gap {
             stall.split = split::refine(gap, stall.split, witnesses);
         }
+        let throttled = self.throttles.within(stall.pid, span, stall.split);
 
+        let major_faults = major_faults(witnesses);
+        stall.particulars.major_faults = major_faults;
         let winner = Winner::among(tables, &looks, threshold, |stack| self.site(stall.pid, stack));
         // On its way out of the poll it is in the loop's own code, whoever wrote that.
         let leaving = |state: &&LoopState| state.phase == LoopPhase::Leaving;
@@ -77,6 +87,8 @@ impl<'a> Attribution<'a> {
             threshold,
             split: stall.split,
             is_exact: witnesses.gap.is_some(),
+            throttled: throttled.map_or(Nanos::ZERO, |throttled| throttled.time),
+            major_faults: major_faults.unwrap_or_default(),
             looks: blocked,
             winner: winner.as_ref().map(|winner| winner.times),
             is_application: !is_leaving
@@ -85,10 +97,18 @@ impl<'a> Attribution<'a> {
             batch: Batch::of(span, witnesses.during),
         });
 
+        stall.particulars.throttled = throttled.filter(|_| stall.cause == Cause::CpuStarved);
+        if stall.cause == Cause::Gc {
+            stall.particulars.generation = culprit::generation(&looks);
+        }
         if stall.cause == Cause::ManyCallbacks {
             // No callback is to blame, but what they have in common is worth saying.
             let common = culprit::Common::of(&looks);
             (stall.coroutine, stall.endpoint) = (common.coroutine, common.endpoint);
+            let blame = |stack| self.site(stall.pid, stack);
+            stall.particulars.contributors = contributors(tables, &looks, blame);
+            let runs = witnesses.during.iter().filter_map(|state| state.callback);
+            stall.particulars.batch = runs.map(|run| run.batch).max();
             return stall;
         }
         let Some(winner) = winner else { return stall };
@@ -102,10 +122,17 @@ impl<'a> Attribution<'a> {
             self.blame_holder(&mut stall, &looks);
         } else if winner.site.is_application && cause::has_culprit(stall.cause) {
             let native = native::site(tables, &winner.native_shared, stall.cause == Cause::CCall);
+            let owner = winner.lock_holder.filter(|_| winner.wait.is_some());
+            let lock_owner = owner.map(|holder| LockOwner {
+                tid: holder.tid,
+                name: holder.name,
+                frame: self.site(stall.pid, holder.stack).map(|site| site.culprit),
+            });
             stall.culprit = Some(Culprit {
                 frame: winner.site.culprit,
                 tid: stall.tid,
                 wait: winner.wait,
+                lock_owner,
                 library: winner.site.library,
                 native: native.leaf,
                 native_library: native.library,
@@ -130,6 +157,7 @@ impl<'a> Attribution<'a> {
             frame: line.site.culprit,
             tid,
             wait: line.wait,
+            lock_owner: None,
             library: line.site.library,
             native: native.leaf,
             native_library: native.library,
@@ -144,4 +172,12 @@ impl<'a> Attribution<'a> {
             application::site(&recording.tables, stdlib, stack)
         })
     }
+}
+
+/// Major page faults between the states around a stall; `None` where they were not counted twice.
+fn major_faults(witnesses: &Witnesses<'_>) -> Option<u64> {
+    let states = witnesses.before.into_iter().chain(witnesses.during.iter().copied());
+    let mut counts = states.chain(witnesses.after).filter_map(|state| state.major_faults);
+    let first = counts.next()?;
+    Some(counts.next_back()?.saturating_sub(first))
 }

@@ -134,6 +134,7 @@ mod tests {
     fn state(at: u64, on_cpu: u64, run_delay: u64) -> LoopState {
         let at = Timestamp(at);
         LoopState {
+            major_faults: None,
             loop_id: LoopId(0),
             at,
             window: Nanos(0),

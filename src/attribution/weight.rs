@@ -95,6 +95,7 @@ mod tests {
 
     fn state(at: u64, callback: u32, stack: Option<u32>) -> LoopState {
         LoopState {
+            major_faults: None,
             loop_id: LoopId(0),
             at: Timestamp(at),
             window: Nanos(0),
@@ -105,7 +106,9 @@ mod tests {
             sched: None,
             look: stack.map(|stack| ThreadLook {
                 in_call: None,
+                lock_holder: None,
                 collecting: false,
+                generation: None,
                 stack: StackId(stack),
                 native: None,
                 holder: None,

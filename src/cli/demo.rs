@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let mut line = ProgressLine::new(true, Some(duration));
     let stop = AtomicBool::new(false);
     let mut target = Target::Running(server.pid);
-    let recording = session::record(&mut target, &plan, &stop, &mut |state| line.draw(state))?;
+    let recording = session::record(&mut target, &plan, &stop, &mut |state| line.draw(&state))?;
     line.clear();
     drop(server);
     let report = session::conclude(recording, &[]);

@@ -1,26 +1,40 @@
 //! The progress line: only on a terminal, only on standard error, gone when the report comes.
+//!
+//! A loop that hangs is told while it does: in that line, or elsewhere in lines of their own, few.
 
 use std::io::{IsTerminal, Write};
 
-use crate::session::Progress;
+use super::complain;
+use crate::printable::shortened;
+use crate::session::{Hang, Progress};
 use crate::units::Nanos;
+
+/// Most characters of the line a loop hangs at.
+const PLACE: usize = 100;
 
 /// Draws how a recording stands.
 #[derive(Debug)]
 pub(super) struct ProgressLine {
+    wanted: bool,
+    /// There is a terminal.
     shown: bool,
+    /// The age at which the present hang is told of again, where there is none: each time it has
+    /// doubled.
+    told: Option<Nanos>,
     drawn: bool,
     duration: Option<Nanos>,
 }
 
 impl ProgressLine {
     pub(super) fn new(wanted: bool, duration: Option<Nanos>) -> ProgressLine {
-        ProgressLine { shown: wanted && std::io::stderr().is_terminal(), drawn: false, duration }
+        let shown = wanted && std::io::stderr().is_terminal();
+        ProgressLine { wanted, shown, told: None, drawn: false, duration }
     }
 
     /// Draws the line anew.
-    pub(super) fn draw(&mut self, state: Progress) {
+    pub(super) fn draw(&mut self, state: &Progress) {
         if !self.shown {
+            self.tell(state.hang.as_ref());
             return;
         }
         self.drawn = true;
@@ -30,13 +44,25 @@ impl ProgressLine {
         };
         let _ = write!(
             std::io::stderr(),
-            "\r\x1b[Kstallspy: {:.0} s{of} · {} · {} · {}",
+            "\r\x1b[Kstallspy: {:.0} s{of} · {} · {} · {}{}",
             state.elapsed.as_secs_f64(),
             count(state.processes, "process", "processes"),
             count(state.loops, "event loop", "event loops"),
             count(state.looks, "close look", "close looks"),
+            state.hang.as_ref().map_or(String::new(), |hang| format!(" · {}", blocked(hang))),
         );
         let _ = std::io::stderr().flush();
+    }
+
+    fn tell(&mut self, hang: Option<&Hang>) {
+        let Some(hang) = hang.filter(|_| self.wanted) else {
+            self.told = None;
+            return;
+        };
+        if self.told.is_none_or(|again| hang.age >= again) {
+            self.told = Some(hang.age.scaled(2, 1));
+            complain(&format!("pid {}: the event loop is {}", hang.pid, blocked(hang)));
+        }
     }
 
     /// Clears the line.
@@ -49,4 +75,8 @@ impl ProgressLine {
 
 fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
+}
+
+fn blocked(hang: &Hang) -> String {
+    format!("blocked since {:.0} s at {}", hang.age.as_secs_f64(), shortened(&hang.place, PLACE))
 }

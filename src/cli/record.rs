@@ -68,7 +68,7 @@ pub(super) struct Args {
     /// Say more about what is being done
     #[arg(short, long)]
     verbose: bool,
-    /// No progress line
+    /// No progress line, nor lines about a loop that hangs
     #[arg(long)]
     no_progress: bool,
 }
@@ -138,7 +138,7 @@ pub(super) fn run(args: &Args, given: Option<&ArgMatches>) -> Result<u8, Error> 
             })?),
         };
     let mut line = ProgressLine::new(!args.quiet && !args.no_progress, args.duration);
-    let recorded = session::record(&mut target, &plan, &stop, &mut |state| line.draw(state));
+    let recorded = session::record(&mut target, &plan, &stop, &mut |state| line.draw(&state));
     line.clear();
     let recording = match recorded {
         Ok(recording) => recording,

@@ -3,7 +3,7 @@
 //! Takes numbers and frames, gives short text. Knows no rule.
 
 use super::blocked::Blocked;
-use crate::model::{FrameId, Recording};
+use crate::model::{FrameId, Recording, Tables};
 use crate::units::Nanos;
 
 /// A share of the time: `41 %`, below one per cent with a digit more.
@@ -60,7 +60,12 @@ pub fn loops_are(blocked: &Blocked) -> String {
 /// A place in a program: `lifecycle.py:88 list_sandboxes`.
 #[must_use]
 pub fn place(recording: &Recording, frame: FrameId) -> String {
-    let tables = &recording.tables;
+    place_in(&recording.tables, frame)
+}
+
+/// The same while there is no recording yet.
+#[must_use]
+pub fn place_in(tables: &Tables, frame: FrameId) -> String {
     let Some(frame) = tables.get_frame(frame) else { return "?".to_owned() };
     let function = tables.text(frame.function);
     let Some(file) = frame.file.map(|file| tables.text(file)) else {

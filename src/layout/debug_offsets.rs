@@ -12,8 +12,8 @@
 use super::LayoutError;
 use super::cpython::SLOT_TABLES;
 use super::shape::{
-    AsyncioOffsets, CodeOffsets, FrameOffsets, GilHome, GilOffsets, InterpreterOffsets, Layout,
-    ObjectOffsets, Offsets, RuntimeOffsets, Shape, ThreadOffsets,
+    AsyncioOffsets, CodeOffsets, FrameOffsets, Generations, GilHome, GilOffsets,
+    InterpreterOffsets, Layout, ObjectOffsets, Offsets, RuntimeOffsets, Shape, ThreadOffsets,
 };
 
 /// The first bytes of `_PyRuntime` in versions that publish their offsets.
@@ -34,6 +34,9 @@ const MAX_UNSIZED: u64 = 64 << 10;
 /// The most an offset can be in `struct _gil_runtime_state`, in bytes: the struct takes 208 on x86_64
 /// with glibc 2.36, most of them for its locks.
 const MAX_IN_GIL: u64 = 512;
+/// The 3.14 release in which the generational collector came back
+/// (<https://github.com/python/cpython/issues/148726>).
+const FIRST_3_14_WITH_GENERATIONS: u8 = 5;
 
 /// What must be known beforehand to read one minor version's debug offsets.
 #[derive(Debug)]
@@ -120,10 +123,14 @@ pub fn from_debug_offsets(bytes: &[u8]) -> Result<(Layout, String), LayoutError>
     if *free_threaded != 0 {
         return Err(LayoutError::FreeThreaded { version });
     }
-    let layout = read(table, &words).map_err(|fault| match fault {
+    let mut layout = read(table, &words).map_err(|fault| match fault {
         Fault::Short => short(&version, bytes, table.slots.len().saturating_add(HEADER_WORDS)),
         Fault::Inconsistent(slots) => LayoutError::Inconsistent { version: version.clone(), slots },
     })?;
+    let [_, _, micro, _] = hexversion.to_be_bytes();
+    if minor == 14 && micro < FIRST_3_14_WITH_GENERATIONS {
+        layout.shape.generations = Generations::Unknown;
+    }
     Ok((layout, version))
 }
 

@@ -105,6 +105,20 @@ pub enum WakeupCallback {
     BoundMethod,
 }
 
+/// How the collector's counts tell which generation it is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generations {
+    /// `gc.generations` lies so many bytes before `gc.collecting`, or 4 bytes more (3.13.18 aligns
+    /// its heads to 4 bytes). Each has a count; a collection of generation n sets those of 0 to n to
+    /// 0, and adds 1 to the next one's.
+    Counted {
+        /// Bytes from the first generation to `gc.collecting`.
+        before: u64,
+    },
+    /// The collector works in increments and keeps its counts otherwise (3.14.0 to 3.14.4).
+    Unknown,
+}
+
 /// All that *means* something different from version to version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // each field is its type
@@ -119,6 +133,7 @@ pub struct Shape {
     pub stack_references: StackReferences,
     pub running_loop: RunningLoop,
     pub wakeup_callback: WakeupCallback,
+    pub generations: Generations,
     /// Frames whose `owner` is this or more are the interpreter's own and run no Python.
     pub first_shim_owner: Option<u8>,
 }

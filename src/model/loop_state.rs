@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CpuState, EdgeStatus, GilHolder, NameId, StackId};
+use super::{CpuState, EdgeStatus, GilHolder, LockHolder, NameId, StackId};
 use crate::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
 /// Index into [`Recording::loops`](super::Recording::loops).
@@ -113,9 +113,15 @@ pub struct ThreadLook {
     /// that waits for it wakes now and then, so it may be seen running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<GilHolder>,
+    /// Who held the lock it waited for, where that lock knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock_holder: Option<LockHolder>,
     /// Whether the interpreter's garbage collector was running.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub collecting: bool,
+    /// Which generation it collected, 0 to 2; 2 is all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u8>,
     /// Name of the asyncio task it ran, `Task-12`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<NameId>,
@@ -151,6 +157,9 @@ pub struct LoopState {
     /// The thread's scheduler clock at this look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sched: Option<SchedTimes>,
+    /// Major page faults of the thread so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub major_faults: Option<u64>,
     /// What the thread was doing; only on looks past the capture age.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub look: Option<ThreadLook>,

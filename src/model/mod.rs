@@ -14,6 +14,7 @@ pub mod report;
 pub mod sample;
 pub mod snapshot;
 pub mod stall;
+pub mod throttle;
 pub mod wait;
 
 pub use finding::{Finding, Measured, Recommendation, Remedy, Severity, Verdict};
@@ -29,5 +30,6 @@ pub use recording::{Losses, NativeStacks, Recording, Settings, Tables};
 pub use report::{CulpritTotal, LoopSummary, Report};
 pub use sample::{CpuState, GilState, Sample};
 pub use snapshot::{Snapshot, SnapshotFrame, SnapshotLoop, SnapshotThread};
-pub use stall::{Cause, Culprit, Evidence, Stall, TimeSplit};
-pub use wait::{Peer, Wait, WaitId};
+pub use stall::{Cause, Contributor, Culprit, Evidence, Particulars, Stall, TimeSplit};
+pub use throttle::{CpuQuota, Throttle, Throttled};
+pub use wait::{LockHolder, LockOwner, Peer, Wait, WaitId};

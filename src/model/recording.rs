@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Frame, FrameId, Gap, LoopId, LoopInfo, LoopState, NameId, ProcessInfo, Sample, Stack, StackId,
-    Wait, WaitId,
+    Throttle, Wait, WaitId,
 };
 use crate::units::{Nanos, Pid, Timestamp};
 
@@ -220,6 +220,8 @@ pub struct Recording {
     /// Times outside the poll as the kernel recorded them, of half the threshold or longer; of each
     /// loop in time order.
     pub gaps: Vec<Gap>,
+    /// Times a CPU quota of a process was spent, of each process in time order.
+    pub throttles: Vec<Throttle>,
     /// Background samples, in time order.
     pub samples: Vec<Sample>,
     /// What could not be seen.

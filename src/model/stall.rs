@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FrameId, LoopId, NameId, StackId, WaitId};
+use super::{FrameId, LockOwner, LoopId, NameId, StackId, Throttled, WaitId};
 use crate::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
 /// How well a stall's length is known, weakest first.
@@ -79,6 +79,9 @@ pub struct Culprit {
     pub tid: Tid,
     /// The system call most of its time was spent in.
     pub wait: Option<WaitId>,
+    /// Who held the lock it waited for, where that lock knows.
+    #[serde(default)]
+    pub lock_owner: Option<LockOwner>,
     /// The deepest frame below it that belongs to a library: who made the call.
     pub library: Option<FrameId>,
     /// The C function it was in: the innermost one whose name says something.
@@ -131,9 +134,38 @@ pub struct Stall {
     /// The C frames that the innermost Python frame of that stack had called.
     #[serde(default)]
     pub native: Option<StackId>,
+    /// What else is known of its cause.
+    #[serde(default)]
+    pub particulars: Particulars,
     /// An `--allow` pattern accepts it: listed apart, not gated.
     #[serde(default)]
     pub allowed: bool,
+}
+
+/// What is known of a stall's cause beyond its kind, where it is of a kind that has more to it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Particulars {
+    /// What a spent CPU quota took of it.
+    pub throttled: Option<Throttled>,
+    /// Major page faults of the loop's thread in it and until the looks around it, where counted.
+    pub major_faults: Option<u64>,
+    /// The generation that was collected, for most of the time: 0 to 2, where 2 is all objects.
+    pub generation: Option<u8>,
+    /// Callbacks its iteration set out to run, where no callback was long.
+    pub batch: Option<u32>,
+    /// What ran in it, where no callback was long: the largest shares first.
+    pub contributors: Vec<Contributor>,
+}
+
+/// What was met in an iteration of many callbacks.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Contributor {
+    /// The coroutine of the task that ran, or the function of a callback without one.
+    pub name: NameId,
+    /// Its line, of the first look that met it.
+    pub frame: Option<FrameId>,
+    /// Its share of the time looked into, 0 to 1.
+    pub share: f64,
 }
 
 impl Stall {

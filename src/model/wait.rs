@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::NameId;
+use super::{FrameId, NameId, StackId};
+use crate::units::Tid;
 
 /// Index into [`Tables::waits`](super::Tables::waits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -36,4 +37,27 @@ pub struct Wait {
     /// What is behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<Peer>,
+}
+
+/// The thread that held the lock another one waited for, as it was seen then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LockHolder {
+    /// The thread.
+    pub tid: Tid,
+    /// Its name in Python.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<NameId>,
+    /// Its Python stack.
+    pub stack: StackId,
+}
+
+/// Who is to blame for a wait on a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockOwner {
+    /// The thread that held it.
+    pub tid: Tid,
+    /// Its name in Python.
+    pub name: Option<NameId>,
+    /// The line it was at: of the application where there is one.
+    pub frame: Option<FrameId>,
 }

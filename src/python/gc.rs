@@ -1,21 +1,73 @@
-//! Whether the garbage collector runs right now.
+//! Whether the garbage collector runs right now, and at which generation.
 //!
 //! `gc.collecting` is set for the length of a collection, by whichever thread runs it, under the
 //! interpreter lock (`collect_main` and its like, Modules/gcmodule.c; Python/gc.c from 3.13 on).
 
 use super::Interpreter;
-use crate::target::RemoteMemoryExt;
+use crate::layout::shape::Generations;
+use crate::target::{Fields, RemoteMemoryExt};
 use crate::units::Addr;
+
+/// `struct gc_generation`: a list head of two pointers, the threshold and the count, both `int`
+/// (Include/internal/pycore_gc.h, 3.8 to 3.15).
+const GENERATION: usize = 24;
+const COUNT: u64 = 20;
+/// How much further ahead the generations may lie.
+const ALIGNMENTS: [u64; 2] = [0, 4];
+/// The oldest generation.
+const OLDEST: u8 = 2;
 
 /// Whether a collection is known to go on in `interpreter`.
 #[must_use]
 pub fn is_collecting(python: &Interpreter<'_>, interpreter: Addr) -> bool {
-    let offsets = &python.layout.offsets;
-    let flag = match (offsets.interpreter.gc_collecting, offsets.runtime.gc_collecting) {
-        (Some(offset), _) => interpreter.at(offset),
-        (None, Some(offset)) => python.runtime.at(offset),
-        (None, None) => return false,
-    };
     // Any other value is no flag.
-    python.memory.read_u32(flag) == Ok(1)
+    flag(python, interpreter).is_some_and(|flag| python.memory.read_u32(flag) == Ok(1))
+}
+
+/// Which generation a collection that goes on is at: 0 to 2, where 2 is a full one. `None` where
+/// that cannot be told.
+///
+/// A collection begins by setting the counts up to its generation to 0 and adding 1 to the next
+/// one's (`gc_collect_main`). The few moments before that, when callbacks of `gc.callbacks` run, show
+/// what the last collection left.
+#[must_use]
+pub fn generation(python: &Interpreter<'_>, interpreter: Addr) -> Option<u8> {
+    let Generations::Counted { before } = python.layout.shape.generations else { return None };
+    let flag = flag(python, interpreter)?;
+    let mut found = ALIGNMENTS
+        .iter()
+        .filter_map(|more| counts(python, Addr(flag.0.checked_sub(before.checked_add(*more)?)?)));
+    let (counts, other) = (found.next()?, found.next());
+    if other.is_some() {
+        return None; // Either could be it.
+    }
+    let next = (1..=OLDEST).zip(counts.iter().skip(1)).find(|(_, count)| **count != 0);
+    Some(next.map_or(OLDEST, |(next, _)| next.saturating_sub(1)))
+}
+
+/// The counts of the generations at `first`, if generations are there: lists have no null in them.
+fn counts(python: &Interpreter<'_>, first: Addr) -> Option<Vec<u32>> {
+    let length = GENERATION.saturating_mul(usize::from(OLDEST).saturating_add(1));
+    let bytes = python.memory.read_vec(first, length).ok()?;
+    let one = |bytes: &[u8]| {
+        let fields = Fields(bytes);
+        let is_link = |offset| {
+            fields.u64(offset).is_ok_and(|link| {
+                // A head's own links carry no flags (`gc_list_init`, `gc_list_merge`); those of an
+                // empty list lead to itself.
+                Addr(link).is_plausible() && link.trailing_zeros() >= 2
+            })
+        };
+        (is_link(0) && is_link(8)).then(|| fields.u32(COUNT).ok()).flatten()
+    };
+    bytes.chunks_exact(GENERATION).map(one).collect()
+}
+
+fn flag(python: &Interpreter<'_>, interpreter: Addr) -> Option<Addr> {
+    let offsets = &python.layout.offsets;
+    match (offsets.interpreter.gc_collecting, offsets.runtime.gc_collecting) {
+        (Some(offset), _) => Some(interpreter.at(offset)),
+        (None, Some(offset)) => Some(python.runtime.at(offset)),
+        (None, None) => None,
+    }
 }

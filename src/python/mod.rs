@@ -13,6 +13,7 @@ pub mod gil;
 pub mod interpreters;
 pub mod line_table;
 pub mod locate;
+pub mod locks;
 pub mod objects;
 pub mod thread_names;
 pub mod threads;

@@ -5,7 +5,7 @@
 use crate::model::loop_state::AGE_BUCKETS;
 use crate::model::{
     CpuState, Frame, FrameId, Gap, GilHolder, LoopId, LoopInfo, LoopState, LoopTally, NameId, Peer,
-    ProcessInfo, Recording, Sample, Stack, StackId, Tables, ThreadLook, Wait, WaitId,
+    ProcessInfo, Recording, Sample, Stack, StackId, Tables, ThreadLook, Throttle, Wait, WaitId,
 };
 use crate::units::{Bounds, Timestamp};
 
@@ -131,6 +131,13 @@ fn thread_look(tables: &Tables, look: &ThreadLook) -> Checked {
     look.native.map_or(Ok(()), |id| stack_id(tables, id))?;
     cpu(tables, look.cpu)?;
     look.holder.map_or(Ok(()), |holder| gil_holder(tables, holder))?;
+    if look.generation.is_some_and(|generation| generation > 2) {
+        return Err("a generation of objects above 2".to_owned());
+    }
+    if let Some(holder) = look.lock_holder {
+        stack_id(tables, holder.stack)?;
+        maybe_name(tables, holder.name)?;
+    }
     maybe_name(tables, look.task)?;
     maybe_name(tables, look.coroutine)?;
     maybe_name(tables, look.endpoint)
@@ -146,6 +153,11 @@ pub(super) fn gap(so_far: &Recording, gap: &Gap) -> Checked {
     room(so_far.gaps.len(), MAX_LOOKS, "gaps")?;
     known_loop(so_far, gap.loop_id)?;
     ordered(Bounds { lo: gap.left, hi: gap.entered })
+}
+
+pub(super) fn throttle(so_far: &Recording, throttle: &Throttle) -> Checked {
+    room(so_far.throttles.len(), MAX_LOOKS, "times a quota was spent")?;
+    ordered(Bounds { lo: throttle.from, hi: throttle.until })
 }
 
 fn ordered(Bounds { lo, hi }: Bounds<Timestamp>) -> Checked {

@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Frame, Gap, LoopInfo, LoopState, Losses, ProcessInfo, Sample, Settings, Stack, Wait,
+    Frame, Gap, LoopInfo, LoopState, Losses, ProcessInfo, Sample, Settings, Stack, Throttle, Wait,
 };
 use crate::units::{Nanos, Timestamp};
 
@@ -75,6 +75,7 @@ enum LineOut<'a> {
     Loop(&'a LoopInfo),
     State(&'a LoopState),
     Gap(&'a Gap),
+    Throttle(&'a Throttle),
     Sample(&'a Sample),
     Losses(&'a Losses),
     End(End),
@@ -92,6 +93,7 @@ enum LineIn {
     Loop(LoopInfo),
     State(LoopState),
     Gap(Gap),
+    Throttle(Throttle),
     Sample(Sample),
     Losses(Losses),
     End(End),

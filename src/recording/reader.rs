@@ -106,6 +106,7 @@ pub fn read(input: &mut dyn BufRead, file: &str) -> Result<Loaded, ReadError> {
         loops: Vec::new(),
         loop_states: Vec::new(),
         gaps: Vec::new(),
+        throttles: Vec::new(),
         samples: Vec::new(),
         losses: Losses::default(),
         own_cpu: Nanos::ZERO,
@@ -201,6 +202,11 @@ fn take(recording: &mut Recording, line: LineIn) -> Result<(), String> {
         LineIn::Gap(gap) => {
             check::gap(recording, &gap)?;
             recording.gaps.push(gap);
+            Ok(())
+        }
+        LineIn::Throttle(throttle) => {
+            check::throttle(recording, &throttle)?;
+            recording.throttles.push(throttle);
             Ok(())
         }
         LineIn::Sample(sample) => {

@@ -46,6 +46,9 @@ pub fn write(recording: &Recording, out: &mut dyn Write) -> io::Result<()> {
     for gap in &recording.gaps {
         line(out, &LineOut::Gap(gap))?;
     }
+    for throttle in &recording.throttles {
+        line(out, &LineOut::Throttle(throttle))?;
+    }
     for sample in &recording.samples {
         line(out, &LineOut::Sample(sample))?;
     }

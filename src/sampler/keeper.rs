@@ -105,6 +105,7 @@ mod tests {
 
     fn polling(at: u64) -> LoopState {
         LoopState {
+            major_faults: None,
             loop_id: LoopId(0),
             at: Timestamp(at),
             window: Nanos(1),

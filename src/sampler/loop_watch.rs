@@ -3,14 +3,17 @@
 use super::edge_watch::EdgeWatch;
 use super::gil_watch;
 use super::keeper::Keeper;
+use super::lock_watch::lock_holder;
 use super::notes::Notes;
 use super::pace::{Jitter, Pace, now};
 use super::standing::Standing;
 use super::thread_watch::{Scene, ThreadWatch};
 use crate::event_loop::{Clock, Reading, Running};
-use crate::model::{CallbackRun, CpuState, LoopId, LoopPhase, LoopState, SchedTimes, ThreadLook};
+use crate::model::{
+    CallbackRun, CpuState, LoopId, LoopPhase, LoopState, SchedTimes, StackId, ThreadLook,
+};
 use crate::python::frames::Fingerprint;
-use crate::python::gc::is_collecting;
+use crate::python::gc::{generation, is_collecting};
 use crate::server::asgi;
 use crate::target::ReadError;
 use crate::units::{Addr, Bounds, Nanos, Tid, Timestamp};
@@ -45,6 +48,10 @@ pub struct LoopWatch {
     misses: u32,
 }
 
+/// How often it is asked who holds the lock that a thread sleeps at: the holder runs, and its stack
+/// may be torn when it is read.
+const HOLDER_TRIES: u8 = 4;
+
 #[derive(Debug)]
 struct Captured {
     identity: [Addr; 3],
@@ -56,10 +63,13 @@ struct Captured {
     callback: Option<CallbackRun>,
     waiting: Option<u32>,
     sched: Option<SchedTimes>,
+    faults: Option<u64>,
     look: ThreadLook,
     standing: Standing,
     /// Its C stack has only begun to be sampled.
     awaits_sample: bool,
+    /// How often it was asked who holds the lock it sleeps at.
+    asked: u8,
 }
 
 /// What a look at a loop led to.
@@ -118,6 +128,18 @@ impl LoopWatch {
         Pace::is_due(at, self.next_base, pace.base)
     }
 
+    /// Whether its iteration is old enough to be looked into.
+    #[must_use]
+    pub fn is_looked_into(&self) -> bool {
+        self.iteration.is_some() && self.captured.is_some()
+    }
+
+    /// The iteration that goes on, if it was looked into: since when, and what was seen last.
+    #[must_use]
+    pub fn ongoing(&self) -> Option<(Timestamp, StackId)> {
+        Some((self.iteration?, self.captured.as_ref()?.look.stack))
+    }
+
     /// Looks at the loop. The caller has seen that it is due.
     ///
     /// # Errors
@@ -154,6 +176,7 @@ impl LoopWatch {
                 let mut state = self.state(LoopPhase::Polling, at, window);
                 // The baseline of the next stall, and the account of the last.
                 state.sched = thread.files.sched(at);
+                state.major_faults = thread.files.major_faults();
                 self.keep(scene, state, false);
             }
             Reading::Running(running) if self.is_inherited(running.began) => {}
@@ -250,6 +273,7 @@ impl LoopWatch {
             if is_new {
                 state.callback = self.clock.callback(&scene.python, &running);
                 state.sched = thread.files.sched(at);
+                state.major_faults = thread.files.major_faults();
             }
             self.keep(scene, state, false);
             return Ok(Outcome::Watching);
@@ -260,6 +284,7 @@ impl LoopWatch {
                     state.look = Some(last.look.clone());
                     state.waiting = last.waiting;
                     state.sched = last.sched;
+                    state.major_faults = last.faults;
                 }
             }
             Capture::NotNow => {}
@@ -317,6 +342,10 @@ impl LoopWatch {
                 let waits = scene.notes.waits_for_gil(last.look.cpu);
                 last.look.holder = waits.then(|| gil_watch::holder(scene, thread, at)).flatten();
             }
+            if last.look.lock_holder.is_none() && last.asked < HOLDER_TRIES {
+                last.asked += 1;
+                last.look.lock_holder = lock_holder(scene, thread, at);
+            }
             return Ok(Capture::Look);
         }
         let wait = self.until_next_stack(pace, age);
@@ -350,11 +379,13 @@ impl LoopWatch {
             // before it can: having waited in the same place, it waits until it holds the lock.
             let waited = last.look.holder.is_some();
             last.look.holder = waited.then(|| gil_watch::holder(scene, thread, at)).flatten();
-            last.look.collecting = is_collecting(&scene.python, thread.thread.interpreter);
+            last.look.lock_holder = None;
+            (last.look.collecting, last.look.generation) = collection(scene, thread);
             last.at = at;
             last.waiting = self.clock.waiting(&scene.python);
             last.sched = sched;
             last.standing = standing;
+            last.faults = thread.files.major_faults();
             return Ok(Capture::Look);
         }
         let stack = match thread.walk(scene) {
@@ -389,8 +420,9 @@ impl LoopWatch {
         };
         let waits = scene.notes.waits_for_gil(cpu);
         let holder = waits.then(|| gil_watch::holder(scene, thread, at)).flatten();
+        let lock_holder = is_asleep.then(|| lock_holder(scene, thread, at)).flatten();
         let waiting = self.clock.waiting(&scene.python);
-        let collecting = is_collecting(&scene.python, thread.thread.interpreter);
+        let (collecting, generation) = collection(scene, thread);
         match self.clock.look(&scene.python, now())? {
             Reading::Running(again) if again == running => {}
             _ => return Ok(Capture::Moved),
@@ -404,7 +436,9 @@ impl LoopWatch {
             cpu,
             in_call,
             holder,
+            lock_holder,
             collecting,
+            generation,
             task,
             coroutine,
             endpoint,
@@ -419,9 +453,11 @@ impl LoopWatch {
             callback,
             waiting,
             sched,
+            faults: thread.files.major_faults(),
             look,
             standing,
             awaits_sample,
+            asked: 1,
         });
         Ok(Capture::Look)
     }
@@ -436,6 +472,7 @@ impl LoopWatch {
             callback: None,
             waiting: None,
             sched: None,
+            major_faults: None,
             look: None,
         }
     }
@@ -445,6 +482,13 @@ impl LoopWatch {
         self.keeper.see(state, old, &mut kept);
         scene.notes.keep(&mut kept);
     }
+}
+
+/// Whether the collector runs, and at which generation.
+fn collection(scene: &Scene<'_>, thread: &ThreadWatch) -> (bool, Option<u8>) {
+    let interpreter = thread.thread.interpreter;
+    let collecting = is_collecting(&scene.python, interpreter);
+    (collecting, collecting.then(|| generation(&scene.python, interpreter)).flatten())
 }
 
 enum Capture {

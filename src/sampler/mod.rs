@@ -7,6 +7,7 @@ mod edge_guard;
 pub mod edge_watch;
 pub mod gil_watch;
 pub mod keeper;
+pub mod lock_watch;
 pub mod loop_watch;
 pub mod natives;
 pub mod notes;
@@ -16,12 +17,13 @@ pub mod runner;
 pub mod snapshot;
 mod standing;
 pub mod thread_watch;
+pub mod throttle_watch;
 mod wake_watch;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::model::{ProcessInfo, Recording, Settings};
+use crate::model::{ProcessInfo, Recording, Settings, StackId, Tables};
 use crate::target::{Descendants, ProcFs, ReadError, Tracepoints};
 use crate::units::{Nanos, Pid, Timestamp};
 use notes::Notes;
@@ -35,9 +37,24 @@ const LONGEST_SLEEP: Nanos = Nanos::from_millis(50);
 /// Most processes watched at once.
 const MAX_PROCESSES: usize = 512;
 
+/// An iteration that goes on and was looked into.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ongoing<'a> {
+    /// The process.
+    pub pid: Pid,
+    /// How old it is.
+    pub age: Nanos,
+    /// What its thread was last seen doing.
+    pub stack: StackId,
+    /// Where the process's standard library lies.
+    pub stdlib: Option<&'a str>,
+    /// What the stack's id refers to.
+    pub tables: &'a Tables,
+}
+
 /// How a recording stands, for a progress line.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Progress {
+pub struct Progress<'a> {
     /// Time since the start.
     pub elapsed: Nanos,
     /// Processes watched now.
@@ -46,6 +63,8 @@ pub struct Progress {
     pub loops: usize,
     /// Iterations looked into so far, by kept looks.
     pub looks: usize,
+    /// The oldest iteration that goes on.
+    pub ongoing: Option<Ongoing<'a>>,
 }
 
 /// Watches processes and writes down what is seen.
@@ -118,7 +137,7 @@ impl Sampler {
         &mut self,
         until: Option<Timestamp>,
         stop: &AtomicBool,
-        report: &mut dyn FnMut(Progress) -> bool,
+        report: &mut dyn FnMut(Progress<'_>) -> bool,
     ) {
         let mut housekeeping = pace::now();
         while self.is_watching() && !stop.load(Ordering::Relaxed) {
@@ -159,13 +178,23 @@ impl Sampler {
         }
     }
 
-    fn progress(&self, at: Timestamp) -> Progress {
+    fn progress(&self, at: Timestamp) -> Progress<'_> {
         Progress {
             elapsed: at.since(self.attached),
             processes: self.processes.len(),
             loops: self.processes.iter().map(ProcessWatch::loops).sum(),
             looks: self.notes.states.len(),
+            ongoing: self.ongoing(at),
         }
+    }
+
+    fn ongoing(&self, at: Timestamp) -> Option<Ongoing<'_>> {
+        let all = self.processes.iter().filter_map(|watch| {
+            let (began, stack) = watch.ongoing()?;
+            let (age, tables) = (at.since(began), &self.notes.tables);
+            Some(Ongoing { pid: watch.pid, age, stack, stdlib: watch.stdlib(), tables })
+        });
+        all.max_by_key(|ongoing| ongoing.age)
     }
 
     /// Attaches to children that are Python now.
@@ -208,6 +237,8 @@ impl Sampler {
         gaps.sort_by_key(|gap| (gap.left, gap.loop_id));
         let mut samples = self.notes.samples;
         samples.sort_by_key(|sample| sample.at);
+        let mut throttles = self.notes.throttles;
+        throttles.sort_by_key(|rise| (rise.until, rise.pid));
         self.ended.sort_by_key(|info| info.attached);
         Recording {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -219,6 +250,7 @@ impl Sampler {
             loops: self.notes.loops,
             loop_states: states,
             gaps,
+            throttles,
             samples,
             losses: self.notes.losses,
             own_cpu: pace::own_cpu().saturating_sub(self.cpu_before),

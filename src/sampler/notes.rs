@@ -5,7 +5,7 @@
 use super::natives::Natives;
 use crate::model::{
     CpuState, EdgeStatus, Frame, FrameKind, Gap, GilState, LoopId, LoopInfo, LoopKind, LoopState,
-    LoopTally, Losses, Peer, Sample, Stack, StackId, Tables, Wait,
+    LoopTally, Losses, Peer, Sample, Stack, StackId, Tables, Throttle, Wait,
 };
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
@@ -22,6 +22,9 @@ const MAX_STATES: usize = 100_000;
 /// Most gaps kept: as many as looks could witness.
 const MAX_GAPS: usize = 100_000;
 
+/// Most times a quota was spent kept: ten a second for hours.
+const MAX_THROTTLES: usize = 100_000;
+
 /// A recording in the making.
 #[derive(Debug, Default)]
 pub struct Notes {
@@ -33,6 +36,8 @@ pub struct Notes {
     pub states: Vec<LoopState>,
     /// Times outside the poll worth keeping.
     pub gaps: Vec<Gap>,
+    /// Times a CPU quota was spent.
+    pub throttles: Vec<Throttle>,
     /// Background samples.
     pub samples: Vec<Sample>,
     /// What could not be seen.
@@ -147,6 +152,15 @@ impl Notes {
     pub fn gap(&mut self, gap: Gap) {
         if self.gaps.len() < MAX_GAPS {
             self.gaps.push(gap);
+        } else {
+            self.losses.dropped += 1;
+        }
+    }
+
+    /// Keeps a time a quota was spent, if there is room.
+    pub fn throttle(&mut self, throttle: Throttle) {
+        if self.throttles.len() < MAX_THROTTLES {
+            self.throttles.push(throttle);
         } else {
             self.losses.dropped += 1;
         }

@@ -11,9 +11,10 @@ use super::natives::Natives;
 use super::notes::{Notes, WorkingDirectory};
 use super::pace::{Pace, now};
 use super::thread_watch::{Round, Scene, ThreadWatch};
+use super::throttle_watch::ThrottleWatch;
 use crate::event_loop::PROBES;
 use crate::model::{
-    GilState, GilTally, LoopId, NativeStacks, ProcessInfo, ThreadInfo, WorkerTopology,
+    GilState, GilTally, LoopId, NativeStacks, ProcessInfo, StackId, ThreadInfo, WorkerTopology,
 };
 use crate::native::AddressSpace;
 use crate::python::code_objects::CodeCache;
@@ -66,6 +67,7 @@ pub struct ProcessWatch {
     space: AddressSpace,
     gil: GilWatch,
     freezer: Option<Freezer>,
+    throttle: ThrottleWatch,
     threads: Vec<ThreadWatch>,
     loops: Vec<LoopWatch>,
     /// Edges of loops that went out of sight, and when: the loop may be found again at once, and then
@@ -137,6 +139,7 @@ impl ProcessWatch {
             space,
             gil: GilWatch::default(),
             freezer: None,
+            throttle: ThrottleWatch::default(),
             threads: Vec::new(),
             loops: Vec::new(),
             out_of_sight: Vec::new(),
@@ -190,6 +193,8 @@ impl ProcessWatch {
             // A thread that holds the lock and is not known yet: not in 100 ms, but now.
             self.update_threads()?;
         }
+        let stalled = self.loops.iter().any(LoopWatch::is_looked_into);
+        self.throttle.see(&self.procfs, self.pid, notes, stalled, at);
         if Pace::is_due(at, self.next_discovery, DISCOVERY) {
             self.next_discovery = at + DISCOVERY;
             self.discover(notes, pace)?;
@@ -210,6 +215,16 @@ impl ProcessWatch {
     #[must_use]
     pub fn info(&self) -> ProcessInfo {
         self.info.clone()
+    }
+
+    /// The oldest iteration that goes on and was looked into: since when, and what it does.
+    pub(super) fn ongoing(&self) -> Option<(Timestamp, StackId)> {
+        self.loops.iter().filter_map(LoopWatch::ongoing).min_by_key(|(began, _)| *began)
+    }
+
+    /// Where the standard library lies, once that is known.
+    pub(super) fn stdlib(&self) -> Option<&str> {
+        self.info.stdlib.as_deref()
     }
 
     /// Whether any loop was ever found.
@@ -249,6 +264,7 @@ impl ProcessWatch {
     pub fn finish(&mut self, notes: &mut Notes) {
         if self.info.ended.is_none() {
             self.refresh();
+            self.throttle.see(&self.procfs, self.pid, notes, true, now());
         }
         for watch in &mut self.loops {
             watch.finish(notes);

@@ -173,6 +173,14 @@ impl ThreadWatch {
         self.rest.map(|rest| rest.runs)
     }
 
+    /// The call it was last found asleep in, while it may sleep on.
+    #[must_use]
+    pub fn found_asleep(&self) -> Option<(SyscallState, CpuState)> {
+        let rest = self.rest?;
+        let blocked = self.blocked.as_ref().filter(|blocked| blocked.cpu == rest.cpu)?;
+        Some((blocked.state, blocked.cpu))
+    }
+
     /// The thread's stack now.
     ///
     /// # Errors

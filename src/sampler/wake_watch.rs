@@ -119,12 +119,14 @@ pub(super) fn look(
     let waits = cpu == CpuState::Running || scene.notes.waits_for_gil(cpu);
     let holder = waits.then(|| gil_watch::holder(scene, thread, before)).flatten();
     let look = stack.map(|stack| ThreadLook {
+        lock_holder: None,
         stack,
         native: None,
         cpu,
         in_call: None,
         holder,
         collecting: false,
+        generation: None,
         task: None,
         coroutine: None,
         endpoint: None,
@@ -142,6 +144,7 @@ pub(super) fn look(
 
 fn state(loop_id: LoopId, at: Timestamp, phase: LoopPhase) -> LoopState {
     LoopState {
+        major_faults: None,
         loop_id,
         at,
         window: Nanos::ZERO,

@@ -329,6 +329,7 @@ mod tests {
 
     fn state(loop_id: u32, at_ms: u64, phase: LoopPhase, began_ms: Option<u64>) -> LoopState {
         LoopState {
+            major_faults: None,
             loop_id: LoopId(loop_id),
             at: Timestamp(at_ms * MS),
             window: Nanos(20_000),

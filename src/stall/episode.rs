@@ -3,7 +3,9 @@
 //! Knows when it began and ended and how far each is certain. Borrows the states it rests on, so
 //! that whoever explains it reads the very looks that found it. Never holds an explanation.
 
-use crate::model::{Cause, Evidence, Gap, LoopId, LoopInfo, LoopState, Stall, TimeSplit};
+use crate::model::{
+    Cause, Evidence, Gap, LoopId, LoopInfo, LoopState, Particulars, Stall, TimeSplit,
+};
 use crate::units::{Bounds, Nanos, Timestamp};
 
 /// One iteration of one loop that lasted at least the threshold.
@@ -63,6 +65,7 @@ impl Episode<'_> {
             culprit: None,
             stack: None,
             native: None,
+            particulars: Particulars::default(),
             allowed: false,
         }
     }

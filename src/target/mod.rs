@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods)] // reading files of `/proc` is what this part is for
 
 pub mod capabilities;
+mod cgroup;
 pub mod children;
 pub mod container;
 pub mod debug_files;
@@ -28,6 +29,7 @@ pub mod trials;
 mod waits;
 
 pub use capabilities::Capabilities;
+pub use cgroup::{QuotaFile, ThrottleCounts};
 pub use children::{Descendants, descendants};
 pub use container::{Container, Engine};
 pub use edges::{Edges, EdgesError, Outing, PollCall, Tracepoints, Whereabouts};

@@ -102,6 +102,13 @@ impl ThreadFiles {
         let mut buf = [0; LINE];
         stat::state(self.stat.read(&mut buf).ok()?)
     }
+
+    /// How often the thread had to wait for memory that was on a disk: its major page faults.
+    #[must_use]
+    pub fn major_faults(&self) -> Option<u64> {
+        let mut buf = [0; LINE];
+        stat::major_faults(self.stat.read(&mut buf).ok()?)
+    }
 }
 
 /// A file opened at its first use and then re-read from its beginning.
@@ -215,7 +222,14 @@ mod tests {
         assert_eq!(files.syscall(), SyscallState::Ended);
         assert_eq!(files.sched(Timestamp(0)), None);
         assert_eq!(files.runs(), None);
-        assert_eq!(files.state(), None);
+        assert_eq!((files.state(), files.major_faults()), (None, None));
+    }
+
+    #[test]
+    fn major_faults_are_the_twelfth_field() {
+        let line = b"7 (a ) 9) S 1 7 7 0 -1 4194560 2101 33 41 5 30 12 0 0 20 0 1 0 100 0 0\n";
+        assert_eq!(stat::major_faults(line), Some(41));
+        assert_eq!(stat::major_faults(b"7 (a) S 1 7"), None);
     }
 
     proptest! {

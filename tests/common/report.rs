@@ -3,11 +3,12 @@
 #![allow(dead_code)] // each test file uses some of it
 
 use stallspy::model::{
-    Cause, CpuState, Culprit, CulpritTotal, EdgeStatus, Evidence, Finding, Frame, FrameId,
-    FrameKind, GilState, GilTally, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopSummary,
-    LoopTally, Losses, Measured, Peer, ProcessInfo, Recommendation, Recording, Remedy, Report,
-    Role, Sample, SchedTimes, Settings, Severity, Stack, StackId, Stall, Tables, ThreadInfo,
-    ThreadLook, TimeSplit, Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
+    Cause, CpuQuota, CpuState, Culprit, CulpritTotal, EdgeStatus, Evidence, Finding, Frame,
+    FrameId, FrameKind, GilState, GilTally, LockOwner, LoopId, LoopInfo, LoopKind, LoopPhase,
+    LoopState, LoopSummary, LoopTally, Losses, Measured, Particulars, Peer, ProcessInfo,
+    Recommendation, Recording, Remedy, Report, Role, Sample, SchedTimes, Settings, Severity, Stack,
+    StackId, Stall, Tables, ThreadInfo, ThreadLook, Throttled, TimeSplit, Truncation, Wait, WaitId,
+    WorkerClass, WorkerTopology,
 };
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
@@ -110,8 +111,15 @@ fn stall(from_ms: u64, length_ms: u64, width_us: u64, cause: Cause) -> Stall {
         culprit: None,
         stack: None,
         native: None,
+        particulars: Particulars::default(),
         allowed: false,
     }
+}
+
+/// Half a CPU is too little.
+fn throttled() -> Throttled {
+    let quota = CpuQuota { quota: Nanos::from_millis(50), period: Nanos::from_millis(100) };
+    Throttled { quota, time: Nanos::from_millis(58), periods: 1 }
 }
 
 fn blame(frame: FrameId) -> Culprit {
@@ -119,6 +127,7 @@ fn blame(frame: FrameId) -> Culprit {
         frame,
         tid: Tid(4243),
         wait: None,
+        lock_owner: None,
         library: None,
         native: None,
         native_library: None,
@@ -166,6 +175,7 @@ fn stalls(scene: &mut Scene) -> Vec<Stall> {
     });
     all.push(Stall {
         split: TimeSplit { run_delay: Nanos::from_millis(60), ..TimeSplit::default() },
+        particulars: Particulars { throttled: Some(throttled()), ..Particulars::default() },
         ..stall(6_000, 64, 300, Cause::CpuStarved)
     });
     all.push(Stall {
@@ -190,6 +200,11 @@ fn stalls(scene: &mut Scene) -> Vec<Stall> {
             tid: Tid(4260),
             wait: Some(scene.futex),
             library: Some(scene.threading),
+            lock_owner: Some(LockOwner {
+                tid: Tid(4262),
+                name: Some(t.name("worker")),
+                frame: Some(scene.audit),
+            }),
             ..blame(scene.flush)
         }),
         stack: Some(stack(t, &[scene.threading, scene.flush, scene.run])),
@@ -349,7 +364,9 @@ fn loop_states(scene: &mut Scene) -> Vec<LoopState> {
     let t = &mut scene.tables;
     let look = ThreadLook {
         in_call: None,
+        lock_holder: None,
         collecting: false,
+        generation: None,
         stack: stack(t, &[scene.connection, scene.list_sandboxes, scene.run]),
         native: None,
         holder: None,
@@ -359,6 +376,7 @@ fn loop_states(scene: &mut Scene) -> Vec<LoopState> {
         endpoint: Some(t.name("GET /sandboxes")),
     };
     let busy = LoopState {
+        major_faults: None,
         loop_id: LoopId(0),
         at: at(1_010),
         window: Nanos::from_micros(40),
@@ -474,6 +492,7 @@ pub fn rich() -> Report {
             loops,
             loop_states,
             gaps: Vec::new(),
+            throttles: Vec::new(),
             samples,
             losses: Losses {
                 reads: 61_204,

@@ -29,6 +29,9 @@ pub struct Entry {
     pub endpoint: Option<String>,
     #[serde(default)]
     pub ongoing: bool,
+    /// Major page faults in it.
+    #[serde(default)]
+    pub faults: u64,
 }
 
 impl Entry {

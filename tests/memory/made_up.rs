@@ -9,6 +9,7 @@ use stallspy::python::Interpreter;
 use stallspy::python::code_objects::CodeCache;
 use stallspy::python::frames::{MAX_DEPTH, RawFrame, Walker};
 use stallspy::python::line_table::line_at;
+use stallspy::python::locks::owner_of_awaited;
 use stallspy::python::thread_names::thread_names;
 use stallspy::python::threads::{MAX_THREADS, Thread, ThreadIds, threads, unchanged};
 use stallspy::target::{ReadError, RemoteMemory};
@@ -107,6 +108,12 @@ proptest! {
             let python = Interpreter { memory: &memory, layout, runtime, clock_offset: 0 };
             let _ = thread_names(&python);
             memory.assert_within(crate::MOST_READS, crate::MOST_AT_ONCE);
+
+            let memory = Counting::new(MadeUp { seed, pointers });
+            let python = Interpreter { memory: &memory, layout, runtime, clock_offset: 0 };
+            // Nothing made up is called an `RLock`.
+            prop_assert_eq!(owner_of_awaited(&python, runtime, runtime.at(seed & 0xff8)), None);
+            memory.assert_within(512, 4096);
         }
     }
 

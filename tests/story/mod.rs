@@ -9,9 +9,10 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // small times, made by hand
 
 use stallspy::model::{
-    CallbackRun, CpuState, EdgeStatus, Frame, FrameKind, GilHolder, GilTally, LoopId, LoopInfo,
-    LoopKind, LoopPhase, LoopState, LoopTally, Losses, NameId, Peer, ProcessInfo, Recording, Role,
-    SchedTimes, Settings, Stack, StackId, Tables, ThreadLook, Wait, WorkerClass, WorkerTopology,
+    CallbackRun, CpuQuota, CpuState, EdgeStatus, Frame, FrameKind, GilHolder, GilTally, LoopId,
+    LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, Losses, NameId, Peer, ProcessInfo,
+    Recording, Role, SchedTimes, Settings, Stack, StackId, Tables, ThreadLook, Throttle, Wait,
+    WorkerClass, WorkerTopology,
 };
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
@@ -106,6 +107,7 @@ impl Story {
             loops: vec![info],
             loop_states: Vec::new(),
             gaps: Vec::new(),
+            throttles: Vec::new(),
             samples: Vec::new(),
             losses: Losses::default(),
             own_cpu: Nanos::ZERO,
@@ -192,7 +194,9 @@ impl Story {
                 let deep = *look >= began + 8.0;
                 let what = deep.then_some(ThreadLook {
                     in_call: None,
+                    lock_holder: None,
                     collecting: part.collecting,
+                    generation: part.collecting.then_some(2),
                     stack: part.stack,
                     native: None,
                     cpu: part.cpu,
@@ -217,6 +221,14 @@ impl Story {
         self.busy(began, &[part], true);
     }
 
+    /// A CPU quota of half a CPU was spent: so many milliseconds, booked between two readings.
+    pub fn throttled(&mut self, from: f64, until: f64, ms: f64) {
+        let quota = CpuQuota { quota: Nanos::from_millis(50), period: Nanos::from_millis(100) };
+        let (from, until, time) = (at(from), at(until), Nanos((ms * 1e6) as u64));
+        let rise = Throttle { pid: Pid(100), from, until, periods: 1, time, quota };
+        self.recording.throttles.push(rise);
+    }
+
     fn idle_until(&mut self, ms: f64) {
         self.now = ms;
         self.sched.at = at(ms);
@@ -237,6 +249,7 @@ impl Story {
         look: Option<ThreadLook>,
     ) {
         self.recording.loop_states.push(LoopState {
+            major_faults: None,
             loop_id: LoopId(0),
             at: at(self.now),
             window: WINDOW,

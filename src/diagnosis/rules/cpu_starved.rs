@@ -5,7 +5,7 @@
 
 use crate::diagnosis::blocked::{Blocked, ratio};
 use crate::diagnosis::{Rule, found_in, lacks, wording};
-use crate::model::{Cause, Recommendation, Recording, Remedy, Stall, Verdict};
+use crate::model::{Cause, Measured, Recommendation, Recording, Remedy, Stall, Throttled, Verdict};
 use crate::units::Nanos;
 
 /// See `docs/findings/cpu-starved.md`.
@@ -27,32 +27,70 @@ impl Rule for CpuStarved {
         }
         let starved = |stall: &Stall| stall.cause == Cause::CpuStarved;
         let Some(blocked) = Blocked::of(recording, stalls, starved) else { return Verdict::Clear };
+        let quota = spent_quota(&blocked, stalls);
         let loops = match blocked.loops {
             1 => "the event loop waits".to_owned(),
             several => format!("{several} event loops wait"),
         };
-        let summary = format!(
-            "{loops} for a CPU, not for the application's code: {}",
-            wording::extent(&blocked)
-        );
+        let extent = wording::extent(&blocked);
+        let summary = match quota {
+            Some((throttled, _)) => format!(
+                "{loops} for a CPU: your CPU quota ({}) was spent, not your code: {extent}",
+                throttled.quota.name()
+            ),
+            None => format!("{loops} for a CPU, not for the application's code: {extent}"),
+        };
         let picked = || blocked.stalls.iter().filter_map(|index| stalls.get(*index));
         let delay: Nanos = picked().map(|stall| stall.split.run_delay).sum();
         let whole: Nanos = picked().map(Stall::duration).sum();
-        let advice = Recommendation {
-            remedy: Remedy::Platform,
-            command: "in a container compare `nr_throttled` in /sys/fs/cgroup/cpu.stat before and \
+        let advice = match quota {
+            Some((throttled, spent)) => raise(throttled, spent),
+            None => Recommendation {
+                remedy: Remedy::Platform,
+                command:
+                    "in a container compare `nr_throttled` in /sys/fs/cgroup/cpu.stat before and \
                       after, and raise the CPU limit if it grows; else run fewer busy processes \
                       and threads than there are CPUs"
-                .to_owned(),
-            reason: "the loop's thread was ready to run and got no CPU: any line would have \
+                        .to_owned(),
+                reason: "the loop's thread was ready to run and got no CPU: any line would have \
                      stalled there"
-                .to_owned(),
-            inputs: vec![ratio("run_delay_share", delay.share_of(whole))],
+                    .to_owned(),
+                inputs: vec![ratio("run_delay_share", delay.share_of(whole))],
+            },
         };
         let mut verdict = found_in(self, blocked, summary, vec![advice]);
         if let Verdict::Found(finding) = &mut verdict {
             finding.evidence.push(ratio("run_delay_share", delay.share_of(whole)));
+            finding.evidence.extend(quota.map(|(throttled, _)| quota_cpus(throttled)));
         }
         verdict
+    }
+}
+
+/// The quota to which these stalls owe most of their waiting, and the share they owe to it.
+fn spent_quota(blocked: &Blocked, stalls: &[Stall]) -> Option<(Throttled, f64)> {
+    let picked = || blocked.stalls.iter().filter_map(|index| stalls.get(*index));
+    let throttled = || picked().filter_map(|stall| stall.particulars.throttled);
+    let spent: Nanos = throttled().map(|throttled| throttled.time).sum();
+    let delay: Nanos = picked().map(|stall| stall.split.run_delay).sum();
+    let most = throttled().max_by_key(|throttled| throttled.time)?;
+    (spent >= delay.scaled(1, 2)).then(|| (most, spent.share_of(delay)))
+}
+
+fn quota_cpus(throttled: Throttled) -> Measured {
+    let value = throttled.quota.cpus();
+    Measured { name: "quota".to_owned(), value, unit: "CPUs".to_owned() }
+}
+
+fn raise(throttled: Throttled, spent: f64) -> Recommendation {
+    Recommendation {
+        remedy: Remedy::Platform,
+        command: "raise the CPU limit (Kubernetes: `resources.limits.cpu`, Docker: `--cpus`), or \
+                  remove it and keep the request; or run fewer workers and threads under it"
+            .to_owned(),
+        reason: "the kernel keeps everything in the control group off the CPUs until the next \
+                 period once the quota is spent: any line stalls there"
+            .to_owned(),
+        inputs: vec![quota_cpus(throttled), ratio("throttled_share_of_run_delay", spent)],
     }
 }

@@ -3,7 +3,7 @@
 //! Takes stalls that the collector explains. There is no line to change: a collection starts
 //! wherever the next object happens to be made.
 
-use crate::diagnosis::blocked::Blocked;
+use crate::diagnosis::blocked::{Blocked, count};
 use crate::diagnosis::{Rule, found_in, lacks, wording};
 use crate::model::{Cause, Recommendation, Recording, Remedy, Stall, Verdict};
 
@@ -43,6 +43,15 @@ impl Rule for GcPause {
                 .to_owned(),
             inputs: blocked.measured(),
         };
-        found_in(self, blocked, summary, vec![advice])
+        let picked = || blocked.stalls.iter().filter_map(|index| stalls.get(*index));
+        let known = picked().filter(|stall| stall.particulars.generation.is_some()).count();
+        let full = picked().filter(|stall| stall.particulars.generation == Some(2)).count();
+        let mut verdict = found_in(self, blocked, summary, vec![advice]);
+        if let Verdict::Found(finding) = &mut verdict
+            && known > 0
+        {
+            finding.evidence.push(count("full_collections", full));
+        }
+        verdict
     }
 }

@@ -2,7 +2,9 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::model::{Culprit, Frame, FrameId, FrameKind, NameId, Peer, Recording, StackId, Wait};
+use crate::model::{
+    Culprit, Frame, FrameId, FrameKind, LockOwner, NameId, Peer, Recording, StackId, Wait,
+};
 use crate::units::Tid;
 
 /// The text of a name, where there is one.
@@ -11,7 +13,7 @@ pub(super) fn text(recording: &Recording, id: Option<NameId>) -> Option<&str> {
 }
 
 /// A source line.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub(super) struct SpotOut<'a> {
     file: Option<&'a str>,
     line: Option<u32>,
@@ -85,6 +87,21 @@ pub(super) struct CulpritOut<'a> {
     local: Option<&'a str>,
     path: Option<&'a str>,
     child_pid: Option<i32>,
+    lock_owner: Option<LockOwnerOut<'a>>,
+}
+
+/// The thread that held a lock, and where it was.
+#[derive(Serialize)]
+struct LockOwnerOut<'a> {
+    tid: Tid,
+    thread: Option<&'a str>,
+    #[serde(flatten)]
+    spot: SpotOut<'a>,
+}
+
+fn lock_owner<'a>(recording: &'a Recording, owner: &LockOwner) -> LockOwnerOut<'a> {
+    let spot = owner.frame.map_or(SpotOut::default(), |frame| spot(recording, frame));
+    LockOwnerOut { tid: owner.tid, thread: text(recording, owner.name), spot }
 }
 
 /// A C function.
@@ -128,5 +145,6 @@ pub(super) fn culprit<'a>(recording: &'a Recording, culprit: &Culprit) -> Culpri
             Some(Peer::Child(pid)) => Some(*pid),
             _ => None,
         },
+        lock_owner: culprit.lock_owner.as_ref().map(|owner| lock_owner(recording, owner)),
     }
 }

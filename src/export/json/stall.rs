@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::place::{self, CulpritOut, StackOut, text};
-use crate::model::{CulpritTotal, Evidence, LoopId, Recording, Stall};
+use crate::model::{CulpritTotal, Evidence, LoopId, Recording, Stall, Throttled};
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 
 /// One stall.
@@ -25,13 +25,57 @@ pub(super) struct StallOut<'a> {
     on_cpu_ns: Nanos,
     off_cpu_ns: Nanos,
     run_delay_ns: Nanos,
+    quota: Option<QuotaOut>,
+    major_faults: Option<u64>,
+    gc_generation: Option<u8>,
     callbacks: u32,
     waiting_callbacks: Option<u32>,
+    batch_callbacks: Option<u32>,
+    contributors: Vec<ContributorOut<'a>>,
     task: Option<&'a str>,
     coroutine: Option<&'a str>,
     endpoint: Option<&'a str>,
     culprit: Option<CulpritOut<'a>>,
     stack: StackOut<'a>,
+}
+
+/// What ran in an iteration of many callbacks.
+#[derive(Serialize)]
+struct ContributorOut<'a> {
+    name: &'a str,
+    file: Option<&'a str>,
+    line: Option<u32>,
+    share: f64,
+}
+
+fn contributors<'a>(recording: &'a Recording, stall: &Stall) -> Vec<ContributorOut<'a>> {
+    let tables = &recording.tables;
+    let contributors = stall.particulars.contributors.iter().map(|one| {
+        let frame = one.frame.and_then(|id| tables.get_frame(id));
+        ContributorOut {
+            name: tables.text(one.name),
+            file: text(recording, frame.and_then(|frame| frame.file)),
+            line: frame.and_then(|frame| frame.line),
+            share: one.share,
+        }
+    });
+    contributors.collect()
+}
+
+/// The CPU quota that was spent, and what that took.
+#[derive(Serialize)]
+struct QuotaOut {
+    cpus: f64,
+    throttled_ns: Nanos,
+    throttled_periods: u64,
+}
+
+fn quota(throttled: Throttled) -> QuotaOut {
+    QuotaOut {
+        cpus: throttled.quota.cpus(),
+        throttled_ns: throttled.time,
+        throttled_periods: throttled.periods,
+    }
 }
 
 /// A stall with its culprit and stack.
@@ -54,8 +98,13 @@ pub(super) fn new<'a>(recording: &'a Recording, stall: &Stall) -> StallOut<'a> {
         on_cpu_ns: stall.split.on_cpu,
         off_cpu_ns: stall.split.off_cpu,
         run_delay_ns: stall.split.run_delay,
+        quota: stall.particulars.throttled.map(quota),
+        major_faults: stall.particulars.major_faults,
+        gc_generation: stall.particulars.generation,
         callbacks: stall.callbacks,
         waiting_callbacks: stall.waiting_callbacks,
+        batch_callbacks: stall.particulars.batch,
+        contributors: contributors(recording, stall),
         task: text(recording, stall.task),
         coroutine: text(recording, stall.coroutine),
         endpoint: text(recording, stall.endpoint),

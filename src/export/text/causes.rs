@@ -1,7 +1,8 @@
 //! Causes and waits in words.
 
 use super::ink::{Ink, Piece};
-use crate::model::{Cause, Culprit, CulpritTotal, Peer, Recording, Wait};
+use crate::model::{Cause, CpuQuota, Culprit, CulpritTotal, Peer, Recording, Stall, Wait};
+use crate::units::Nanos;
 
 /// A cause in at most 18 characters.
 pub(super) fn short(recording: &Recording, total: &CulpritTotal) -> &'static str {
@@ -19,7 +20,35 @@ pub(super) fn short(recording: &Recording, total: &CulpritTotal) -> &'static str
 }
 
 /// What is said where there is no line to blame; `seen` says that the stack is known.
-pub(super) fn nobody(cause: Cause, seen: bool) -> &'static str {
+pub(super) fn nobody(cause: Cause, seen: bool, stalls: &[&Stall]) -> String {
+    match (cause, spent_quota(stalls)) {
+        (Cause::CpuStarved, Some(quota)) => format!("your CPU quota ({}) was spent", quota.name()),
+        _ if cause == Cause::Gc => collector(stalls),
+        _ => nobody_of(cause, seen).to_owned(),
+    }
+}
+
+/// The collector, and the generation that it collected in the longest of these stalls.
+fn collector(stalls: &[&Stall]) -> String {
+    let longest = stalls.iter().max_by_key(|stall| stall.duration());
+    let generation = match longest.and_then(|stall| stall.particulars.generation) {
+        Some(2) => "generation 2, a full collection".to_owned(),
+        Some(young) => format!("generation {young}"),
+        None => "unknown generation".to_owned(),
+    };
+    format!("the collector ran ({generation}); no line to blame")
+}
+
+/// The quota that most of the time of these stalls is owed to.
+fn spent_quota(stalls: &[&Stall]) -> Option<CpuQuota> {
+    let throttled = stalls.iter().filter_map(|stall| Some((stall, stall.particulars.throttled?)));
+    let owed: Nanos = throttled.clone().map(|(stall, _)| stall.duration()).sum();
+    let whole: Nanos = stalls.iter().map(|stall| stall.duration()).sum();
+    let (_, most) = throttled.max_by_key(|(_, throttled)| throttled.time)?;
+    (owed >= whole.scaled(1, 2)).then_some(most.quota)
+}
+
+fn nobody_of(cause: Cause, seen: bool) -> &'static str {
     match cause {
         Cause::BlockingCall | Cause::Cpu | Cause::CCall if seen => {
             "no line of the application: its framework or a library"

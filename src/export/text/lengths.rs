@@ -155,7 +155,7 @@ pub(super) fn many(n: u64, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Cause, LoopId, TimeSplit};
+    use crate::model::{Cause, LoopId, Particulars, TimeSplit};
     use crate::units::{Bounds, Pid, Tid, Timestamp};
 
     #[test]
@@ -201,6 +201,7 @@ mod tests {
             culprit: None,
             stack: None,
             native: None,
+            particulars: Particulars::default(),
             allowed: false,
         }
     }

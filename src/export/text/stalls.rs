@@ -6,7 +6,7 @@ use super::causes;
 use super::ink::{Ink, Page, Piece, columns};
 use super::lengths;
 use crate::export::names::FileNames;
-use crate::model::{Cause, CulpritTotal, FrameId, Recording, Report, Stall};
+use crate::model::{Cause, CulpritTotal, FrameId, LockOwner, Recording, Report, Stall};
 use crate::printable::shortened;
 use crate::units::Nanos;
 
@@ -20,6 +20,11 @@ const NUMBERS: usize = 27;
 const BELOW: usize = 9;
 /// Least columns for a culprit beside the numbers.
 const BESIDE: usize = 44;
+/// Most contributors to an iteration of many callbacks, and characters of each.
+const CONTRIBUTORS: usize = 3;
+const CONTRIBUTOR: usize = 40;
+/// Most characters of a thread's name.
+const THREAD_NAME: usize = 32;
 /// Most characters of an endpoint.
 const ENDPOINT: usize = 48;
 
@@ -143,7 +148,7 @@ impl<'a, 'p> Table<'a, 'p> {
         let most = format!("{most:>7}");
         let width = self.cause_width;
         let top = longest.and_then(|stall| self.top(stall)).filter(|_| total.culprit.is_none());
-        let first = self.place(total, top);
+        let first = self.place(total, top, &members);
         let indent = if self.beside {
             let cause = format!("  {cause:<width$}  ");
             let head = [(Ink::Plain, &*numbers), (most_ink, &most), (Ink::Plain, &cause)];
@@ -162,6 +167,8 @@ impl<'a, 'p> Table<'a, 'p> {
             Some(place) => vec![Piece::word(Ink::Plain, format!("→ {place}"))],
             None => self.below(total, longest),
         };
+        let made_of = longest.filter(|stall| stall.cause == Cause::ManyCallbacks);
+        let below = made_of.map_or(below, |stall| self.made_of(stall));
         if !below.is_empty() {
             self.page.wrapped(&margin, &below)?;
         }
@@ -172,7 +179,12 @@ impl<'a, 'p> Table<'a, 'p> {
     }
 
     /// The request, and the line to change.
-    fn place(&self, total: &CulpritTotal, longest: Option<FrameId>) -> Vec<Piece> {
+    fn place(
+        &self,
+        total: &CulpritTotal,
+        longest: Option<FrameId>,
+        members: &[&Stall],
+    ) -> Vec<Piece> {
         let endpoint = total.endpoint.map(|id| self.recording().tables.text(id));
         let mut pieces: Vec<Piece> = endpoint
             .map(|text| Piece::new(Ink::Request, shortened(text, ENDPOINT)))
@@ -180,7 +192,7 @@ impl<'a, 'p> Table<'a, 'p> {
             .collect();
         pieces.push(match &total.culprit {
             Some(culprit) => Piece::new(Ink::Bold, self.names.spot(culprit.frame)),
-            None => Piece::new(Ink::Dim, causes::nobody(total.cause, longest.is_some())),
+            None => Piece::new(Ink::Dim, causes::nobody(total.cause, longest.is_some(), members)),
         });
         pieces
     }
@@ -190,6 +202,25 @@ impl<'a, 'p> Table<'a, 'p> {
         let working = matches!(stall.cause, Cause::BlockingCall | Cause::Cpu | Cause::CCall);
         let (id, _) = self.recording().tables.frames_of(stall.stack.filter(|_| working)?).next()?;
         Some(id)
+    }
+
+    /// What an iteration of many callbacks was made of: `412 callbacks, 17 waiting:`, `refresh 61 %`.
+    fn made_of(&self, stall: &Stall) -> Vec<Piece> {
+        let ran = lengths::many(u64::from(stall.callbacks), "callback");
+        let waiting = stall.waiting_callbacks.unwrap_or_default();
+        let most = stall.particulars.contributors.iter().take(CONTRIBUTORS);
+        let most: Vec<Piece> = most
+            .map(|one| {
+                let name = shortened(self.recording().tables.text(one.name), CONTRIBUTOR);
+                Piece::word(Ink::Plain, format!("{name} {:.0} %", one.share * 100.0))
+            })
+            .collect();
+        let colon = if most.is_empty() { "" } else { ":" };
+        let head = match waiting {
+            0 => format!("{ran}{colon}"),
+            _ => format!("{ran}, {waiting} waiting{colon}"),
+        };
+        std::iter::once(Piece::word(Ink::Plain, head)).chain(most).collect()
     }
 
     /// How it got stuck: the library's line, the system call, another thread.
@@ -220,7 +251,23 @@ impl<'a, 'p> Table<'a, 'p> {
         if let Some(wait) = causes::wait_of(self.recording(), Some(culprit)) {
             pieces.push(causes::call(self.recording(), wait));
         }
+        if let Some(owner) = &culprit.lock_owner {
+            pieces.extend(self.held_by(owner));
+        }
         pieces
+    }
+
+    /// `held by thread 4712 (worker)`, `at cache.py:31`.
+    fn held_by(&self, owner: &LockOwner) -> Vec<Piece> {
+        let tables = &self.recording().tables;
+        let name = owner.name.map(|id| shortened(tables.text(id), THREAD_NAME));
+        let thread =
+            name.map_or_else(|| self.thread(owner.tid), |name| format!("{} ({name})", owner.tid));
+        let frame = owner.frame.and_then(|id| tables.get_frame(id));
+        let place = frame.and_then(|frame| self.names.place(frame));
+        let held = Piece::word(Ink::Plain, format!("held by thread {thread}"));
+        let at = place.map(|place| Piece::word(Ink::Plain, format!("at {place}")));
+        std::iter::once(held).chain(at).collect()
     }
 
     fn thread(&self, tid: crate::units::Tid) -> String {

@@ -8,8 +8,8 @@
 
 use crate::layout::debug_offsets::SlotTable;
 use crate::layout::shape::{
-    AsyncioOffsets, Attributes, DictKeys, FrameLink, IntTag, LastInstruction, LineTable,
-    LocalNames, ObjectOffsets, RunningLoop, Shape, StackReferences, WakeupCallback,
+    AsyncioOffsets, Attributes, DictKeys, FrameLink, Generations, IntTag, LastInstruction,
+    LineTable, LocalNames, ObjectOffsets, RunningLoop, Shape, StackReferences, WakeupCallback,
 };
 
 /// CPython 3.13.
@@ -27,6 +27,7 @@ const SHAPE: Shape = Shape {
     stack_references: StackReferences::Plain,
     running_loop: RunningLoop::AfterThreadState,
     wakeup_callback: WakeupCallback::BoundMethod,
+    generations: Generations::Counted { before: 176 },
     // FRAME_OWNED_BY_CSTACK
     first_shim_owner: Some(3),
 };

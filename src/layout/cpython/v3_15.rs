@@ -8,8 +8,8 @@
 
 use crate::layout::debug_offsets::SlotTable;
 use crate::layout::shape::{
-    AsyncioOffsets, Attributes, DictKeys, FrameLink, IntTag, LastInstruction, LineTable,
-    LocalNames, ObjectOffsets, RunningLoop, Shape, StackReferences, WakeupCallback,
+    AsyncioOffsets, Attributes, DictKeys, FrameLink, Generations, IntTag, LastInstruction,
+    LineTable, LocalNames, ObjectOffsets, RunningLoop, Shape, StackReferences, WakeupCallback,
 };
 
 /// CPython 3.15.
@@ -27,6 +27,7 @@ const SHAPE: Shape = Shape {
     stack_references: StackReferences::Tagged,
     running_loop: RunningLoop::DebugSection,
     wakeup_callback: WakeupCallback::BoundMethod,
+    generations: Generations::Counted { before: 104 },
     // FRAME_OWNED_BY_INTERPRETER
     first_shim_owner: Some(3),
 };

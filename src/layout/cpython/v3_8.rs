@@ -10,10 +10,10 @@
 //! * <https://github.com/python/cpython/blob/v3.8.18/Include/internal/pycore_gil.h>
 
 use crate::layout::shape::{
-    AsyncioOffsets, Attributes, CodeOffsets, DictKeys, FrameLink, FrameOffsets, GilHome,
-    GilOffsets, IntTag, InterpreterOffsets, LastInstruction, Layout, LineTable, LocalNames,
-    ObjectOffsets, Offsets, RunningLoop, RuntimeOffsets, Shape, StackReferences, ThreadOffsets,
-    WakeupCallback,
+    AsyncioOffsets, Attributes, CodeOffsets, DictKeys, FrameLink, FrameOffsets, Generations,
+    GilHome, GilOffsets, IntTag, InterpreterOffsets, LastInstruction, Layout, LineTable,
+    LocalNames, ObjectOffsets, Offsets, RunningLoop, RuntimeOffsets, Shape, StackReferences,
+    ThreadOffsets, WakeupCallback,
 };
 
 /// CPython 3.8.
@@ -43,6 +43,7 @@ const SHAPE: Shape = Shape {
     stack_references: StackReferences::Plain,
     running_loop: RunningLoop::ThreadDict,
     wakeup_callback: WakeupCallback::Wrapper,
+    generations: Generations::Counted { before: 176 },
     first_shim_owner: None,
 };
 

@@ -69,6 +69,14 @@ pub(in crate::target) fn state(line: &[u8]) -> Option<char> {
     after_name(line)?.trim_ascii_start().first().map(|byte| char::from(*byte))
 }
 
+/// The major faults counted in a `stat` line (`majflt`, field 12).
+pub(in crate::target) fn major_faults(line: &[u8]) -> Option<u64> {
+    let mut fields =
+        after_name(line)?.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+    // The state is field 3.
+    decimal(fields.nth(9)?)
+}
+
 fn parse(line: &[u8], page_bytes: u64) -> Option<Stat> {
     let open = line.iter().position(|b| *b == b'(')?;
     let close = line.iter().rposition(|b| *b == b')')?;

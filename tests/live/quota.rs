@@ -1,0 +1,105 @@
+//! A server in a control group whose CPU quota is too small for it. None of its callbacks is long.
+//!
+//! Needs the right to make a control group with a CPU limit (v1 or v2): root outside of most
+//! containers. Where there is none this says so and passes; `target/cgroup.rs` and
+//! `sampler/throttle_watch.rs` have their own tests over made-up groups.
+
+use std::path::{Path, PathBuf};
+
+use crate::interpreters::some_interpreters;
+use crate::profiler::record;
+use crate::say;
+use crate::server::Server;
+use crate::truth::Stall;
+use crate::turn::each;
+
+/// A fifth of a CPU, in the kernel's own period: 20 ms of work, 80 ms of standing still.
+const QUOTA_US: u64 = 20_000;
+const PERIOD_US: u64 = 100_000;
+
+/// A control group of our own; gone when dropped.
+struct Group(PathBuf);
+
+impl Group {
+    /// A group with a quota of [`QUOTA_US`], where this machine lets us make one.
+    fn make(name: &str) -> Option<Group> {
+        let v1 = Path::new("/sys/fs/cgroup/cpu");
+        let v2 = Path::new("/sys/fs/cgroup");
+        let limits = if v1.join("cpu.cfs_quota_us").exists() {
+            [
+                ("cpu.cfs_period_us", PERIOD_US.to_string()),
+                ("cpu.cfs_quota_us", QUOTA_US.to_string()),
+            ]
+        } else {
+            std::fs::read_to_string(v2.join("cgroup.controllers")).ok()?;
+            // Both give the whole limit, so that either file will do.
+            let limit = format!("{QUOTA_US} {PERIOD_US}");
+            [("cpu.max", limit.clone()), ("cpu.max", limit)]
+        };
+        let above = if limits[0].0 == "cpu.max" { v2 } else { v1 };
+        let folder = above.join(format!("stallspy-test-{name}-{}", std::process::id()));
+        std::fs::create_dir(&folder).ok()?;
+        let group = Group(folder);
+        for (file, limit) in limits {
+            std::fs::write(group.0.join(file), limit).ok()?;
+        }
+        Some(group)
+    }
+
+    fn take(&self, pid: i32) -> bool {
+        std::fs::write(self.0.join("cgroup.procs"), pid.to_string()).is_ok()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Its last process may still be on its way out.
+        for _ in 0..100 {
+            if std::fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn a_spent_quota_is_named_and_no_line_is() {
+    each(&some_interpreters(), |python| {
+        let Some(group) = Group::make(&python.minor().to_string()) else {
+            say("no control group can be made here: nothing is told of quotas");
+            return;
+        };
+        let server = Server::start(python, "asyncio_quota.py", 120, &[]);
+        if !group.take(server.pid()) {
+            say("no process can be moved to a control group here: nothing is told of quotas");
+            return;
+        }
+        let (report, _) = record(server.pid(), 4, &[]);
+        drop(server);
+        // In 4 s the quota is spent 40 times, each time for 80 ms.
+        let stalls = Stall::all(&report);
+        let long: Vec<&Stall> =
+            stalls.iter().filter(|s| s.number("duration_ns") > 60_000_000).collect();
+        assert!(long.len() >= 10, "{:#?}", stalls.iter().map(Stall::brief).collect::<Vec<_>>());
+        let named = |stall: &&&Stall| {
+            let quota = &stall.json["quota"];
+            let delay = stall.json["run_delay_ns"].as_u64().unwrap();
+            stall.kind == "cpu_starved"
+                && stall.json["culprit"].is_null()
+                && quota["cpus"] == 0.2
+                && quota["throttled_ns"]
+                    .as_u64()
+                    .is_some_and(|time| time > delay / 2 && time <= delay)
+        };
+        let right = long.iter().filter(named).count();
+        let told = || long.iter().map(|s| s.json.to_string()).collect::<Vec<_>>();
+        // The first and the last may be cut off by the recording.
+        assert!(right + 2 >= long.len(), "{right} of {}: {:#?}", long.len(), told());
+        let periods: u64 =
+            long.iter().filter_map(|s| s.json["quota"]["throttled_periods"].as_u64()).sum();
+        assert!(periods >= 10, "{periods} periods");
+        let verdict = report["summary"]["verdict"].as_str().unwrap();
+        assert!(verdict.contains("your CPU quota (0.2 CPUs) was spent"), "{verdict}");
+    });
+}
