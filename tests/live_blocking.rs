@@ -53,14 +53,17 @@ fn is_free(pid: i32) -> bool {
 
 #[test]
 fn stalls_are_found_while_threads_are_paused() {
-    for (script, function, kind) in
-        [("computes.py", "compute", "cpu"), ("blocks.py", "wait_for_it", "blocking_call")]
-    {
+    // It computes in one line, four fifths of it in a C function: both are right.
+    for (script, function, kinds) in [
+        ("computes.py", "compute", &["cpu", "c_call"][..]),
+        ("blocks.py", "wait_for_it", &["blocking_call"]),
+    ] {
         for python in interpreters() {
             let script = python.start(&Path::new(TARGETS).join(script));
             let blamed = blamed(&record(script.pid()));
             assert!(blamed.len() >= 5, "{}: {blamed:?}", python.version);
-            let right = blamed.iter().filter(|(f, k)| f == function && k == kind).count();
+            let right =
+                blamed.iter().filter(|(f, k)| f == function && kinds.contains(&k.as_str())).count();
             // A starved machine may add a stall of another kind.
             assert!(right * 10 >= blamed.len() * 9, "{}: {blamed:?}", python.version);
             assert!(is_free(script.pid()), "{}", python.version);

@@ -16,8 +16,11 @@ fn a_collection_is_named_with_its_generation() {
         let mut seen = [0; 3];
         for stall in &collections {
             assert!(stall.json["culprit"].is_null(), "{}", stall.json);
-            let function = stall.json["stack"][0]["function"].as_str().unwrap_or_default();
-            let Some(made) = function.strip_prefix("collect_") else { continue };
+            let stack = stall.json["stack"].as_array().expect("a stack");
+            let functions = stack.iter().filter_map(|frame| frame["function"].as_str());
+            let Some(made) = { functions }.find_map(|name| name.strip_prefix("collect_")) else {
+                continue;
+            };
             let generation = stall.json["gc_generation"].as_u64();
             assert_eq!(generation.map(|n| n.to_string()).as_deref(), Some(made), "{}", stall.json);
             seen[made.parse::<usize>().expect("a generation")] += 1;
