@@ -125,7 +125,7 @@ impl LoopWatch {
     /// Whether it is time for an evenly spaced look.
     #[must_use]
     pub fn is_base_due(&self, at: Timestamp, pace: &Pace) -> bool {
-        Pace::is_due(at, self.next_base, pace.base)
+        Pace::is_due(at, self.next_base, pace.base(self.edges.is_on()))
     }
 
     /// Whether its iteration is old enough to be looked into.
@@ -231,8 +231,9 @@ impl LoopWatch {
     /// Counts an evenly spaced look and sets the next.
     fn count(&mut self, scene: &mut Scene<'_>, reading: Reading, pace: &Pace, at: Timestamp) {
         let late = at.since(self.next_base);
-        scene.notes.losses.late_ticks += late.0 / pace.base.0.max(1);
-        self.next_base = at + self.jitter.apply(pace.base);
+        let base = pace.base(self.edges.is_on());
+        scene.notes.losses.late_ticks += late.0 / base.0.max(1);
+        self.next_base = at + self.jitter.apply(base);
         scene.notes.saw_loop(self.id, at);
         let new_iteration = match reading {
             Reading::Running(running) => self.iteration != Some(running.began),

@@ -27,6 +27,10 @@ const FAST: Nanos = Nanos::from_millis(1);
 /// Shortest distance of evenly spaced looks. With thresholds below it, stalls shorter than it are
 /// seen by chance.
 const SHORTEST_BASE: Nanos = Nanos::from_micros(500);
+/// Shortest distance of evenly spaced looks at a loop whose edges the kernel records: no look is
+/// needed to see a stall, only to look into it. At 1 ms this saves a quarter of what we cost, and three
+/// in four stalls of 1 ms are looked into still.
+const SHORTEST_TRACED: Nanos = Nanos::from_micros(1_330);
 /// Looks are aimed at the capture age only where evenly spaced ones are farther apart than this:
 /// waking costs more than looking, and a loop of short iterations would be aimed at once for each.
 /// So with a threshold below this a stall is certain to be seen from twice the threshold on.
@@ -55,8 +59,8 @@ const NICE: i32 = -15;
 pub struct Pace {
     /// The shortest stall to report.
     pub threshold: Nanos,
-    /// Distance of evenly spaced looks at each loop.
-    pub base: Nanos,
+    /// Distance of evenly spaced looks at each loop, where nothing but looks can see a stall.
+    base: Nanos,
     /// Age at which an iteration is looked into.
     pub capture_age: Nanos,
     /// Distance of background samples; `None` when none are wanted.
@@ -93,6 +97,12 @@ impl Pace {
     pub fn is_sample_due(at: Timestamp, due: Timestamp, period: Nanos, at_base_look: bool) -> bool {
         let early = if at_base_look { 2 } else { EARLY_PART };
         at + Nanos(period.0 / early) >= due
+    }
+
+    /// Distance of evenly spaced looks at a loop, by whether the kernel records its edges.
+    #[must_use]
+    pub fn base(&self, is_traced: bool) -> Nanos {
+        if is_traced { self.base.max(SHORTEST_TRACED) } else { self.base }
     }
 
     /// Distance to a look at an iteration of this age that is to meet it at the capture age; `None`
@@ -203,6 +213,14 @@ mod tests {
             assert!(pace.base <= pace.threshold, "{millis} ms");
             assert!(pace.capture_age < pace.threshold, "{millis} ms");
         }
+    }
+
+    #[test]
+    fn where_the_kernel_records_looks_are_no_closer_than_pays() {
+        let base = |millis, is_traced| Pace::new(Nanos::from_millis(millis), 0.0).base(is_traced);
+        assert_eq!(base(1, false), Nanos::from_millis(1));
+        assert_eq!(base(1, true), SHORTEST_TRACED);
+        assert_eq!(base(10, true), base(10, false));
     }
 
     #[test]
