@@ -156,12 +156,7 @@ fn verdict(recording: &Recording, stalls: &[Stall], findings: &[Finding]) -> Str
 }
 
 /// Causes that no rule speaks of, and how the verdict words them.
-const UNRULED: &[(Cause, &str)] = &[
-    (Cause::GilWait, "held up by another thread that holds the interpreter lock"),
-    (Cause::CCall, "blocked by C code"),
-    (Cause::PageFault, "held up by memory that had to be fetched"),
-    (Cause::Unknown, "blocked, by what was not seen"),
-];
+const UNRULED: &[(Cause, &str)] = &[(Cause::Unknown, "blocked, by what was not seen")];
 
 /// A recording that found no loop still holds samples; say what there is.
 fn without_loops(recording: &Recording) -> String {

@@ -12,12 +12,15 @@ use stallspy::model::{Cause, CpuState, LoopTally, Peer, Recording, Remedy, Repor
 use story::{Part, Story, at};
 
 /// Every rule has a column. A new rule fails the test until it has one.
-const COLUMNS: [&str; 8] = [
+const COLUMNS: [&str; 11] = [
     "loop-hung",
     "loop-blocked-by-call",
     "loop-blocked-by-cpu",
+    "loop-blocked-by-native",
+    "gil-held-elsewhere",
     "many-small-callbacks",
     "gc-pause",
+    "page-faults",
     "cpu-starved",
     "healthy",
     "not-under-load",
@@ -90,6 +93,26 @@ fn stories() -> Vec<(&'static str, Report)> {
     story.stall(500.0, call);
     story.stall(1500.0, render);
     rows.push(("a call and a computation", story));
+
+    for (name, with_gil) in [("C code without the lock", false), ("C code with the lock", true)] {
+        let mut story = Story::new(400);
+        let render = rendering(&mut story, 60.0);
+        story.stall(500.0, Part { in_call_with_gil: Some(with_gil), ..render });
+        rows.push((name, story));
+    }
+
+    let mut story = Story::new(400);
+    let stack = story.stack(&[("/srv/app/model.py", 7, "load")]);
+    let fault = Part {
+        cpu: CpuState::Blocked { wait: None },
+        on_cpu: 0.0,
+        ..Story::computing(60.0, stack)
+    };
+    story.stall(500.0, fault);
+    for (state, faults) in story.recording.loop_states.iter_mut().zip(0..) {
+        state.major_faults = Some(faults);
+    }
+    rows.push(("memory is read from a disk", story));
 
     let mut story = Story::new(400);
     let render = rendering(&mut story, 0.0);
@@ -167,13 +190,13 @@ fn truth_table() {
 
     let mut table = format!("{:32}", "");
     for column in COLUMNS {
-        table += &format!(" {column:>20}");
+        table += &format!(" {column:>22}");
     }
     let reports = stories();
     for (name, report) in &reports {
         table += &format!("\n{name:32}");
         for column in COLUMNS {
-            table += &format!(" {:>20}", cell(report, column));
+            table += &format!(" {:>22}", cell(report, column));
         }
     }
     for column in COLUMNS {

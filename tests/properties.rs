@@ -31,6 +31,7 @@ fn look() -> impl Strategy<Value = ThreadLook> {
     let holder = proptest::option::of((0..3i32, 0..4u32));
     (0..4u32, cpu, holder).prop_map(|(stack, cpu, holder)| ThreadLook {
         in_call: None,
+        in_call_with_gil: None,
         lock_holder: None,
         collecting: false,
         generation: None,

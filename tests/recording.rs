@@ -177,6 +177,7 @@ major_faults: waiting.map(u64::from),
             }),
             look: look.map(|(cpu, task, endpoint)| ThreadLook {
                 in_call: None,
+                in_call_with_gil: None,
 lock_holder: task.map(|name| LockHolder { tid: Tid(7), name: Some(NameId(name)), stack: StackId(0) }),
                 collecting: false,
                 generation: task.map(|_| 2),

@@ -20,6 +20,10 @@ pub struct CpuTimes {
     pub running: Nanos,
     /// Of `running`: on a CPU, in one call of C code.
     pub in_call: Nanos,
+    /// Of `in_call`: holding the interpreter lock.
+    pub with_gil: Nanos,
+    /// Of `in_call`: without it.
+    pub without_gil: Nanos,
     /// Of `running`: on a CPU, going on in Python.
     pub in_python: Nanos,
     /// Asleep in the kernel, also for the interpreter lock.
@@ -35,6 +39,14 @@ pub struct CpuTimes {
 }
 
 impl CpuTimes {
+    /// Whether the calls of C code did without the interpreter lock, for most of the time that is
+    /// known of.
+    #[must_use]
+    pub fn releases_gil(&self) -> Option<bool> {
+        let is_known = self.with_gil + self.without_gil > Nanos::ZERO;
+        is_known.then_some(self.without_gil > self.with_gil)
+    }
+
     /// The times of these looks together.
     #[must_use]
     pub fn of(tables: &Tables, looks: &[Weighed<'_>]) -> CpuTimes {
@@ -65,6 +77,11 @@ impl CpuTimes {
         match seen.look.cpu {
             CpuState::Running => {
                 self.running += seen.weight;
+                match seen.look.in_call_with_gil {
+                    Some(true) => self.with_gil += seen.weight,
+                    Some(false) => self.without_gil += seen.weight,
+                    None => {}
+                }
                 match seen.look.in_call {
                     Some(true) => self.in_call += seen.weight,
                     Some(false) => self.in_python += seen.weight,

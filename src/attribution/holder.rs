@@ -52,6 +52,7 @@ fn as_look(holder: GilHolder) -> ThreadLook {
         native: holder.native,
         cpu: holder.cpu,
         in_call: None,
+        in_call_with_gil: None,
         lock_holder: None,
         generation: None,
         holder: None,

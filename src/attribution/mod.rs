@@ -118,6 +118,9 @@ impl<'a> Attribution<'a> {
         stall.task = winner.task;
         stall.coroutine = winner.coroutine;
         stall.endpoint = winner.endpoint;
+        if stall.cause == Cause::CCall {
+            stall.particulars.releases_gil = winner.times.releases_gil();
+        }
         if stall.cause == Cause::GilWait {
             self.blame_holder(&mut stall, &looks);
         } else if winner.site.is_application && cause::has_culprit(stall.cause) {

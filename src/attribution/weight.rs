@@ -106,6 +106,7 @@ mod tests {
             sched: None,
             look: stack.map(|stack| ThreadLook {
                 in_call: None,
+                in_call_with_gil: None,
                 lock_holder: None,
                 collecting: false,
                 generation: None,

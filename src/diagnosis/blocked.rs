@@ -32,6 +32,8 @@ pub struct Blame {
     pub library: Option<FrameId>,
     /// The wait of the longest of them.
     pub wait: Option<WaitId>,
+    /// Whether the longest of them did without the interpreter lock, of C code that computed.
+    pub releases_gil: Option<bool>,
     /// Whether every one of them served a request whose endpoint is known.
     pub in_request: bool,
     /// How many.
@@ -65,6 +67,7 @@ impl Blocked {
                     frame: culprit.frame,
                     library: None,
                     wait: None,
+                    releases_gil: None,
                     in_request: true,
                     count: 0,
                     total: Nanos::ZERO,
@@ -72,6 +75,7 @@ impl Blocked {
                 });
                 if stall.duration() > blame.max {
                     (blame.library, blame.wait) = (culprit.library, culprit.wait);
+                    blame.releases_gil = stall.particulars.releases_gil;
                 }
                 blame.in_request &= stall.endpoint.is_some();
                 blame.count += 1;

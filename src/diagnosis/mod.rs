@@ -51,12 +51,15 @@ pub trait Rule: Debug + Sync {
 
 /// All rules. Of two findings that explain the same share of time and matter the same, the one
 /// further up comes first.
-pub static RULES: [&dyn Rule; 8] = [
+pub static RULES: [&dyn Rule; 11] = [
     &rules::loop_hung::LoopHung,
     &rules::loop_blocked_by_call::LoopBlockedByCall,
     &rules::loop_blocked_by_cpu::LoopBlockedByCpu,
+    &rules::loop_blocked_by_native::LoopBlockedByNative,
+    &rules::gil_held_elsewhere::GilHeldElsewhere,
     &rules::many_small_callbacks::ManySmallCallbacks,
     &rules::gc_pause::GcPause,
+    &rules::page_faults::PageFaults,
     &rules::cpu_starved::CpuStarved,
     &rules::healthy::Healthy,
     &rules::not_under_load::NotUnderLoad,

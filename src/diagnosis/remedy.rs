@@ -77,8 +77,46 @@ pub fn for_cpu(recording: &Recording, blame: &Blame) -> Recommendation {
         "run it in a process pool: `await loop.run_in_executor(process_pool, …)`; or split it \
          with `await asyncio.sleep(0)` between the parts"
             .to_owned(),
-        "it computes on the loop's thread; a thread would still hold the interpreter lock, \
-         unless the work is in C code that releases it",
+        "it computes in Python on the loop's thread; on another thread it would hold the \
+         interpreter lock as well",
+    )
+}
+
+/// What to do about a line that calls C code which computes.
+#[must_use]
+pub fn for_native(recording: &Recording, blame: &Blame) -> Recommendation {
+    let thread = if blame.in_request {
+        "make the handler `def`, or `await asyncio.to_thread(…)`"
+    } else {
+        "`await asyncio.to_thread(…)`"
+    };
+    let (command, reason) = match blame.releases_gil {
+        Some(true) => {
+            (thread.to_owned(), "the C code lets go of the interpreter lock while it computes")
+        }
+        Some(false) => (
+            "run it in a process pool: `await loop.run_in_executor(process_pool, …)`".to_owned(),
+            "the C code holds the interpreter lock all along: a thread would block the loop as well",
+        ),
+        None => (
+            format!("if it lets go of the interpreter lock, {thread}; else a process pool"),
+            "the C code computes on the loop's thread; whether it holds the interpreter lock \
+             was not seen",
+        ),
+    };
+    recommendation(recording, blame, command, reason)
+}
+
+/// What to do about a thread that holds the interpreter lock for long.
+#[must_use]
+pub fn for_gil(recording: &Recording, blame: &Blame) -> Recommendation {
+    recommendation(
+        recording,
+        blame,
+        "run it in a process of its own: `ProcessPoolExecutor`, or another worker; in Python code \
+         a `time.sleep(0)` in its loop lets others in"
+            .to_owned(),
+        "it holds the interpreter lock on another thread, and the event loop waits for that",
     )
 }
 

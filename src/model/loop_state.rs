@@ -109,6 +109,9 @@ pub struct ThreadLook {
     /// CPU, it may also have waited for one; where somebody did and it had none, there is nothing here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_call: Option<bool>,
+    /// Of a thread in one call of C code: whether it held the interpreter lock meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_call_with_gil: Option<bool>,
     /// Who held the interpreter lock, if it waited for that and the holder could be told. A thread
     /// that waits for it wakes now and then, so it may be seen running.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -149,6 +149,8 @@ pub struct Particulars {
     pub throttled: Option<Throttled>,
     /// Major page faults of the loop's thread in it and until the looks around it, where counted.
     pub major_faults: Option<u64>,
+    /// Of a call of C code: whether it let go of the interpreter lock, so that a thread would do.
+    pub releases_gil: Option<bool>,
     /// The generation that was collected, for most of the time: 0 to 2, where 2 is all objects.
     pub generation: Option<u8>,
     /// Callbacks its iteration set out to run, where no callback was long.

@@ -138,6 +138,13 @@ impl Entry {
     }
 }
 
+/// Whether `thread` holds the interpreter lock; `None` if that cannot be told.
+pub(super) fn is_holding(scene: &Scene<'_>, thread: &ThreadWatch) -> Option<bool> {
+    let lock = scene.gil.lock_of(&thread.thread)?;
+    let holder = lock.holder(&scene.python).ok()?;
+    Some(holder == Some(thread.thread.state))
+}
+
 /// Who holds the lock that `waiter` is known to wait for; `None` if that is itself by now, or cannot
 /// be told.
 pub(super) fn holder(

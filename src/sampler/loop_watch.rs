@@ -371,6 +371,7 @@ impl LoopWatch {
             last.look.cpu = cpu;
             last.awaits_sample = false;
             last.look.in_call = standing.in_call;
+            last.look.in_call_with_gil = with_gil(scene, thread, standing.in_call);
             last.look.native = if last.look.in_call == Some(true) {
                 thread.running_leaf(scene, Some(last.at), at, pace.recapture(age))
             } else {
@@ -412,6 +413,7 @@ impl LoopWatch {
         let stack = thread.written(scene, &stack, at);
         let is_asleep = matches!(cpu, CpuState::Blocked { .. });
         let in_call = standing.in_call;
+        let in_call_with_gil = with_gil(scene, thread, in_call);
         let native = if is_asleep {
             thread.sleeping_leaf(scene, at)
         } else if in_call == Some(true) {
@@ -436,6 +438,7 @@ impl LoopWatch {
             native,
             cpu,
             in_call,
+            in_call_with_gil,
             holder,
             lock_holder,
             collecting,
@@ -483,6 +486,11 @@ impl LoopWatch {
         self.keeper.see(state, old, &mut kept);
         scene.notes.keep(&mut kept);
     }
+}
+
+/// Whether a thread in a call of C code holds the interpreter lock.
+fn with_gil(scene: &Scene<'_>, thread: &ThreadWatch, in_call: Option<bool>) -> Option<bool> {
+    if in_call == Some(true) { gil_watch::is_holding(scene, thread) } else { None }
 }
 
 /// Whether the collector runs, and at which generation.

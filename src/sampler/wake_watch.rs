@@ -124,6 +124,7 @@ pub(super) fn look(
         native: None,
         cpu,
         in_call: None,
+        in_call_with_gil: None,
         holder,
         collecting: false,
         generation: None,

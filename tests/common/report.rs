@@ -364,6 +364,7 @@ fn loop_states(scene: &mut Scene) -> Vec<LoopState> {
     let t = &mut scene.tables;
     let look = ThreadLook {
         in_call: None,
+        in_call_with_gil: None,
         lock_holder: None,
         collecting: false,
         generation: None,

@@ -43,6 +43,8 @@ pub struct Part {
     pub collecting: bool,
     /// Who holds the interpreter lock that it waits for.
     pub holder: Option<GilHolder>,
+    /// In one call of C code, with the interpreter lock or without.
+    pub in_call_with_gil: Option<bool>,
 }
 
 pub struct Story {
@@ -153,6 +155,7 @@ impl Story {
             callback: 0,
             collecting: false,
             holder: None,
+            in_call_with_gil: None,
         }
     }
 
@@ -167,6 +170,7 @@ impl Story {
             callback: 0,
             collecting: false,
             holder: None,
+            in_call_with_gil: None,
         }
     }
 
@@ -193,7 +197,8 @@ impl Story {
                 self.spend(*look, part);
                 let deep = *look >= began + 8.0;
                 let what = deep.then_some(ThreadLook {
-                    in_call: None,
+                    in_call: part.in_call_with_gil.map(|_| true),
+                    in_call_with_gil: part.in_call_with_gil,
                     lock_holder: None,
                     collecting: part.collecting,
                     generation: part.collecting.then_some(2),

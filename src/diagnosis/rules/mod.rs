@@ -2,9 +2,12 @@
 
 pub mod cpu_starved;
 pub mod gc_pause;
+pub mod gil_held_elsewhere;
 pub mod healthy;
 pub mod loop_blocked_by_call;
 pub mod loop_blocked_by_cpu;
+pub mod loop_blocked_by_native;
 pub mod loop_hung;
 pub mod many_small_callbacks;
 pub mod not_under_load;
+pub mod page_faults;

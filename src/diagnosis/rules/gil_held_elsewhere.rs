@@ -1,0 +1,39 @@
+//! The rule `gil-held-elsewhere`: the loop waits for the interpreter lock.
+//!
+//! Takes stalls in which the loop's thread waited for the lock. Their culprits are lines of the
+//! threads that held it.
+
+use super::loop_hung::is_hung;
+use crate::diagnosis::blocked::Blocked;
+use crate::diagnosis::{Rule, found_in, lacks, remedy, wording};
+use crate::model::{Cause, Recording, Stall, Verdict};
+
+/// See `docs/findings/gil-held-elsewhere.md`.
+#[derive(Debug)]
+pub struct GilHeldElsewhere;
+
+impl Rule for GilHeldElsewhere {
+    fn id(&self) -> &'static str {
+        "gil-held-elsewhere"
+    }
+
+    fn page(&self) -> &'static str {
+        include_str!("../../../docs/findings/gil-held-elsewhere.md")
+    }
+
+    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+        if let Some(need) = lacks(recording) {
+            return Verdict::NotEnoughData { need };
+        }
+        let picked = |stall: &Stall| stall.cause == Cause::GilWait && !is_hung(stall);
+        let Some(blocked) = Blocked::of(recording, stalls, picked) else { return Verdict::Clear };
+        let summary = format!(
+            "{} held up by another thread that holds the interpreter lock: {}",
+            wording::loops_are(&blocked),
+            wording::extent(&blocked)
+        );
+        let lines = blocked.culprits.iter().take(remedy::MOST_LINES);
+        let recommendations = lines.map(|blame| remedy::for_gil(recording, blame)).collect();
+        found_in(self, blocked, summary, recommendations)
+    }
+}

@@ -1,0 +1,39 @@
+//! The rule `loop-blocked-by-native`: a callback computes in C code for too long.
+//!
+//! Takes stalls whose cause is one call of C code. Leaves those that never came back to
+//! [`loop_hung`](super::loop_hung).
+
+use super::loop_hung::is_hung;
+use crate::diagnosis::blocked::Blocked;
+use crate::diagnosis::{Rule, found_in, lacks, remedy, wording};
+use crate::model::{Cause, Recording, Stall, Verdict};
+
+/// See `docs/findings/loop-blocked-by-native.md`.
+#[derive(Debug)]
+pub struct LoopBlockedByNative;
+
+impl Rule for LoopBlockedByNative {
+    fn id(&self) -> &'static str {
+        "loop-blocked-by-native"
+    }
+
+    fn page(&self) -> &'static str {
+        include_str!("../../../docs/findings/loop-blocked-by-native.md")
+    }
+
+    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+        if let Some(need) = lacks(recording) {
+            return Verdict::NotEnoughData { need };
+        }
+        let picked = |stall: &Stall| stall.cause == Cause::CCall && !is_hung(stall);
+        let Some(blocked) = Blocked::of(recording, stalls, picked) else { return Verdict::Clear };
+        let summary = format!(
+            "{} blocked by C code that computes: {}",
+            wording::loops_are(&blocked),
+            wording::extent(&blocked)
+        );
+        let lines = blocked.culprits.iter().take(remedy::MOST_LINES);
+        let recommendations = lines.map(|blame| remedy::for_native(recording, blame)).collect();
+        found_in(self, blocked, summary, recommendations)
+    }
+}
