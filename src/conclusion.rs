@@ -43,18 +43,15 @@ pub fn stalls_of(recording: &Recording) -> Vec<Stall> {
 }
 
 fn stalls_and_disagreements(recording: &Recording) -> (Vec<Stall>, u64) {
-    let mut attribution = Attribution::new(recording);
     let (episodes, disagreements) = stall::episodes_and_disagreements(recording);
-    let stalls = episodes
-        .iter()
-        .filter_map(|episode| {
-            // A state of a loop that is not in the table can only come from a damaged file.
-            let info = recording.get_loop(episode.loop_id)?;
-            let (gap, before, after) = (episode.gap, episode.before, episode.after);
-            let witnesses = Witnesses { gap, before, during: &episode.during, after };
-            Some(attribution.explain(episode.to_stall(info), &witnesses))
-        })
-        .collect();
+    let stalls = episodes.iter().filter_map(|episode| {
+        // A state of a loop that is not in the table can only come from a damaged file.
+        let info = recording.get_loop(episode.loop_id)?;
+        let (gap, before, after) = (episode.gap, episode.before, episode.after);
+        let witnesses = Witnesses { gap, before, during: &episode.during, after };
+        Some((episode.to_stall(info), witnesses))
+    });
+    let stalls = Attribution::new(recording).explain_all(stalls);
     (stalls, disagreements)
 }
 

@@ -313,3 +313,17 @@ fn a_stall_from_before_the_attach_counts_only_for_what_was_observed() {
     assert!(report.stalls[0].duration().0 > 60_000_000_000);
     assert!(report.verdict.contains(": 10 % of the time"), "{}", report.verdict);
 }
+
+#[test]
+fn what_was_not_told_goes_by_the_others_of_its_line() {
+    let mut story = Story::new(400);
+    let render = rendering(&mut story, 60.0);
+    let native = Part { in_call_with_gil: Some(false), ..render };
+    story.stall(500.0, native);
+    story.stall(1000.0, Part { ms: 15.0, ..render });
+    let stack = story.stack(&[("/srv/app/other.py", 3, "loop")]);
+    story.stall(1500.0, Story::computing(15.0, stack));
+    let report = conclude(story.recording, &nothing_allowed);
+    let causes: Vec<Cause> = report.stalls.iter().map(|stall| stall.cause).collect();
+    assert_eq!(causes, [Cause::CCall, Cause::CCall, Cause::Cpu]);
+}

@@ -10,6 +10,7 @@
 pub mod application;
 pub mod batch;
 pub mod cause;
+pub mod consensus;
 pub mod contributors;
 pub mod culprit;
 pub mod holder;
@@ -23,6 +24,7 @@ use std::collections::HashMap;
 use self::application::Site;
 use self::batch::Batch;
 use self::cause::Facts;
+use self::consensus::Consensus;
 use self::contributors::contributors;
 use self::culprit::Winner;
 use self::holder::Holder;
@@ -53,18 +55,46 @@ pub struct Attribution<'a> {
     recording: &'a Recording,
     throttles: Throttles<'a>,
     sites: HashMap<(Pid, StackId), Option<Site>>,
+    consensus: Consensus,
 }
 
 impl<'a> Attribution<'a> {
     /// Explains stalls of this recording.
     #[must_use]
     pub fn new(recording: &'a Recording) -> Attribution<'a> {
-        Attribution { recording, throttles: Throttles::of(recording), sites: HashMap::new() }
+        Attribution {
+            recording,
+            throttles: Throttles::of(recording),
+            sites: HashMap::new(),
+            consensus: Consensus::default(),
+        }
     }
 
-    /// The stall with everything its witnesses tell about it.
+    /// The stalls, each with everything its witnesses tell about it, and what those of the others of
+    /// its line do.
     #[must_use]
-    pub fn explain(&mut self, mut stall: Stall, witnesses: &Witnesses<'_>) -> Stall {
+    pub fn explain_all<'w>(
+        mut self,
+        stalls: impl Iterator<Item = (Stall, Witnesses<'w>)>,
+    ) -> Vec<Stall> {
+        let mut explained: Vec<Stall> =
+            stalls.map(|(stall, witnesses)| self.explain(stall, &witnesses)).collect();
+        self.consensus.settle(&mut explained);
+        explained
+    }
+
+    /// The stall with everything its own witnesses tell about it.
+    fn explain(&mut self, stall: Stall, witnesses: &Witnesses<'_>) -> Stall {
+        let (stall, times) = self.explain_alone(stall, witnesses);
+        self.consensus.see(&stall, times.as_ref());
+        stall
+    }
+
+    fn explain_alone(
+        &mut self,
+        mut stall: Stall,
+        witnesses: &Witnesses<'_>,
+    ) -> (Stall, Option<culprit::CpuTimes>) {
         let tables = &self.recording.tables;
         let threshold = self.recording.settings.threshold;
         let span = Span::of(&stall);
@@ -109,9 +139,9 @@ impl<'a> Attribution<'a> {
             stall.particulars.contributors = contributors(tables, &looks, blame);
             let runs = witnesses.during.iter().filter_map(|state| state.callback);
             stall.particulars.batch = runs.map(|run| run.batch).max();
-            return stall;
+            return (stall, None);
         }
-        let Some(winner) = winner else { return stall };
+        let Some(winner) = winner else { return (stall, None) };
         // What ran is kept also where it is not to blame: it shows who was made to wait.
         stall.stack = Some(winner.stack);
         stall.native = winner.native;
@@ -142,7 +172,7 @@ impl<'a> Attribution<'a> {
                 share: winner.weight.share_of(winner.total),
             });
         }
-        stall
+        (stall, Some(winner.times))
     }
 
     /// Blames the thread that held the interpreter lock, where one was seen.
