@@ -31,8 +31,8 @@ pub(super) struct ViewArgs {
     /// File names in full
     #[arg(long, help_heading = "Flamegraph")]
     full_filenames: bool,
-    /// C frames in the flamegraph, of threads that sleep (-i); those of running threads are not
-    /// read yet
+    /// C frames in the flamegraph: of threads in one call of C code (needs perf events), and of
+    /// threads that sleep (-i)
     #[arg(short, long, overrides_with = "no_native", help_heading = "Flamegraph")]
     native: bool,
     /// No C frames, not of stalls either
