@@ -93,9 +93,14 @@ fn a_spent_quota_is_named_and_no_line_is() {
                     .is_some_and(|time| time > delay / 2 && time <= delay)
         };
         let right = long.iter().filter(named).count();
-        let told = || long.iter().map(|s| s.json.to_string()).collect::<Vec<_>>();
-        // The first and the last may be cut off by the recording.
-        assert!(right + 2 >= long.len(), "{right} of {}: {:#?}", long.len(), told());
+        let told = || {
+            let wrong = long.iter().filter(|stall| !named(stall));
+            wrong.map(|s| format!("{} {}", s.brief(), s.json["quota"])).collect::<Vec<_>>()
+        };
+        // The first and the last may be cut off by the recording; a busy machine may keep the thread
+        // from a CPU for longer than its quota does.
+        let few = 2 + long.len() / 10;
+        assert!(right + few >= long.len(), "{right} of {}: {:#?}", long.len(), told());
         let periods: u64 =
             long.iter().filter_map(|s| s.json["quota"]["throttled_periods"].as_u64()).sum();
         assert!(periods >= 10, "{periods} periods");
