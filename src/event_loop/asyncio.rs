@@ -8,14 +8,13 @@
 //! callback. The names are the same from 3.8 to 3.15; their slots are not, and are read from the
 //! code object. (<https://github.com/python/cpython/blob/v3.12.1/Lib/asyncio/base_events.py#L1906>)
 
-use super::{Clock, Probe, Reading, Running, TaskNames};
+use super::{Clock, Probe, Reading, Running, Sight, TaskNames, View};
 use crate::layout::shape::{IntTag, WakeupCallback};
 use crate::model::{CallbackRun, LoopKind};
 use crate::python::Interpreter;
-use crate::python::code_objects::CodeCache;
 use crate::python::frames::{RawStack, local};
 use crate::target::{Fields, ReadError, RemoteMemoryExt, Span};
-use crate::units::{Addr, Nanos, Timestamp};
+use crate::units::{Addr, Bounds, Nanos, Timestamp};
 
 /// The method that is one iteration of the loop.
 const METHOD: &str = "_run_once";
@@ -72,16 +71,11 @@ impl Probe for Asyncio {
         LoopKind::Asyncio
     }
 
-    fn find(
-        &self,
-        python: &Interpreter<'_>,
-        codes: &mut CodeCache,
-        stack: &RawStack,
-        now: Timestamp,
-    ) -> Result<Option<Box<dyn Clock>>, ReadError> {
+    fn find(&self, sight: &mut Sight<'_>) -> Result<Option<Box<dyn Clock>>, ReadError> {
+        let python = &sight.python;
         let mut unreadable = None;
-        for frame in &stack.frames {
-            let code = match codes.get(python, frame.code, now) {
+        for frame in &sight.stack.frames {
+            let code = match sight.codes.get(python, frame.code, sight.now) {
                 Ok(code) => code,
                 Err(error) => {
                     // It may be the loop's own.
@@ -196,7 +190,8 @@ fn to_timestamp(seconds: f64, clock_offset: i64) -> Option<Timestamp> {
 }
 
 impl Clock for AsyncioClock {
-    fn look(&mut self, python: &Interpreter<'_>, now: Timestamp) -> Result<Reading, ReadError> {
+    fn look(&mut self, view: &View<'_>) -> Result<Reading, ReadError> {
+        let (python, now) = (&view.python, view.now);
         let beside = match self.read(python) {
             Ok(beside) => beside,
             Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
@@ -228,25 +223,29 @@ impl Clock for AsyncioClock {
         self.last_stamp = Some(began);
         let identity =
             [end_time, self.slot(python, self.slots.index)?, self.slot(python, self.slots.handle)?];
-        Ok(Reading::Running(Running { began, identity }))
+        // The stamp is the iteration's own: no other has the same.
+        let iteration = Some(began.0);
+        Ok(Reading::Running(Running { began: Bounds::exactly(began), iteration, identity }))
     }
 
-    fn callback(&self, python: &Interpreter<'_>, running: &Running) -> Option<CallbackRun> {
+    fn callback(&self, view: &View<'_>, running: &Running) -> Option<CallbackRun> {
+        let python = &view.python;
         let [_, index, _] = running.identity;
         let batch = small_int(python, self.slot(python, self.slots.batch).ok()?).ok()?;
         Some(CallbackRun { index: small_int(python, index).ok()?, batch })
     }
 
-    fn waiting(&self, python: &Interpreter<'_>) -> Option<u32> {
+    fn waiting(&self, view: &View<'_>) -> Option<u32> {
+        let python = &view.python;
         // Proven to be a deque when it was found; it lives as long as the loop.
         let size = self.ready?.at(python.layout.offsets.object.deque_size);
         u32::try_from(python.memory.read_u64(size).ok()?).ok()
     }
 
-    fn task(&self, python: &Interpreter<'_>, running: &Running) -> TaskNames {
+    fn task(&self, view: &View<'_>, running: &Running) -> TaskNames {
         let [_, _, handle] = running.identity;
-        match task_of(python, handle) {
-            Ok(Some(task)) => names_of(python, task),
+        match task_of(&view.python, handle) {
+            Ok(Some(task)) => names_of(&view.python, task),
             _ => TaskNames::default(),
         }
     }

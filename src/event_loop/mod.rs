@@ -11,29 +11,68 @@ use crate::model::{CallbackRun, LoopKind};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::RawStack;
-use crate::target::ReadError;
-use crate::units::{Addr, Timestamp};
+use crate::python::threads::Thread;
+use crate::target::modules::Modules;
+use crate::target::{ProcFs, ReadError, ThreadFiles};
+use crate::units::{Addr, Bounds, Pid, Tid, Timestamp};
 
-/// All families stallspy knows.
+/// All families stallspy knows, in the order they are asked. The first that finds a loop on a
+/// thread has it.
 pub const PROBES: &[&dyn Probe] = &[&asyncio::Asyncio];
+
+/// What a probe may look at to find a loop: one thread, whose stack was just read.
+#[derive(Debug)]
+pub struct Sight<'a> {
+    /// The interpreter.
+    pub python: Interpreter<'a>,
+    /// Code objects read so far.
+    pub codes: &'a mut CodeCache,
+    /// The thread's stack.
+    pub stack: &'a RawStack,
+    /// The thread, as the interpreter knows it.
+    pub thread: &'a Thread,
+    /// The thread, as the kernel knows it.
+    pub tid: Tid,
+    /// Its process.
+    pub pid: Pid,
+    /// Its files in `/proc`.
+    pub files: &'a ThreadFiles,
+    /// `/proc`.
+    pub procfs: &'a ProcFs,
+    /// The programs and libraries mapped in the process, for their symbols and sections.
+    pub modules: &'a Modules,
+    /// A time just before the stack was read or after.
+    pub now: Timestamp,
+}
+
+/// What a clock may look at: its own thread.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The interpreter.
+    pub python: Interpreter<'a>,
+    /// The thread, as the interpreter knows it.
+    pub thread: &'a Thread,
+    /// Its files in `/proc`, kept open.
+    pub files: &'a ThreadFiles,
+    /// `/proc`.
+    pub procfs: &'a ProcFs,
+    /// The process.
+    pub pid: Pid,
+    /// A time just before the look.
+    pub now: Timestamp,
+}
 
 /// Knows how one family of loops looks in memory.
 pub trait Probe: fmt::Debug + Sync {
     /// The family.
     fn kind(&self) -> LoopKind;
 
-    /// The loop that runs on this stack. `Ok(None)` is "none of mine here"; `Err` is "here, but
+    /// The loop that runs on this thread. `Ok(None)` is "none of mine here"; `Err` is "here, but
     /// unreadable", and is shown to the user rather than taken for no loop.
     ///
     /// # Errors
-    /// When the loop's frame is there but its variables cannot be read.
-    fn find(
-        &self,
-        python: &Interpreter<'_>,
-        codes: &mut CodeCache,
-        stack: &RawStack,
-        now: Timestamp,
-    ) -> Result<Option<Box<dyn Clock>>, ReadError>;
+    /// When the loop is there but its clock cannot be read.
+    fn find(&self, sight: &mut Sight<'_>) -> Result<Option<Box<dyn Clock>>, ReadError>;
 }
 
 /// What one look at a loop's clock showed.
@@ -43,7 +82,7 @@ pub enum Reading {
     Polling,
     /// Callbacks run.
     Running(Running),
-    /// The loop's frame was being pushed or popped, or is gone: look again.
+    /// The loop's frame was being pushed or popped, or the loop is gone: look again.
     Moving,
     /// The memory changed while it was read, or is not what it must be: look again.
     Torn,
@@ -52,8 +91,12 @@ pub enum Reading {
 /// An iteration that runs callbacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Running {
-    /// When it left its poll, by the loop's own clock, on the host's `CLOCK_MONOTONIC`.
-    pub began: Timestamp,
+    /// When it left its poll, by the loop's own clock, on the host's `CLOCK_MONOTONIC`: as wide as
+    /// a step of that clock. The same for all looks at one iteration, so that it names it.
+    pub began: Bounds<Timestamp>,
+    /// The loop's own name of the iteration: two looks with different ones saw two iterations.
+    /// `None` where the loop has none, and `began` may be set anew within one.
+    pub iteration: Option<u64>,
     /// The objects that tell this callback run from any other; equal means nothing moved.
     pub identity: [Addr; 3],
 }
@@ -67,25 +110,26 @@ pub struct TaskNames {
     pub coroutine: Option<String>,
 }
 
-/// One loop's clock. Holds what was found once so that a look is one system call.
+/// One loop's clock. Holds what was found once so that a look is one system call, and one more
+/// where memory alone does not tell whether the loop polls ([`ThreadFiles::syscall`]).
 pub trait Clock: fmt::Debug {
-    /// Looks at the loop. `now` is a time just before the look.
+    /// Looks at the loop.
     ///
     /// # Errors
     /// Only [`ReadError::Gone`] and [`ReadError::Denied`]; everything else is a [`Reading`].
-    fn look(&mut self, python: &Interpreter<'_>, now: Timestamp) -> Result<Reading, ReadError>;
+    fn look(&mut self, view: &View<'_>) -> Result<Reading, ReadError>;
 
     /// Which callback of the iteration `running` is.
-    fn callback(&self, python: &Interpreter<'_>, running: &Running) -> Option<CallbackRun>;
+    fn callback(&self, view: &View<'_>, running: &Running) -> Option<CallbackRun>;
 
     /// How many callbacks wait in the ready queue.
-    fn waiting(&self, python: &Interpreter<'_>) -> Option<u32>;
+    fn waiting(&self, view: &View<'_>) -> Option<u32>;
 
     /// The task that the callback runs, if it runs one.
-    fn task(&self, python: &Interpreter<'_>, running: &Running) -> TaskNames;
+    fn task(&self, view: &View<'_>, running: &Running) -> TaskNames;
 
-    /// Whether the loop's own frame is in this stack: what a loop that has ended left behind in
-    /// memory is not.
+    /// Whether the loop runs on the thread with this stack: what a loop that has ended left behind
+    /// in memory does not. A loop without a frame of its own says how the last look found it.
     fn is_on(&self, stack: &RawStack) -> bool;
 
     /// The loop object's address: two clocks with the same one are of the same loop.

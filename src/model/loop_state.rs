@@ -16,6 +16,16 @@ pub struct LoopId(pub u32);
 pub enum LoopKind {
     /// The standard library's, in pure Python (`asyncio/base_events.py`).
     Asyncio,
+    /// uvloop's, on libuv.
+    Uvloop,
+    /// gevent's hub, on libev or libuv.
+    Gevent,
+    /// eventlet's hub.
+    Eventlet,
+    /// trio's.
+    Trio,
+    /// twisted's reactor.
+    Twisted,
 }
 
 impl LoopKind {
@@ -24,6 +34,11 @@ impl LoopKind {
     pub fn name(self) -> &'static str {
         match self {
             LoopKind::Asyncio => "asyncio",
+            LoopKind::Uvloop => "uvloop",
+            LoopKind::Gevent => "gevent",
+            LoopKind::Eventlet => "eventlet",
+            LoopKind::Trio => "trio",
+            LoopKind::Twisted => "twisted",
         }
     }
 }

@@ -89,6 +89,31 @@ impl AddressSpace {
         }
     }
 
+    /// The programs and libraries mapped, as last read.
+    #[must_use]
+    pub fn modules(&self) -> &Modules {
+        &self.modules
+    }
+
+    /// Reads maps again, and the modules if others are mapped than last time. Costs some ms where
+    /// they are, so not to be done often.
+    pub fn update(&mut self, procfs: &ProcFs, now: Timestamp) {
+        let Ok(maps) = procfs.maps(self.pid) else { return };
+        let is_new = |mapping: &Mapping| {
+            mapping.is_file()
+                && mapping.perms.execute
+                && self.modules.containing(mapping.start).is_none()
+        };
+        if !maps.iter().any(is_new) {
+            return;
+        }
+        self.loaded = Some(now);
+        if let Ok(modules) = Modules::load(procfs, self.pid) {
+            self.note(maps);
+            self.take(modules);
+        }
+    }
+
     fn take(&mut self, modules: Modules) {
         self.binaries = modules.iter().map(|_| None).collect();
         self.modules = modules;

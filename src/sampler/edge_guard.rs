@@ -7,11 +7,11 @@
 //! it, so whatever it saw has been recorded by then, or never will be: two that disagree prove a
 //! loss.
 
-use crate::event_loop::Reading;
+use crate::event_loop::{Reading, Running};
 use crate::target::edges::Whereabouts;
-use crate::units::{Nanos, Timestamp};
+use crate::units::{Bounds, Nanos, Timestamp};
 
-/// A loop's stamp is a float of seconds: it may be off by this.
+/// A stamp may be off by this beyond its own bounds: asyncio's is a float of seconds.
 const STAMP_STEP: Nanos = Nanos::from_micros(1);
 
 /// What a look tells of the record.
@@ -43,10 +43,10 @@ pub(super) struct Vouchers {
 #[derive(Debug, Clone, Default)]
 pub(super) struct EdgeGuard {
     vouchers: Vouchers,
-    /// The loop's own stamp seen in an outing: the outing, the stamp.
-    stamp: Option<(Timestamp, Timestamp)>,
+    /// The iteration seen in an outing: the outing, the loop's own name of the iteration.
+    iteration: Option<(Timestamp, Option<u64>)>,
     /// A stamp for which no exit was recorded; a second one settles it.
-    missed: Option<Timestamp>,
+    missed: Option<Bounds<Timestamp>>,
 }
 
 impl EdgeGuard {
@@ -62,13 +62,13 @@ impl EdgeGuard {
     ) -> Verdict {
         match (reading, whereabouts) {
             (Reading::Running(running), Whereabouts::Outside(left)) => {
-                self.check_stamp(running.began, left, before)
+                self.check_stamp(running, left, before)
             }
             (Reading::Running(running), Whereabouts::Inside(entered)) => {
-                self.miss(running.began, running.began > entered)
+                self.miss(running.began, running.began.lo > entered)
             }
             (Reading::Running(running), Whereabouts::Unknown) => {
-                self.miss(running.began, running.began > since)
+                self.miss(running.began, running.began.lo > since)
             }
             (_, Whereabouts::Outside(left)) if left >= before => Verdict::Sound,
             (Reading::Polling, Whereabouts::Outside(left)) if is_in_poll() => {
@@ -91,15 +91,18 @@ impl EdgeGuard {
         if self.vouchers.left == left { self.vouchers } else { Vouchers::default() }
     }
 
-    /// The thread is out of its poll by both. One outing has one stamp.
-    fn check_stamp(&mut self, began: Timestamp, left: Timestamp, before: Timestamp) -> Verdict {
+    /// The thread is out of its poll by both. One outing is one iteration.
+    fn check_stamp(&mut self, running: Running, left: Timestamp, before: Timestamp) -> Verdict {
         self.missed = None;
-        if began + STAMP_STEP < left || left >= before {
+        if running.began.hi + STAMP_STEP < left || left >= before {
             // The look was of the iteration before this outing.
             return Verdict::Sound;
         }
-        match self.stamp.replace((left, began)) {
-            Some((outing, other)) if outing == left && other != began => Verdict::Blind,
+        let before = self.iteration.replace((left, running.iteration));
+        match (before, running.iteration) {
+            (Some((outing, Some(other))), Some(this)) if outing == left && other != this => {
+                Verdict::Blind
+            }
             _ => {
                 self.voucher(left).sure += 1;
                 Verdict::Sound
@@ -108,7 +111,7 @@ impl EdgeGuard {
     }
 
     /// An iteration began, says the loop; the record knows of no exit.
-    fn miss(&mut self, began: Timestamp, is_missing: bool) -> Verdict {
+    fn miss(&mut self, began: Bounds<Timestamp>, is_missing: bool) -> Verdict {
         match self.missed {
             Some(other) if is_missing && other != began => return Verdict::Blind,
             _ => self.missed = is_missing.then_some(began),
@@ -127,7 +130,6 @@ impl EdgeGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event_loop::Running;
     use crate::units::Addr;
 
     const SINCE: Timestamp = Timestamp(1_000_000);
@@ -141,7 +143,11 @@ mod tests {
     fn look(guard: &mut EdgeGuard, look: &str, at: u64, record: &str, in_poll: bool) -> Verdict {
         let number = |text: &str| ms(text[1..].parse().unwrap());
         let reading = match &look[..1] {
-            "R" => Reading::Running(Running { began: number(look), identity: [Addr(1); 3] }),
+            "R" => Reading::Running(Running {
+                began: Bounds::exactly(number(look)),
+                iteration: Some(number(look).0),
+                identity: [Addr(1); 3],
+            }),
             "P" => Reading::Polling,
             _ => Reading::Torn,
         };

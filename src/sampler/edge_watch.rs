@@ -13,7 +13,7 @@ use super::notes::Notes;
 use super::pace::{Pace, now};
 use super::thread_watch::{Scene, ThreadWatch};
 use super::wake_watch::{self, WakeWatch};
-use crate::event_loop::Reading;
+use crate::event_loop::{Reading, Running};
 use crate::model::{EdgeStatus, Gap, LoopId, LoopState};
 use crate::target::SyscallState;
 use crate::target::edges::{Edges, EdgesError, Outing, PollCall, Tracepoints, Whereabouts};
@@ -137,6 +137,23 @@ impl EdgeWatch {
             return None;
         }
         self.wake.see(scene, thread, pace, self.loop_id, reading, before)
+    }
+
+    /// A look, begun at `before` and just taken by [`EdgeWatch::see`], at a loop that has no name for
+    /// its iterations: when the kernel saw it leave its poll is one, and exact.
+    #[must_use]
+    pub fn named(&self, reading: Reading, before: Timestamp) -> Reading {
+        match (reading, &self.stage) {
+            (Reading::Running(running), Stage::On(tracing)) if running.iteration.is_none() => {
+                match tracing.edges.whereabouts() {
+                    Whereabouts::Outside(left) if left < before => {
+                        Reading::Running(Running { began: Bounds::exactly(left), ..running })
+                    }
+                    _ => reading,
+                }
+            }
+            _ => reading,
+        }
     }
 
     /// Whether the kernel has recorded that the thread has no CPU at this moment.

@@ -38,7 +38,7 @@ pub struct LoopWatch {
     jitter: Jitter,
     keeper: Keeper,
     /// The iteration last seen running.
-    iteration: Option<Timestamp>,
+    iteration: Option<Bounds<Timestamp>>,
     /// A stamp inherited through fork: it is the parent's iteration, not this process's.
     inherited: Option<Timestamp>,
     captured: Option<Captured>,
@@ -137,7 +137,7 @@ impl LoopWatch {
     /// The iteration that goes on, if it was looked into: since when, and what was seen last.
     #[must_use]
     pub fn ongoing(&self) -> Option<(Timestamp, StackId)> {
-        Some((self.iteration?, self.captured.as_ref()?.look.stack))
+        Some((self.iteration?.middle(), self.captured.as_ref()?.look.stack))
     }
 
     /// Looks at the loop. The caller has seen that it is due.
@@ -157,7 +157,7 @@ impl LoopWatch {
             }
             _ => {
                 self.resting = None;
-                self.clock.look(&scene.python, before)?
+                self.clock.look(&thread.view(scene, before))?
             }
         };
         let at = now();
@@ -167,6 +167,8 @@ impl LoopWatch {
         }
         let window = at.since(before);
         let again = self.edges.see(scene, thread, pace, reading, before);
+        let seen = reading;
+        let reading = self.edges.named(reading, before);
         match reading {
             Reading::Polling => {
                 self.misses = 0;
@@ -182,7 +184,7 @@ impl LoopWatch {
             Reading::Running(running) if self.is_inherited(running.began) => {}
             Reading::Running(running) => {
                 self.misses = 0;
-                return self.look_closer(scene, thread, pace, running, at, window);
+                return self.look_closer(scene, thread, pace, (running, seen), at, window);
             }
             Reading::Torn => {
                 scene.notes.losses.torn_reads += 1;
@@ -218,8 +220,8 @@ impl LoopWatch {
         notes.keep(&mut kept);
     }
 
-    fn is_inherited(&self, began: Timestamp) -> bool {
-        self.inherited.is_some_and(|born| began < born)
+    fn is_inherited(&self, began: Bounds<Timestamp>) -> bool {
+        self.inherited.is_some_and(|born| began.lo < born)
     }
 
     /// A look in the midst of an iteration that could not be read is worth repeating at once: the
@@ -244,7 +246,7 @@ impl LoopWatch {
             Reading::Running(running) if self.is_inherited(running.began) => {}
             Reading::Polling => tally.polling += 1,
             Reading::Running(running) => {
-                tally.count_running(at.since(running.began));
+                tally.count_running(at.since(running.began.middle()));
                 tally.iterations_seen += u64::from(new_iteration);
             }
             Reading::Moving | Reading::Torn => tally.unknown += 1,
@@ -256,7 +258,7 @@ impl LoopWatch {
         scene: &mut Scene<'_>,
         thread: &mut ThreadWatch,
         pace: &Pace,
-        running: Running,
+        (running, seen): (Running, Reading),
         at: Timestamp,
         window: Nanos,
     ) -> Result<Outcome, ReadError> {
@@ -265,21 +267,22 @@ impl LoopWatch {
             self.iteration = Some(running.began);
             self.captured = None;
         }
-        let age = at.since(running.began);
+        // What may be as old as that is looked at as if it were.
+        let age = at.since(running.began.lo);
         let mut state = self.state(LoopPhase::Running, at, window);
-        state.began = Some(Bounds::exactly(running.began));
+        state.began = Some(running.began);
         if age < pace.capture_age {
             thread.rest_from_samples(scene);
             self.next_fast = pace.aim(age).map(|left| at + left);
             if is_new {
-                state.callback = self.clock.callback(&scene.python, &running);
+                state.callback = self.clock.callback(&thread.view(scene, at), &running);
                 state.sched = thread.files.sched(at);
                 state.major_faults = thread.files.major_faults();
             }
             self.keep(scene, state, false);
             return Ok(Outcome::Watching);
         }
-        match self.capture(scene, thread, pace, running, age)? {
+        match self.capture(scene, thread, pace, (running, seen), age)? {
             Capture::Look => {
                 if let Some(last) = &self.captured {
                     state.look = Some(last.look.clone());
@@ -301,7 +304,7 @@ impl LoopWatch {
         }
         state.callback = match &self.captured {
             Some(last) if last.identity == running.identity => last.callback,
-            _ => self.clock.callback(&scene.python, &running),
+            _ => self.clock.callback(&thread.view(scene, at), &running),
         };
         // Where the kernel tells the end, only the stacks in between are looked for.
         let next_stack = self.until_next_stack(pace, age);
@@ -320,13 +323,14 @@ impl LoopWatch {
     }
 
     /// Reads what the thread does, and proves that it was one moment: the loop's clock shows the
-    /// same callback before and after.
+    /// same callback before and after. `seen` is what it showed, `running` that with the kernel's
+    /// name of the iteration where the loop has none.
     fn capture(
         &mut self,
         scene: &mut Scene<'_>,
         thread: &mut ThreadWatch,
         pace: &Pace,
-        running: Running,
+        (running, seen): (Running, Reading),
         age: Nanos,
     ) -> Result<Capture, ReadError> {
         let at = now();
@@ -384,7 +388,7 @@ impl LoopWatch {
             last.look.lock_holder = None;
             (last.look.collecting, last.look.generation) = collection(scene, thread);
             last.at = at;
-            last.waiting = self.clock.waiting(&scene.python);
+            last.waiting = self.clock.waiting(&thread.view(scene, at));
             last.sched = sched;
             last.standing = standing;
             last.faults = thread.files.major_faults();
@@ -398,12 +402,12 @@ impl LoopWatch {
         if !self.clock.is_on(&stack) {
             return Ok(Capture::Stale);
         }
-        let callback = self.clock.callback(&scene.python, &running);
+        let callback = self.clock.callback(&thread.view(scene, at), &running);
         let known = self.captured.take().filter(|last| last.identity == running.identity);
         let (task, coroutine, endpoint) = match known {
             Some(Captured { look, .. }) => (look.task, look.coroutine, look.endpoint),
             None => {
-                let names = self.clock.task(&scene.python, &running);
+                let names = self.clock.task(&thread.view(scene, at), &running);
                 let endpoint = asgi::endpoint(&scene.python, scene.codes, &stack, at);
                 let mut intern =
                     |text: Option<String>| text.map(|text| scene.notes.tables.name(&text));
@@ -424,14 +428,13 @@ impl LoopWatch {
         let waits = scene.notes.waits_for_gil(cpu);
         let holder = waits.then(|| gil_watch::holder(scene, thread, at)).flatten();
         let lock_holder = is_asleep.then(|| lock_holder(scene, thread, at)).flatten();
-        let waiting = self.clock.waiting(&scene.python);
+        let waiting = self.clock.waiting(&thread.view(scene, at));
         let (collecting, generation) = collection(scene, thread);
-        match self.clock.look(&scene.python, now())? {
-            Reading::Running(again) if again == running => {}
-            _ => return Ok(Capture::Moved),
+        if self.clock.look(&thread.view(scene, now()))? != seen {
+            return Ok(Capture::Moved);
         }
         if is_asleep {
-            self.resting = thread.rest_mark().map(|mark| (Reading::Running(running), mark));
+            self.resting = thread.rest_mark().map(|mark| (seen, mark));
         }
         let look = ThreadLook {
             stack,

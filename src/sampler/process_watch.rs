@@ -12,7 +12,7 @@ use super::notes::{Notes, WorkingDirectory};
 use super::pace::{Pace, now};
 use super::thread_watch::{Round, Scene, ThreadWatch};
 use super::throttle_watch::ThrottleWatch;
-use crate::event_loop::PROBES;
+use crate::event_loop::{Clock, PROBES, Probe};
 use crate::model::{
     GilState, GilTally, LoopId, NativeStacks, ProcessInfo, StackId, ThreadInfo, WorkerTopology,
 };
@@ -366,7 +366,10 @@ impl ProcessWatch {
 
     /// Brings the list of threads up to date and looks for loops in those that run none.
     fn discover(&mut self, notes: &mut Notes, pace: &Pace) -> Result<(), ReadError> {
-        if self.update_threads()? || pace.sample.is_none() {
+        let is_time = now() >= self.next_refresh;
+        // A stack that stands still is not looked at twice by samples, while a loop may have begun in
+        // it that has no frame of its own.
+        if self.update_threads()? || pace.sample.is_none() || is_time {
             let without_loop: Vec<usize> = (0..self.threads.len())
                 .filter(|index| {
                     let tid = self.threads.get(*index).map(|thread| thread.tid);
@@ -384,9 +387,13 @@ impl ProcessWatch {
             }
         }
         self.out_of_sight.retain(|(since, _)| now().since(*since) < REFRESH);
-        if now() >= self.next_refresh {
+        if is_time {
             self.next_refresh = now() + REFRESH;
             self.refresh();
+            if self.known_loops.is_empty() {
+                // The library of a loop may have been loaded since.
+                self.space.update(&self.procfs, now());
+            }
         }
         Ok(())
     }
@@ -437,9 +444,7 @@ impl ProcessWatch {
         let forked = self.forked;
         let at = now();
         for probe in PROBES {
-            let python = self.located.view(&self.memory);
-            let found = probe.find(&python, &mut self.codes, stack, at);
-            let Ok(Some(clock)) = found else { continue };
+            let Some(clock) = self.probe(notes, *probe, tid, stack, at) else { continue };
             let object = clock.loop_object();
             let again = self.known_loops.iter().find(|known| known.0 == tid && known.1 == object);
             let id = match again {
@@ -467,6 +472,20 @@ impl ProcessWatch {
             self.loops.push(watch);
             return;
         }
+    }
+
+    /// Asks a probe; `None` if there is no such thread, or no loop of its kind on it.
+    fn probe(
+        &mut self,
+        notes: &mut Notes,
+        probe: &dyn Probe,
+        tid: Tid,
+        stack: &RawStack,
+        at: Timestamp,
+    ) -> Option<Box<dyn Clock>> {
+        let (mut scene, threads) = self.scene(notes);
+        let thread = threads.iter().find(|thread| thread.tid == tid)?;
+        probe.find(&mut thread.sight(&mut scene, stack, at)).ok()?
     }
 
     pub(super) fn remember_files(&mut self, stack: &RawStack) {

@@ -135,7 +135,7 @@ fn look(
         syscall,
         peer,
         gil: gil.name(),
-        event_loop: event_loop(scene, stack),
+        event_loop: event_loop(scene, thread, stack),
         frames,
         truncated: stack.truncated.is_some(),
     }
@@ -234,17 +234,22 @@ fn native_frame(frame: &NativeFrame, source: Option<SourceLine>) -> SnapshotFram
     }
 }
 
-fn event_loop(scene: &mut Scene<'_>, stack: &RawStack) -> Option<SnapshotLoop> {
+fn event_loop(
+    scene: &mut Scene<'_>,
+    thread: &ThreadWatch,
+    stack: &RawStack,
+) -> Option<SnapshotLoop> {
     for probe in PROBES {
         let at = now();
-        let found = probe.find(&scene.python, scene.codes, stack, at);
+        let found = probe.find(&mut thread.sight(scene, stack, at));
         let Ok(Some(mut clock)) = found else { continue };
-        let reading = clock.look(&scene.python, at);
+        let view = thread.view(scene, at);
+        let reading = clock.look(&view);
         let mut seen = SnapshotLoop {
             kind: LoopKind::name(probe.kind()),
             phase: "unknown",
             running_for: None,
-            waiting_callbacks: clock.waiting(&scene.python),
+            waiting_callbacks: clock.waiting(&view),
             task: None,
             coroutine: None,
             endpoint: None,
@@ -253,8 +258,8 @@ fn event_loop(scene: &mut Scene<'_>, stack: &RawStack) -> Option<SnapshotLoop> {
             Ok(Reading::Polling) => seen.phase = "polling",
             Ok(Reading::Running(running)) => {
                 seen.phase = "running";
-                seen.running_for = Some(now().since(running.began));
-                let names = clock.task(&scene.python, &running);
+                seen.running_for = Some(now().since(running.began.middle()));
+                let names = clock.task(&view, &running);
                 seen.task = names.task;
                 seen.coroutine = names.coroutine;
                 seen.endpoint = asgi::endpoint(&scene.python, scene.codes, stack, at);

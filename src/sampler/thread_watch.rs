@@ -5,6 +5,7 @@ use super::natives::NativeStack;
 use super::notes::{Notes, WorkingDirectory};
 use super::pace::now;
 use super::runner::Runner;
+use crate::event_loop::{Sight, View};
 use crate::model::{CpuState, GilState, NativeStacks, Sample, StackId};
 use crate::native::{AddressSpace, Registers, StackBytes};
 use crate::python::Interpreter;
@@ -133,6 +134,35 @@ impl ThreadWatch {
             sampled_at: Timestamp::default(),
             idle: 0,
             skipped: 0,
+        }
+    }
+
+    /// What the clock of this thread's loop may look at.
+    #[must_use]
+    pub fn view<'a>(&'a self, scene: &Scene<'a>, now: Timestamp) -> View<'a> {
+        let (thread, files) = (&self.thread, &self.files);
+        View { python: scene.python, thread, files, procfs: scene.procfs, pid: scene.pid, now }
+    }
+
+    /// What probes may look at to find this thread's loop.
+    #[must_use]
+    pub fn sight<'a>(
+        &'a self,
+        scene: &'a mut Scene<'_>,
+        stack: &'a RawStack,
+        now: Timestamp,
+    ) -> Sight<'a> {
+        Sight {
+            python: scene.python,
+            codes: scene.codes,
+            stack,
+            thread: &self.thread,
+            tid: self.tid,
+            pid: scene.pid,
+            files: &self.files,
+            procfs: scene.procfs,
+            modules: scene.space.modules(),
+            now,
         }
     }
 

@@ -62,7 +62,7 @@ impl WakeWatch {
             (Some(false), _) => {
                 // What it runs now began when the wait was over.
                 let over = match reading {
-                    Reading::Running(running) => running.began,
+                    Reading::Running(running) => running.began.lo,
                     _ => at,
                 };
                 self.fine_at = Some(at);

@@ -47,6 +47,8 @@ struct Watch<'a> {
 #[derive(Debug, Clone)]
 struct Period<'a> {
     began: Bounds<Timestamp>,
+    /// It did not begin before this, as the kernel tells.
+    earliest: Timestamp,
     gap: Option<&'a Gap>,
     before: Option<&'a LoopState>,
     during: Vec<&'a LoopState>,
@@ -82,7 +84,11 @@ impl<'a> Detector<'a> {
 
     /// Takes the next state. Gives an episode once the loop's next iteration has been seen.
     pub fn feed(&mut self, state: &'a LoopState) -> Option<Episode<'a>> {
-        let mut gap = state.began.and_then(|began| self.open_gap(state.loop_id, began.lo));
+        let mut gap = state.began.and_then(|began| {
+            // A coarse stamp may be earlier than the poll's end. It was out of it when it was seen.
+            let seen = state.at.before(state.window);
+            self.open_gap(state.loop_id, began.hi.min(seen).max(began.lo))
+        });
         let watch = self.loops.entry(state.loop_id).or_default();
         if watch.latest.is_some_and(|latest| state.at < latest.at) {
             return None;
@@ -124,7 +130,14 @@ impl<'a> Detector<'a> {
             Some(period) if began.lo < period.began.lo => None,
             _ => {
                 let before = watch.latest.replace(state);
-                let next = Period { began, gap, before, during: vec![state], after: None };
+                let next = Period {
+                    began,
+                    earliest: began.lo,
+                    gap,
+                    before,
+                    during: vec![state],
+                    after: None,
+                };
                 let ended = watch.period.replace(next);
                 ended.and_then(|period| self.close(period, state.loop_id, Some(state)))
             }
@@ -184,15 +197,17 @@ impl<'a> Detector<'a> {
         next: Option<&'a LoopState>,
     ) -> Option<Episode<'a>> {
         period.after = period.after.or(next);
-        let next_began = next.and_then(|state| state.began).map(|began| began.lo);
+        let next_began = next.and_then(|state| state.began);
         if let Some(gap) = period.gap {
             self.settled.insert((loop_id, gap.left));
-            if period.fits(gap, next_began) {
+            if period.fits(gap, next_began.map(|began| began.hi)) {
+                self.follow(loop_id, gap.entered);
                 return (gap.length() >= self.threshold).then(|| self.traced(gap, Some(period)));
             }
             self.disagreements = self.disagreements.saturating_add(1);
         }
         // It was over before the next one left the poll.
+        let next_began = next_began.map(|began| began.lo);
         let next_gap = next_began.and_then(|began| self.open_gap(loop_id, began));
         let next_left = next_gap.map(|gap| gap.left).filter(|left| *left >= period.began.hi);
         let ends = [period.after.map(|state| state.at), next_began, next_left];
@@ -215,6 +230,13 @@ impl<'a> Detector<'a> {
         let extent = Bounds { lo: episode.began.lo, hi: episode.ended.hi };
         self.counted.entry(loop_id).or_default().push(extent);
         Some(episode)
+    }
+
+    /// The iteration that was seen last left its poll after the one before had come back to it.
+    fn follow(&mut self, loop_id: LoopId, entered: Timestamp) {
+        if let Some(next) = self.loops.get_mut(&loop_id).and_then(|watch| watch.period.as_mut()) {
+            next.earliest = entered;
+        }
     }
 
     /// The episode that a gap is.
@@ -270,9 +292,10 @@ impl<'a> Detector<'a> {
         // The loop's own stamp stood still: the start is exact, and no shorter iteration can have
         // hidden between the looks. Without a stamp, one can.
         let evidence = if period.is_leaving() { Evidence::Sampled } else { Evidence::Counted };
+        let Bounds { lo, hi } = period.began;
         period.is_confirmed().then(|| Episode {
             loop_id,
-            began: period.began,
+            began: Bounds { lo: lo.max(period.earliest).min(hi), hi },
             ended,
             ongoing,
             before_attach: self.is_before_attach(loop_id, period.began.lo),

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use stallspy::event_loop::{Clock, PROBES, Reading, TaskNames};
+use stallspy::event_loop::{Clock, PROBES, Probe, Reading, Sight, TaskNames, View};
 use stallspy::model::{CallbackRun, Truncation};
 use stallspy::python::Interpreter;
 use stallspy::python::code_objects::CodeCache;
@@ -15,8 +15,9 @@ use stallspy::python::objects::ReprLimits;
 use stallspy::python::thread_names::thread_names;
 use stallspy::python::threads::{Thread, ThreadIds, threads, unchanged};
 use stallspy::server::asgi;
-use stallspy::target::{ReadError, RemoteMemory};
-use stallspy::units::{Addr, Tid, Timestamp};
+use stallspy::target::modules::Modules;
+use stallspy::target::{ProcFs, ReadError, RemoteMemory, ThreadFiles};
+use stallspy::units::{Addr, Pid, Tid, Timestamp};
 
 /// Frames of this file show their variables too.
 const APPLICATION: &str = "/srv/app/server.py";
@@ -107,7 +108,7 @@ pub fn look_at(
     let raw = walker.walk(python, thread).and_then(|_| walker.walk(python, thread));
     let _ = walker.fingerprint(python, thread);
     let runs = match &raw {
-        Ok(raw) => event_loop(python, codes, raw, known.now),
+        Ok(raw) => event_loop(python, codes, thread, raw, known.now),
         Err(error) => Err(*error),
     };
     SeenThread {
@@ -156,35 +157,90 @@ fn frame(
 fn event_loop(
     python: &Interpreter<'_>,
     codes: &mut CodeCache,
+    thread: &Thread,
     stack: &RawStack,
     now: Timestamp,
 ) -> Result<Option<SeenLoop>, ReadError> {
+    let nowhere = Nowhere::default();
     for probe in PROBES {
-        let Some(mut clock) = probe.find(python, codes, stack, now)? else { continue };
-        return Ok(Some(observe(python, codes, stack, clock.as_mut(), now)));
+        let found = nowhere.find(*probe, python, codes, thread, stack, now)?;
+        let Some(mut clock) = found else { continue };
+        let view = nowhere.view(python, thread, now);
+        return Ok(Some(observe(&view, codes, stack, clock.as_mut())));
     }
     Ok(None)
 }
 
+/// What is around a process's memory where there is nothing but that.
+pub struct Nowhere {
+    procfs: ProcFs,
+    files: ThreadFiles,
+    modules: Modules,
+}
+
+impl Default for Nowhere {
+    fn default() -> Nowhere {
+        let procfs = ProcFs::at("/nonexistent");
+        let files = ThreadFiles::new(&procfs, Pid(1), Tid(1));
+        Nowhere { procfs, files, modules: Modules::default() }
+    }
+}
+
+impl Nowhere {
+    /// What a clock may look at.
+    pub fn view<'a>(
+        &'a self,
+        python: &Interpreter<'a>,
+        thread: &'a Thread,
+        now: Timestamp,
+    ) -> View<'a> {
+        let (procfs, files) = (&self.procfs, &self.files);
+        View { python: *python, thread, files, procfs, pid: Pid(1), now }
+    }
+
+    /// Asks a probe.
+    pub fn find(
+        &self,
+        probe: &dyn Probe,
+        python: &Interpreter<'_>,
+        codes: &mut CodeCache,
+        thread: &Thread,
+        stack: &RawStack,
+        now: Timestamp,
+    ) -> Result<Option<Box<dyn Clock>>, ReadError> {
+        probe.find(&mut Sight {
+            python: *python,
+            codes,
+            stack,
+            thread,
+            tid: Tid(1),
+            pid: Pid(1),
+            files: &self.files,
+            procfs: &self.procfs,
+            modules: &self.modules,
+            now,
+        })
+    }
+}
+
 fn observe(
-    python: &Interpreter<'_>,
+    view: &View<'_>,
     codes: &mut CodeCache,
     stack: &RawStack,
     clock: &mut dyn Clock,
-    now: Timestamp,
 ) -> SeenLoop {
-    let _ = clock.look(python, now);
-    let reading = clock.look(python, now);
+    let _ = clock.look(view);
+    let reading = clock.look(view);
     let running = match reading {
         Ok(Reading::Running(running)) => Some(running),
         _ => None,
     };
-    let names = running.map(|running| clock.task(python, &running));
+    let names = running.map(|running| clock.task(view, &running));
     SeenLoop {
         reading,
-        callback: running.and_then(|running| clock.callback(python, &running)),
-        waiting: clock.waiting(python),
+        callback: running.and_then(|running| clock.callback(view, &running)),
+        waiting: clock.waiting(view),
         task: names.unwrap_or_default(),
-        endpoint: asgi::endpoint(python, codes, stack, now),
+        endpoint: asgi::endpoint(&view.python, codes, stack, view.now),
     }
 }

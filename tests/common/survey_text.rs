@@ -49,7 +49,7 @@ fn write_stack(out: &mut String, stack: &SeenStack) {
 fn write_loop(out: &mut String, seen: &SeenLoop, now: Timestamp) {
     let _ = match seen.reading {
         Ok(Reading::Running(running)) => {
-            let whole_ms = now.since(running.began).0 / 1_000_000;
+            let whole_ms = now.since(running.began.lo).0 / 1_000_000;
             writeln!(out, "  loop: runs a callback, {whole_ms} ms since the poll")
         }
         Ok(other) => writeln!(out, "  loop: {other:?}"),

@@ -1,7 +1,8 @@
 //! A loop's clock that goes on while it is looked at: a look is believed only if the clock shows
 //! the same before and after, and then all of it is of one moment.
 
-use stallspy::event_loop::{Clock, PROBES, Reading, Running};
+use stallspy::event_loop::asyncio::Asyncio;
+use stallspy::event_loop::{Clock, Reading, Running};
 use stallspy::model::CallbackRun;
 use stallspy::python::Interpreter;
 use stallspy::python::code_objects::CodeCache;
@@ -12,6 +13,7 @@ use stallspy::units::{Addr, Timestamp};
 
 use crate::images::Image;
 use crate::moments::{Changing, functions, main_thread, with};
+use crate::survey::Nowhere;
 use crate::{located, one_of_each};
 
 /// What a closer look tells, as `sampler` takes it: believed only if the clock shows the same
@@ -22,17 +24,31 @@ fn closer_look(
     thread: &Thread,
     now: Timestamp,
 ) -> Option<Told> {
-    let Ok(Reading::Running(running)) = clock.look(python, now) else { return None };
+    let nowhere = Nowhere::default();
+    let view = nowhere.view(python, thread, now);
+    let Ok(Reading::Running(running)) = clock.look(&view) else { return None };
     let stack = Walker::default().walk(python, thread).ok()?;
-    let callback = clock.callback(python, &running);
-    let task = clock.task(python, &running).task;
-    let again = clock.look(python, now);
+    let callback = clock.callback(&view, &running);
+    let task = clock.task(&view, &running).task;
+    let again = clock.look(&view);
     (again == Ok(Reading::Running(running)) && clock.is_on(&stack)).then_some(Told {
         running,
         callback,
         task,
         functions: functions(&stack),
     })
+}
+
+/// The loop of the standard library on this stack.
+fn find(
+    python: &Interpreter<'_>,
+    thread: &Thread,
+    stack: &RawStack,
+    now: Timestamp,
+) -> Box<dyn Clock> {
+    let mut codes = CodeCache::default();
+    let found = Nowhere::default().find(&Asyncio, python, &mut codes, thread, stack, now);
+    found.unwrap().unwrap()
 }
 
 #[derive(Debug, PartialEq)]
@@ -88,10 +104,7 @@ fn no_look_at_a_clock_that_went_on_is_believed() {
         let python = located.view(&image.memory);
         let thread = main_thread(&python);
         let stack = Walker::default().walk(&python, &thread).unwrap();
-        let clock = || {
-            let mut codes = CodeCache::default();
-            PROBES[0].find(&python, &mut codes, &stack, now).unwrap().unwrap()
-        };
+        let clock = || find(&python, &thread, &stack, now);
         let after = closer_look(&python, clock().as_mut(), &thread, now).unwrap();
         assert_eq!(after.task.as_deref(), Some("request-17"));
         for words in earlier(&image, &python, &stack) {
@@ -125,18 +138,17 @@ fn a_clock_never_goes_back_nor_ahead() {
     for image in one_of_each("request") {
         let (located, now) = (located(&image), image.known.now);
         let python = located.view(&image.memory);
-        let stack = Walker::default().walk(&python, &main_thread(&python)).unwrap();
-        let find = || {
-            let mut codes = CodeCache::default();
-            PROBES[0].find(&python, &mut codes, &stack, now).unwrap().unwrap()
-        };
+        let thread = main_thread(&python);
+        let stack = Walker::default().walk(&python, &thread).unwrap();
+        let find = || find(&python, &thread, &stack, now);
         let float = loop_slot(&image, &python, &stack, "end_time");
         let float = python.untag(python.memory.read_pointer(float).unwrap());
         let value = float.at(python.layout.offsets.object.float_value);
         let seconds = f64::from_bits(python.memory.read_u64(value).unwrap());
         let reading = |clock: &mut dyn Clock, seconds: f64| {
             let memory = with(&image.memory, &[(value, seconds.to_bits())]);
-            clock.look(&located.view(&memory), now).unwrap()
+            let nowhere = Nowhere::default();
+            clock.look(&nowhere.view(&located.view(&memory), &thread, now)).unwrap()
         };
         let is_running = |reading| matches!(reading, Reading::Running(_));
         // The first one seen may be up to an hour old, ...
@@ -157,9 +169,9 @@ fn the_loops_own_frame_is_the_one_on_the_stack() {
     for image in one_of_each("idle") {
         let located = located(&image);
         let python = located.view(&image.memory);
-        let mut stack = Walker::default().walk(&python, &main_thread(&python)).unwrap();
-        let mut codes = CodeCache::default();
-        let clock = PROBES[0].find(&python, &mut codes, &stack, image.known.now).unwrap().unwrap();
+        let thread = main_thread(&python);
+        let mut stack = Walker::default().walk(&python, &thread).unwrap();
+        let clock = find(&python, &thread, &stack, image.known.now);
         assert!(clock.is_on(&stack));
         let loops_self = loop_slot(&image, &python, &stack, "self");
         assert_eq!(
