@@ -118,6 +118,8 @@ prop_compose! {
                 server_version: version.clone(),
                 role: [Role::Master, Role::Worker, Role::Single][role],
                 class: if role == 0 { WorkerClass::Bare } else { WorkerClass::Uvicorn },
+                class_version: None,
+                development: false,
             },
             stdlib: version,
             unread_loop: None,

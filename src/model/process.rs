@@ -23,8 +23,64 @@ pub enum Role {
 pub enum WorkerClass {
     /// uvicorn's own server, an ASGI application on one event loop.
     Uvicorn,
+    /// gunicorn's `sync`: one request at a time.
+    Sync,
+    /// gunicorn's `gthread`: a pool of threads.
+    Gthread,
+    /// Greenlets on gevent's hub.
+    Gevent,
+    /// Greenlets on eventlet's hub.
+    Eventlet,
+    /// tornado's server on its loop.
+    Tornado,
+    /// gunicorn's native `asgi` worker.
+    Asgi,
+    /// One asyncio loop: hypercorn's default, aiohttp.
+    Asyncio,
+    /// hypercorn's `uvloop`.
+    Uvloop,
+    /// hypercorn's `trio`.
+    Trio,
+    /// twisted's reactor: daphne.
+    Twisted,
+    /// A new thread for each request: development servers.
+    ThreadPerRequest,
+    /// uWSGI, a server in C that calls Python.
+    Uwsgi,
+    /// granian, a server in Rust that calls Python.
+    Granian,
+    /// A class of the application's own.
+    Other,
+    /// Not known yet.
+    Unknown,
     /// No server we know: a program of its own.
     Bare,
+}
+
+impl WorkerClass {
+    /// The name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            WorkerClass::Uvicorn => "uvicorn",
+            WorkerClass::Sync => "sync",
+            WorkerClass::Gthread => "gthread",
+            WorkerClass::Gevent => "gevent",
+            WorkerClass::Eventlet => "eventlet",
+            WorkerClass::Tornado => "tornado",
+            WorkerClass::Asgi => "asgi",
+            WorkerClass::Asyncio => "asyncio",
+            WorkerClass::Uvloop => "uvloop",
+            WorkerClass::Trio => "trio",
+            WorkerClass::Twisted => "twisted",
+            WorkerClass::ThreadPerRequest => "thread_per_request",
+            WorkerClass::Uwsgi => "uwsgi",
+            WorkerClass::Granian => "granian",
+            WorkerClass::Other => "other",
+            WorkerClass::Unknown => "unknown",
+            WorkerClass::Bare => "bare",
+        }
+    }
 }
 
 /// What a server probe recognised.
@@ -32,12 +88,27 @@ pub enum WorkerClass {
 pub struct WorkerTopology {
     /// The server's name, `uvicorn`.
     pub server: String,
-    /// Its version, where its files tell.
+    /// Its version, where memory or its files tell.
     pub server_version: Option<String>,
     /// This process's part.
     pub role: Role,
-    /// How it runs requests.
+    /// How it runs requests; of a master: how its workers do.
     pub class: WorkerClass,
+    /// The version of the library behind the class where that is not the server's own: gevent's
+    /// under gunicorn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_version: Option<String>,
+    /// Whether it is meant for development: a reloader, or Flask's or Django's own server.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub development: bool,
+}
+
+impl WorkerTopology {
+    /// Whether it is a server's process at all.
+    #[must_use]
+    pub fn is_server(&self) -> bool {
+        self.class != WorkerClass::Bare
+    }
 }
 
 /// One watched process.

@@ -30,15 +30,26 @@ pub struct Snapshot {
 pub struct SnapshotServer {
     /// Its name; `null` for a program of its own.
     pub server: Option<String>,
-    /// Its version, where its files tell.
+    /// Its version, where memory or its files tell.
     pub server_version: Option<String>,
+    /// Its part: `master`, `worker`, `single`.
+    pub role: super::Role,
+    /// How requests are run, as in the report.
+    pub worker_class: super::WorkerClass,
+    /// The version of the library behind the class, where that is not the server's own.
+    pub worker_class_version: Option<String>,
+    /// Whether it is meant for development.
+    pub development_server: bool,
 }
 
 impl From<WorkerTopology> for SnapshotServer {
     fn from(topology: WorkerTopology) -> SnapshotServer {
-        let known = topology.class != super::WorkerClass::Bare;
         SnapshotServer {
-            server: known.then_some(topology.server),
+            role: topology.role,
+            worker_class: topology.class,
+            worker_class_version: topology.class_version.clone(),
+            development_server: topology.development,
+            server: topology.is_server().then_some(topology.server),
             server_version: topology.server_version,
         }
     }

@@ -12,6 +12,7 @@ pub mod gc;
 pub mod gil;
 pub mod interpreters;
 pub mod line_table;
+pub mod loaded;
 pub mod locate;
 pub mod locks;
 pub mod objects;

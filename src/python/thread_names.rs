@@ -4,11 +4,9 @@ use std::collections::HashMap;
 
 use super::Interpreter;
 use super::interpreters::interpreters;
+use super::loaded::module_dict;
 use super::threads::MAX_THREADS;
-use crate::target::{ReadError, RemoteMemoryExt};
-
-/// Where a module object keeps its dict, `md_dict` (Objects/moduleobject.c; the same 3.8 to 3.15).
-const MODULE_DICT: u64 = 16;
+use crate::target::ReadError;
 
 /// Thread names by `threading.get_ident()`. Empty in a program that never imported `threading`.
 ///
@@ -18,11 +16,7 @@ pub fn thread_names(python: &Interpreter<'_>) -> Result<HashMap<u64, String>, Re
     let objects = python.objects();
     let mut names = HashMap::new();
     for interpreter in interpreters(python)? {
-        let modules = python
-            .memory
-            .read_pointer(interpreter.at(python.layout.offsets.interpreter.modules))?;
-        let Some(module) = objects.dict_get(modules, "threading")? else { continue };
-        let dict = python.memory.read_pointer(module.at(MODULE_DICT))?;
+        let Some(dict) = module_dict(python, interpreter, "threading")? else { continue };
         let Some(active) = objects.dict_get(dict, "_active")? else { continue };
         for (ident, thread) in objects.dict_items(active, MAX_THREADS)? {
             let name = objects.attribute(thread, "_name").ok().flatten();

@@ -14,14 +14,14 @@ use super::thread_watch::{Round, Scene, ThreadWatch};
 use super::throttle_watch::ThrottleWatch;
 use crate::event_loop::{Clock, PROBES, Probe};
 use crate::model::{
-    GilState, GilTally, LoopId, NativeStacks, ProcessInfo, StackId, ThreadInfo, WorkerTopology,
+    GilState, GilTally, LoopId, NativeStacks, ProcessInfo, Role, StackId, ThreadInfo,
 };
 use crate::native::AddressSpace;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::RawStack;
 use crate::python::locate::{LocateError, Located, locate};
 use crate::python::threads::{ThreadIds, threads, unchanged};
-use crate::server::{Facts, bare, recognise};
+use crate::server::{Facts, Place, Recognised, ServerObjects, bare, recognise};
 use crate::target::modules::Modules;
 use crate::target::peers::Peers;
 use crate::target::{ElfError, FreezeError, Freezer, LiveMemory, ProcError, ProcFs, ReadError};
@@ -32,6 +32,12 @@ use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
 const DISCOVERY: Nanos = Nanos::from_millis(100);
 /// How often slow facts (memory, thread names, server) are read again.
 const REFRESH: Nanos = Nanos::from_secs(1);
+/// A process whose server is not known for certain is asked again after [`DISCOVERY`], then after twice
+/// that, and so on up to this: a server imports its application for seconds, and a program that is no
+/// server stays one.
+const RECOGNITION: Nanos = Nanos::from_secs(5);
+/// Most threads whose stacks are searched for a server; the main thread is the first.
+const MAX_ASKED: usize = 32;
 /// A fork's birth is known to one clock tick of `/proc` (10 ms); stamps within it are not trusted.
 const BIRTH_STEP: Nanos = Nanos::from_millis(10);
 /// Packages of event loops that are not read yet, by their folders' names.
@@ -77,6 +83,10 @@ pub struct ProcessWatch {
     known_loops: Vec<(Tid, Addr, LoopId)>,
     info: ProcessInfo,
     files: HashSet<String>,
+    server: Recognised,
+    /// When the server is asked for again, and how long after that once more.
+    next_recognition: Timestamp,
+    recognition_step: Nanos,
     /// When it was forked, if it was forked from a process that is watched.
     forked: Option<Timestamp>,
     cpu_before: Nanos,
@@ -117,7 +127,7 @@ impl ProcessWatch {
             ppid: stat.ppid,
             python: located.version.clone(),
             command: procfs.cmdline(pid).unwrap_or_default().join(" "),
-            topology: bare::topology(),
+            topology: bare::recognised().topology,
             stdlib: None,
             unread_loop: None,
             attached,
@@ -146,6 +156,9 @@ impl ProcessWatch {
             known_loops: Vec::new(),
             info,
             files: HashSet::new(),
+            server: bare::recognised(),
+            next_recognition: attached,
+            recognition_step: DISCOVERY,
             forked: is_child.then(|| born(stat.started)).flatten(),
             cpu_before: stat.cpu,
             next_sample: attached,
@@ -367,9 +380,11 @@ impl ProcessWatch {
     /// Brings the list of threads up to date and looks for loops in those that run none.
     fn discover(&mut self, notes: &mut Notes, pace: &Pace) -> Result<(), ReadError> {
         let is_time = now() >= self.next_refresh;
+        let changed = self.update_threads()?;
+        self.recognise(notes)?;
         // A stack that stands still is not looked at twice by samples, while a loop may have begun in
         // it that has no frame of its own.
-        if self.update_threads()? || pace.sample.is_none() || is_time {
+        if changed || pace.sample.is_none() || is_time {
             let without_loop: Vec<usize> = (0..self.threads.len())
                 .filter(|index| {
                     let tid = self.threads.get(*index).map(|thread| thread.tid);
@@ -437,6 +452,10 @@ impl ProcessWatch {
     /// Looks for loops, and for signs of the server, in a stack just read.
     fn find_loops(&mut self, notes: &mut Notes, tid: Tid, stack: &RawStack) {
         self.remember_files(stack);
+        if self.info.topology.role == Role::Master {
+            // What a master runs of its own (gunicorn's control interface) serves nobody.
+            return;
+        }
         let watched = self.loops.iter().find(|watch| watch.tid == tid);
         if watched.is_some_and(|watch| watch.clock.is_on(stack)) {
             return;
@@ -504,9 +523,6 @@ impl ProcessWatch {
             self.info.rss_bytes = stat.rss_bytes;
             self.info.cpu = stat.cpu.saturating_sub(self.cpu_before);
         }
-        if self.info.topology == bare::topology() {
-            self.info.topology = self.topology();
-        }
         self.info.unread_loop = if self.known_loops.is_empty() { self.unread_loop() } else { None };
         if self.info.stdlib.is_none() {
             let suffix = "/asyncio/base_events.py";
@@ -524,12 +540,75 @@ impl ProcessWatch {
         found.map(|name| (*name).to_owned())
     }
 
-    fn topology(&self) -> WorkerTopology {
+    /// Finds out which server runs the process, as long as that is not certain.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] and [`ReadError::Denied`].
+    pub(super) fn recognise(&mut self, notes: &mut Notes) -> Result<(), ReadError> {
+        let at = now();
+        if self.server.is_settled || at < self.next_recognition {
+            return Ok(());
+        }
+        self.next_recognition = at + self.recognition_step;
+        self.recognition_step = Nanos(self.recognition_step.0.saturating_mul(2)).min(RECOGNITION);
+        let stacks = self.stacks(notes)?;
         let command = self.procfs.cmdline(self.pid).unwrap_or_default();
+        let parent = self.procfs.cmdline(self.info.ppid).unwrap_or_default();
         let files: Vec<String> = self.files.iter().cloned().collect();
-        let (procfs, pid) = (&self.procfs, self.pid);
-        recognise(&Facts { command: &command, files: &files, procfs, pid })
+        let python = self.located.view(&self.memory);
+        self.server = recognise(&Facts {
+            command: &command,
+            parent: &parent,
+            stacks: &stacks,
+            files: &files,
+            python: Some(&python),
+            procfs: &self.procfs,
+            pid: self.pid,
+        });
+        self.info.topology = self.server.topology.clone();
+        Ok(())
     }
+
+    /// The stacks of the first threads with their names, the main thread's first. One that does not
+    /// hold still is left out.
+    fn stacks(&mut self, notes: &mut Notes) -> Result<Vec<Vec<Place>>, ReadError> {
+        let is_main = |watch: &ThreadWatch| watch.tid.0 == self.pid.0;
+        let main = self.threads.iter().position(is_main);
+        let others = (0..self.threads.len()).filter(|index| Some(*index) != main);
+        let order: Vec<usize> = main.into_iter().chain(others).take(MAX_ASKED).collect();
+        let mut stacks = Vec::with_capacity(order.len());
+        for index in order {
+            let (mut scene, threads) = self.scene(notes);
+            let Some(thread) = threads.get_mut(index) else { break };
+            match thread.walk(&mut scene) {
+                Ok(stack) => stacks.push(places(&mut scene, &stack)),
+                Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(stacks)
+    }
+
+    /// Where its server's own objects lie, as far as that is known.
+    #[must_use]
+    pub fn server_objects(&self) -> ServerObjects {
+        self.server.objects
+    }
+}
+
+/// A stack's frames with their names; frames that are being pushed or popped have none.
+fn places(scene: &mut Scene<'_>, stack: &RawStack) -> Vec<Place> {
+    let frames = stack.frames.iter();
+    let named = frames.filter_map(|raw| {
+        let code = scene.codes.get(&scene.python, raw.code, now()).ok()?;
+        Some(Place {
+            function: code.name.clone(),
+            file: code.filename.clone(),
+            frame: raw.addr,
+            locals: code.locals.clone(),
+        })
+    });
+    named.collect()
 }
 
 /// When a forked child began, on `CLOCK_MONOTONIC`: `/proc` tells it on `CLOCK_BOOTTIME`, which is

@@ -77,6 +77,7 @@ pub fn snapshot(
         }
     }
     watch.refresh();
+    watch.recognise(&mut notes).map_err(read)?;
     let info = watch.info();
     for thread in &mut threads {
         if thread.name.is_empty() {

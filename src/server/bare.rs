@@ -1,17 +1,13 @@
 //! A program that runs its own loop: no server probe recognised it.
 
-use crate::model::{Role, WorkerClass, WorkerTopology};
+use super::Recognised;
+use crate::model::{Role, WorkerClass};
 
 /// The name under which such a program is reported.
 pub const NAME: &str = "none";
 
-/// What such a process is.
+/// What such a process is. It may still be starting whatever it will be.
 #[must_use]
-pub fn topology() -> WorkerTopology {
-    WorkerTopology {
-        server: NAME.to_owned(),
-        server_version: None,
-        role: Role::Single,
-        class: WorkerClass::Bare,
-    }
+pub fn recognised() -> Recognised {
+    Recognised::new(NAME, None, Role::Single, WorkerClass::Bare).unsettled()
 }

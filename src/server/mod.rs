@@ -1,42 +1,108 @@
 //! Servers: who runs the application, and which request it serves.
 //!
-//! Takes what `/proc` and the main thread's stack show, gives a [`WorkerTopology`]. One file per
-//! server; adding one is a file and a line in [`PROBES`].
+//! Takes what the sampler has seen of a process ([`Facts`]), gives what it is to its server
+//! ([`Recognised`]): its role, and where the server's own objects lie. One file per server; adding
+//! one is a file and a line in [`PROBES`].
 
+pub mod aiohttp;
 pub mod asgi;
 pub mod bare;
+pub mod daphne;
+pub mod django;
+pub mod facts;
+pub mod granian;
+pub mod gunicorn;
+pub mod hypercorn;
+pub mod tornado;
 pub mod uvicorn;
+pub mod uwsgi;
+pub mod werkzeug;
 
 use std::fmt;
 
-use crate::model::WorkerTopology;
-use crate::target::ProcFs;
-use crate::units::Pid;
+pub use facts::{Facts, Place};
 
-/// All servers stallspy knows, the most telling first.
-pub const PROBES: &[&dyn Probe] = &[&uvicorn::Uvicorn];
+use crate::model::{Role, WorkerClass, WorkerTopology};
+use crate::units::Addr;
 
-/// What a probe may judge by.
-#[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
-    /// The command line, argument by argument.
-    pub command: &'a [String],
-    /// Source files of the frames of all threads, as the target sees them.
-    pub files: &'a [String],
-    /// Where to ask for more.
-    pub procfs: &'a ProcFs,
-    /// The process.
-    pub pid: Pid,
+/// All servers stallspy knows, the most telling first: gunicorn runs others' workers, and a
+/// framework's own server is asked for after those that can run it.
+pub const PROBES: &[&dyn Probe] = &[
+    &gunicorn::Gunicorn,
+    &uvicorn::Uvicorn,
+    &hypercorn::Hypercorn,
+    &daphne::Daphne,
+    &granian::Granian,
+    &uwsgi::Uwsgi,
+    &django::Django,
+    &werkzeug::Werkzeug,
+    &aiohttp::Aiohttp,
+    &tornado::Tornado,
+];
+
+/// A server's own objects, in its process's memory. They live as long as the process; whoever reads
+/// them checks what they are, as of any object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ServerObjects {
+    /// gunicorn's `Worker`, of a worker.
+    pub worker: Option<Addr>,
+    /// uvicorn's `Server`, also inside a worker of gunicorn's.
+    pub server: Option<Addr>,
+    /// The configuration: gunicorn's, uvicorn's or hypercorn's `Config`.
+    pub config: Option<Addr>,
+    /// Of a master: gunicorn's `Arbiter`, uvicorn's `Multiprocess` or reloader.
+    pub master: Option<Addr>,
+}
+
+/// What a probe found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recognised {
+    /// What the process is.
+    pub topology: WorkerTopology,
+    /// Where the server's objects lie.
+    pub objects: ServerObjects,
+    /// Whether asking again would tell no more: else it was judged by the command line, or in the
+    /// middle of a fork.
+    pub is_settled: bool,
+}
+
+impl Recognised {
+    /// A process of `server`.
+    fn new(server: &str, version: Option<String>, role: Role, class: WorkerClass) -> Recognised {
+        Recognised {
+            topology: WorkerTopology {
+                server: server.to_owned(),
+                server_version: version,
+                role,
+                class,
+                class_version: None,
+                development: false,
+            },
+            objects: ServerObjects::default(),
+            is_settled: true,
+        }
+    }
+
+    /// The same, judged by something that may mislead.
+    fn unsettled(self) -> Recognised {
+        Recognised { is_settled: false, ..self }
+    }
+
+    /// The same, a server for development.
+    fn for_development(mut self) -> Recognised {
+        self.topology.development = true;
+        self
+    }
 }
 
 /// Knows how one server shows itself.
 pub trait Probe: fmt::Debug + Sync {
     /// What the process is to this server; `None` if it is none of its.
-    fn recognise(&self, facts: &Facts<'_>) -> Option<WorkerTopology>;
+    fn recognise(&self, facts: &Facts<'_>) -> Option<Recognised>;
 }
 
 /// Which server runs the process; a program of its own where no probe knows better.
 #[must_use]
-pub fn recognise(facts: &Facts<'_>) -> WorkerTopology {
-    PROBES.iter().find_map(|probe| probe.recognise(facts)).unwrap_or_else(bare::topology)
+pub fn recognise(facts: &Facts<'_>) -> Recognised {
+    PROBES.iter().find_map(|probe| probe.recognise(facts)).unwrap_or_else(bare::recognised)
 }

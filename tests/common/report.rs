@@ -254,6 +254,8 @@ fn processes() -> Vec<ProcessInfo> {
         server_version: Some("0.30.1".to_owned()),
         role,
         class: WorkerClass::Uvicorn,
+        class_version: None,
+        development: false,
     };
     let process = |pid, ppid, role, threads: &[(i32, &str, u64)]| ProcessInfo {
         pid: Pid(pid),

@@ -83,6 +83,8 @@ impl Story {
                 server_version: None,
                 role: Role::Single,
                 class: WorkerClass::Uvicorn,
+                class_version: None,
+                development: false,
             },
             stdlib: Some(LIB.to_owned()),
             unread_loop: None,

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use super::names::FileNames;
 use super::{Exporter, View};
-use crate::model::{LoopInfo, ProcessInfo, Report, Role, WorkerClass};
+use crate::model::{LoopInfo, ProcessInfo, Report, Role};
 use crate::printable::shortened;
 use ink::{Ink, Page};
 
@@ -81,12 +81,10 @@ fn header(page: &mut Page<'_>, report: &Report) -> io::Result<()> {
 
 fn server(process: &ProcessInfo) -> String {
     let topology = &process.topology;
-    match (topology.class, &topology.server_version) {
-        (WorkerClass::Bare, _) => shortened(&process.command, COMMAND),
-        (WorkerClass::Uvicorn, None) => topology.server.clone(),
-        (WorkerClass::Uvicorn, Some(version)) => {
-            format!("{} {}", topology.server, shortened(version, COMMAND))
-        }
+    match &topology.server_version {
+        _ if !topology.is_server() => shortened(&process.command, COMMAND),
+        None => topology.server.clone(),
+        Some(version) => format!("{} {}", topology.server, shortened(version, COMMAND)),
     }
 }
 

@@ -6,6 +6,7 @@
 //! another kind. Never calls anything in the target: no `__repr__`, no properties.
 
 mod attributes;
+mod classes;
 mod containers;
 mod dicts;
 mod numbers;

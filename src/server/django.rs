@@ -1,0 +1,54 @@
+//! Django's development server: `manage.py runserver`, under its reloader or not.
+//! <https://github.com/django/django/blob/5.0/django/utils/autoreload.py>
+
+use super::{Facts, Probe, Recognised};
+use crate::model::{Role, WorkerClass};
+
+const COMMAND: &str = "/django/core/management/commands/runserver.py";
+const RELOADER: &str = "/django/utils/autoreload.py";
+
+/// The probe for Django's development server.
+#[derive(Debug, Clone, Copy)]
+pub struct Django;
+
+impl Probe for Django {
+    fn recognise(&self, facts: &Facts<'_>) -> Option<Recognised> {
+        if !facts.has_file(COMMAND) {
+            return None;
+        }
+        let role = if facts.frame(RELOADER, "restart_with_reloader").is_some() {
+            Role::Master
+        } else if facts.frame(RELOADER, "start_django").is_some() {
+            Role::Worker
+        } else {
+            Role::Single
+        };
+        let version = facts.version("django");
+        let found = Recognised::new("django", version, role, WorkerClass::ThreadPerRequest);
+        Some(found.for_development())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::tests::with;
+    use super::*;
+
+    #[test]
+    fn the_reloader_its_child_and_neither() {
+        let ask = |stack: &[&str]| {
+            let found =
+                with("python manage.py runserver", "", stack, |facts| Django.recognise(facts))?;
+            assert!(found.topology.development);
+            Some(found.topology.role)
+        };
+        let root = "django/core/management/commands/runserver.py:run";
+        assert_eq!(
+            ask(&["django/utils/autoreload.py:restart_with_reloader", root]),
+            Some(Role::Master)
+        );
+        assert_eq!(ask(&["django/utils/autoreload.py:start_django", root]), Some(Role::Worker));
+        assert_eq!(ask(&["socketserver.py:serve_forever", root]), Some(Role::Single));
+        assert_eq!(ask(&["django/core/management/commands/migrate.py:handle"]), None);
+    }
+}

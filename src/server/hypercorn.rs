@@ -1,0 +1,137 @@
+//! hypercorn: a master with spawned workers on asyncio, uvloop or trio; with `-w 0`, or one worker
+//! before 0.15, one process.
+//!
+//! Recognised by frames: the worker functions are under everything that a worker does.
+//! <https://github.com/pgjones/hypercorn/blob/0.17.3/src/hypercorn/run.py>; the same names from 0.13 on.
+
+use super::facts::{is_spawned, program};
+use super::{Facts, Probe, Recognised};
+use crate::model::{Role, WorkerClass};
+
+const RUN: &str = "/hypercorn/run.py";
+/// Where workers begin: file and function, and the class.
+const WORKERS: [(&str, &str, WorkerClass); 3] = [
+    ("/hypercorn/asyncio/run.py", "asyncio_worker", WorkerClass::Asyncio),
+    ("/hypercorn/asyncio/run.py", "uvloop_worker", WorkerClass::Uvloop),
+    ("/hypercorn/trio/run.py", "trio_worker", WorkerClass::Trio),
+];
+/// Where `multiprocessing`'s children begin.
+const CHILD: (&str, &str) = ("/multiprocessing/process.py", "_bootstrap");
+
+/// The probe for hypercorn.
+#[derive(Debug, Clone, Copy)]
+pub struct Hypercorn;
+
+impl Probe for Hypercorn {
+    fn recognise(&self, facts: &Facts<'_>) -> Option<Recognised> {
+        let worker = WORKERS.iter().find_map(|(file, function, class)| {
+            facts.frame(file, function).map(|place| (place, *class))
+        });
+        let mut found = if let Some((place, class)) = worker {
+            let is_child = facts.frame(CHILD.0, CHILD.1).is_some();
+            let role = if is_child { Role::Worker } else { Role::Single };
+            let mut found = of(facts, role, class);
+            found.objects.config = facts.object(place, "config");
+            found
+        } else if let Some(place) =
+            facts.frame(RUN, "run_multiple").or_else(|| facts.frame(RUN, "run"))
+        {
+            let config = facts.object(place, "config");
+            let mut found = of(facts, Role::Master, class_of(facts, config));
+            found.objects.config = config;
+            found
+        } else {
+            by_command(facts)?
+        };
+        found.topology.class_version = match found.topology.class {
+            WorkerClass::Uvloop => facts.version("uvloop"),
+            WorkerClass::Trio => facts.version("trio"),
+            _ => None,
+        };
+        Some(found)
+    }
+}
+
+fn of(facts: &Facts<'_>, role: Role, class: WorkerClass) -> Recognised {
+    Recognised::new("hypercorn", facts.version("hypercorn"), role, class)
+}
+
+/// `Config.worker_class`, which is an attribute of the class until somebody sets it.
+fn class_of(facts: &Facts<'_>, config: Option<crate::units::Addr>) -> WorkerClass {
+    let name = config.and_then(|config| {
+        let own = facts.attribute(config, "worker_class");
+        let objects = facts.python?.objects();
+        let value = own.or_else(|| objects.class_attribute(config, "worker_class").ok()?)?;
+        objects.str(value).ok()
+    });
+    name.and_then(|name| named(&name)).unwrap_or(WorkerClass::Asyncio)
+}
+
+fn named(name: &str) -> Option<WorkerClass> {
+    Some(match name {
+        "asyncio" => WorkerClass::Asyncio,
+        "uvloop" => WorkerClass::Uvloop,
+        "trio" => WorkerClass::Trio,
+        _ => return None,
+    })
+}
+
+fn by_command(facts: &Facts<'_>) -> Option<Recognised> {
+    let is_child = is_spawned(facts.command) && program(facts.parent) == Some("hypercorn");
+    let (role, options) = if is_child {
+        (Role::Worker, facts.parent)
+    } else if facts.runs("hypercorn") {
+        (Role::Master, facts.command)
+    } else if facts.has_file("/hypercorn/asyncio/run.py")
+        || facts.has_file("/hypercorn/trio/run.py")
+    {
+        // `hypercorn.asyncio.serve()` in a program of its own: a coroutine, seen while it runs.
+        (Role::Single, facts.command)
+    } else {
+        return None;
+    };
+    let class = options
+        .windows(2)
+        .find(|pair| matches!(pair, [option, _] if option == "-k" || option == "--worker-class"))
+        .and_then(|pair| named(pair.last()?));
+    Some(of(facts, role, class.unwrap_or(WorkerClass::Asyncio)).unsettled())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::tests::with;
+    use super::*;
+
+    fn ask(command: &str, parent: &str, stack: &[&str]) -> Option<(Role, WorkerClass, bool)> {
+        let found = with(command, parent, stack, |facts| Hypercorn.recognise(facts))?;
+        Some((found.topology.role, found.topology.class, found.is_settled))
+    }
+
+    #[test]
+    fn a_master_a_worker_and_a_single_process() {
+        let master = ["../multiprocessing/connection.py:wait", "hypercorn/run.py:run"];
+        assert_eq!(
+            ask("python x.py", "", &master),
+            Some((Role::Master, WorkerClass::Asyncio, true))
+        );
+        let worker = [
+            "hypercorn/asyncio/run.py:_run",
+            "hypercorn/asyncio/run.py:uvloop_worker",
+            "../multiprocessing/process.py:_bootstrap",
+        ];
+        assert_eq!(
+            ask("python x.py", "", &worker),
+            Some((Role::Worker, WorkerClass::Uvloop, true))
+        );
+        let single =
+            ["trio/_core/_run.py:run", "hypercorn/trio/run.py:trio_worker", "hypercorn/run.py:run"];
+        assert_eq!(ask("python x.py", "", &single), Some((Role::Single, WorkerClass::Trio, true)));
+    }
+
+    #[test]
+    fn its_command_line_is_enough_while_it_starts() {
+        let found = ask("python /venv/bin/hypercorn -k trio app:app", "bash", &[]);
+        assert_eq!(found, Some((Role::Master, WorkerClass::Trio, false)));
+        assert_eq!(ask("python tail.py hypercorn", "bash", &[]), None);
+    }
+}
