@@ -257,6 +257,7 @@ pub(super) mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods)] // a tree of its own
     fn a_version_is_found_by_the_folder_beside_the_package() {
         let dir = tempfile::tempdir().unwrap();
         let packages = dir.path().join("7/root/lib/site-packages");
