@@ -24,8 +24,7 @@ fn memory_that_is_fetched_is_named_and_counted() {
                 stall.start_ns <= own.start_ns && stall.end_ns + 1_000_000 >= own.end_ns
             };
             // Of one that went on already, the faults before the first look are not known.
-            let inside =
-                |stall: &&Stall| inside(stall) && stall.json["before_attach"] == false;
+            let inside = |stall: &&Stall| inside(stall) && stall.json["before_attach"] == false;
             let Some(stall) = stalls.iter().find(inside) else { continue };
             met += 1;
             // Counted from look to look: the first may come 8 ms late, and those around see what else
