@@ -9,7 +9,7 @@ use super::frames::RawFrame;
 use super::line_table::line_at;
 use crate::layout::shape::{LastInstruction, LocalNames};
 use crate::model::FrameId;
-use crate::target::{Fields, ReadError};
+use crate::target::{Fields, ReadError, Span};
 use crate::units::{Addr, Nanos, Timestamp};
 
 /// Most code objects kept; past it the cache starts anew. A large application has about 20,000
@@ -22,6 +22,8 @@ const MAX_LOCALS: usize = 512;
 /// A cached code object is compared with memory again after this long: its address may have been
 /// freed and used for another one.
 const RECHECK: Nanos = Nanos::from_secs(1);
+/// Most code objects compared in one read: a deep stack's.
+const MAX_RECHECKED: usize = 128;
 /// Bytes of a code object that hold every field we use (`co_qualname` at 128 is the furthest).
 const SPAN: usize = 144;
 
@@ -130,6 +132,37 @@ impl CodeCache {
         }
         self.entries.insert(addr, Entry { code: Rc::clone(&code), identity, checked: now });
         Ok(code)
+    }
+
+    /// Compares the code objects of a stack with memory, those that it is time for, in one read: a
+    /// read for each of them would cost more than the stack.
+    pub fn recheck(&mut self, python: &Interpreter<'_>, stack: &[RawFrame], now: Timestamp) {
+        let mut stale: Vec<Addr> = Vec::new();
+        for frame in stack {
+            let is_stale = |entry: &Entry| now.since(entry.checked) >= RECHECK;
+            if stale.len() < MAX_RECHECKED
+                && self.entries.get(&frame.code).is_some_and(is_stale)
+                && !stale.contains(&frame.code)
+            {
+                stale.push(frame.code);
+            }
+        }
+        if stale.len() < 2 {
+            return;
+        }
+        let mut bytes = vec![[0; SPAN]; stale.len()];
+        let spans = stale.iter().zip(&mut bytes).map(|(addr, bytes)| (*addr, &mut bytes[..]));
+        let mut spans: Vec<Span<'_>> = spans.collect();
+        // What could not be read is left to whoever asks for it.
+        let filled = python.memory.read_batch(&mut spans).unwrap_or(0);
+        for (addr, bytes) in stale.iter().zip(&bytes).take(filled) {
+            let Some(entry) = self.entries.get_mut(addr) else { continue };
+            if identity(python, bytes).is_ok_and(|identity| identity == entry.identity) {
+                entry.checked = now;
+            } else {
+                self.entries.remove(addr);
+            }
+        }
     }
 
     fn check_type(&mut self, python: &Interpreter<'_>, bytes: &[u8]) -> Result<(), ReadError> {

@@ -71,6 +71,14 @@ pub struct Stand {
     values: Option<Values>,
 }
 
+impl Stand {
+    /// Whether its values could be read.
+    #[must_use]
+    pub fn has_values(&self) -> bool {
+        self.values.is_some()
+    }
+}
+
 /// What a chain was found to be when it was read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Again {
@@ -256,6 +264,34 @@ impl Walker {
     pub fn stand(&mut self, python: &Interpreter<'_>, thread: &Thread) -> Result<Stand, ReadError> {
         let print = self.fingerprint(python, thread)?;
         Ok(Stand { print, values: read_values(python, print.top) })
+    }
+
+    /// Whether the thread still stands where it stood, in one read.
+    #[must_use]
+    pub fn stands_still(&self, python: &Interpreter<'_>, thread: &Thread, stand: &Stand) -> bool {
+        let offsets = &python.layout.offsets;
+        let Some(values) = &stand.values else { return false };
+        let top = stand.print.top;
+        let (mut word, mut inner, mut header, mut now) = ([0; 8], [0; 8], EMPTY, *values);
+        let mut spans: Vec<Span<'_>> = Vec::with_capacity(4);
+        spans.push((thread.state.at(offsets.thread.frame), &mut word));
+        let cframe = self.cframe.filter(|_| has_cframe(python));
+        if let Some(cframe) = cframe {
+            spans.push((cframe.at(offsets.thread.cframe_current_frame), &mut inner));
+        }
+        spans.push((top, header.get_mut(..header_len(python)).unwrap_or_default()));
+        spans.push((top.at(offsets.frame.localsplus), &mut now));
+        let wanted = spans.len();
+        if python.memory.read_batch(&mut spans) != Ok(wanted) {
+            return false;
+        }
+        let pointer = Addr(u64::from_le_bytes(word));
+        let is_top = match cframe {
+            Some(cframe) => pointer == cframe && Addr(u64::from_le_bytes(inner)) == top,
+            None => pointer == top,
+        };
+        let instruction = Link::decode(python, &header).map(|link| link.instruction);
+        is_top && instruction == Ok(stand.print.instruction) && now == *values
     }
 
     /// The thread's fingerprint now.

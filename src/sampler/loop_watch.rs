@@ -392,6 +392,7 @@ impl LoopWatch {
             last.sched = sched;
             last.standing = standing;
             last.faults = thread.files.major_faults();
+            thread.note_seen(at, last.look.stack, cpu);
             return Ok(Capture::Look);
         }
         let stack = match thread.walk(scene) {
@@ -450,6 +451,7 @@ impl LoopWatch {
             coroutine,
             endpoint,
         };
+        thread.note_seen(at, stack, cpu);
         let identity = running.identity;
         let awaits_sample = in_call == Some(true) && native.is_none() && thread.is_sampled();
         self.captured = Some(Captured {

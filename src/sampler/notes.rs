@@ -71,6 +71,7 @@ impl Notes {
         raw: &RawStack,
         now: Timestamp,
     ) -> StackId {
+        codes.recheck(python, &raw.frames, now);
         let mut frames = Vec::with_capacity(raw.frames.len());
         for frame in &raw.frames {
             // A frame whose code cannot be read was being pushed or popped: nobody was in it.

@@ -27,6 +27,10 @@ const IDLE_STRIDE: u32 = 8;
 /// in it still: what is behind its descriptor is not looked up again.
 const SAME_CALL: Nanos = Nanos::from_millis(25);
 
+/// A background sample that falls due so soon after the thread was looked into for its loop, at the
+/// same wake-up, is of what was seen then.
+const SAME_LOOK: Nanos = Nanos::from_micros(500);
+
 /// A running thread stands still if it is met so many times more, a few microseconds
 /// apart, at the same instruction of Python with the same values. A loop that asks for the time and
 /// counts spends four fifths of its time at one instruction, and half of that with equal values: it
@@ -81,6 +85,10 @@ pub struct ThreadWatch {
     known: Option<(RawStack, StackId)>,
     blocked: Option<Blocked>,
     rest: Option<Rest>,
+    /// How often the kernel had put it on a CPU when that was found to have changed.
+    peeked: Option<u64>,
+    /// When it was looked into for its loop, and what it did then.
+    seen: Option<(Timestamp, StackId, CpuState)>,
     last_sample: Option<usize>,
     sampled_at: Timestamp,
     idle: u32,
@@ -130,6 +138,8 @@ impl ThreadWatch {
             known: None,
             blocked: None,
             rest: None,
+            peeked: None,
+            seen: None,
             last_sample: None,
             sampled_at: Timestamp::default(),
             idle: 0,
@@ -177,7 +187,8 @@ impl ThreadWatch {
     /// Finds out whether the thread runs or what it waits for. What is read after this of a thread
     /// that waits stays true as long as [`ThreadWatch::is_at_rest`].
     pub fn settle(&mut self, scene: &mut Scene<'_>) -> CpuState {
-        let runs = self.files.runs();
+        // A count read earlier makes this rest end sooner, never later.
+        let runs = self.peeked.take().or_else(|| self.files.runs());
         let cpu = self.cpu_state(scene);
         let asleep = matches!(cpu, CpuState::Blocked { .. });
         self.rest =
@@ -188,9 +199,11 @@ impl ThreadWatch {
     /// Whether the thread has slept ever since [`ThreadWatch::settle`] found it asleep.
     pub fn is_at_rest(&mut self) -> bool {
         self.rest.is_some_and(|rest| {
-            let still = self.files.runs() == Some(rest.runs);
+            let runs = self.files.runs();
+            let still = runs == Some(rest.runs);
             if !still {
                 self.rest = None;
+                self.peeked = runs;
             }
             still
         })
@@ -268,6 +281,11 @@ impl ThreadWatch {
         }
     }
 
+    /// It was looked into for its loop: a background sample that falls due now need not do it again.
+    pub fn note_seen(&mut self, at: Timestamp, stack: StackId, cpu: CpuState) {
+        self.seen = Some((at, stack, cpu));
+    }
+
     /// Takes a background sample. Returns the stack if it is not the one of the last sample, for
     /// whoever looks for loops in it.
     ///
@@ -298,6 +316,14 @@ impl ThreadWatch {
             self.write_sample(scene, round, at, count, stack, cpu);
             return Ok(None);
         }
+        if let Some((when, stack, cpu)) = self.seen.take()
+            && at.since(when) < SAME_LOOK
+            && scene.notes.natives.wanted != NativeStacks::All
+        {
+            self.sampled_at = at;
+            self.write_sample(scene, round, at, count, stack, cpu);
+            return Ok(None);
+        }
         let cpu = self.settle(scene);
         let raw = match self.walk(scene) {
             Ok(raw) => raw,
@@ -323,9 +349,12 @@ impl ThreadWatch {
     /// Where the thread, found running, stands in Python, and whether it stood still there for a
     /// moment: then it is in C code that one instruction has called, or waits for a CPU.
     pub fn stand(&mut self, scene: &Scene<'_>) -> Option<(Stand, bool)> {
-        let mut stand = || self.walker.stand(&scene.python, &self.thread);
-        let first = stand().ok()?;
-        Some((first, (0..STANDS).all(|_| stand().is_ok_and(|again| again == first))))
+        let first = self.walker.stand(&scene.python, &self.thread).ok()?;
+        let mut again = || match first.has_values() {
+            true => self.walker.stands_still(&scene.python, &self.thread, &first),
+            false => self.walker.stand(&scene.python, &self.thread) == Ok(first),
+        };
+        Some((first, (0..STANDS).all(|_| again())))
     }
 
     /// What C code the innermost Python frame is in, of a thread just found asleep.
