@@ -276,6 +276,7 @@ prop_compose! {
             settings: Settings {
                 threshold: Nanos(settings.0),
                 rate_hz: f64::from(settings.1) / 4.0,
+                rate_is_most: settings.1 % 2 == 0,
                 blocking: settings.2,
                 native: if settings.2 { stallspy::model::NativeStacks::All } else { stallspy::model::NativeStacks::Off },
             },

@@ -67,6 +67,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         settings: Settings {
             threshold: session::DEFAULT_THRESHOLD,
             rate_hz: session::DEFAULT_RATE_HZ,
+            rate_is_most: true,
             blocking: false,
             native: NativeStacks::default(),
         },

@@ -42,9 +42,10 @@ pub(super) struct Args {
     /// The shortest stall to report: 500us, 10ms, 1s; a bare number is milliseconds
     #[arg(long, value_name = "DUR", default_value = "10ms", value_parser = parse_threshold)]
     threshold: Nanos,
-    /// Background samples a second, for flamegraphs: 100, 1khz
-    #[arg(short, long, value_name = "HZ", default_value = "100", value_parser = parse_rate)]
-    rate: f64,
+    /// Background samples a second, for flamegraphs: 100, 1khz [default: 100, or fewer where these
+    /// would take more than 0.75 % of a core]
+    #[arg(short, long, value_name = "HZ", value_parser = parse_rate)]
+    rate: Option<f64>,
     /// Pause a running thread, by ptrace, while its stack is read
     #[arg(long, conflicts_with = "nonblocking")]
     blocking: bool,
@@ -115,7 +116,8 @@ pub(super) fn run(args: &Args, given: Option<&ArgMatches>) -> Result<u8, Error> 
     let plan = Plan {
         settings: Settings {
             threshold: args.threshold,
-            rate_hz: args.rate,
+            rate_hz: args.rate.unwrap_or(session::DEFAULT_RATE_HZ),
+            rate_is_most: args.rate.is_none(),
             blocking: args.blocking,
             native: args.view.native_stacks(),
         },

@@ -17,6 +17,10 @@ pub struct Settings {
     pub threshold: Nanos,
     /// Background sampling, looks a second.
     pub rate_hz: f64,
+    /// Nobody asked for that rate: where sampling would cost too much, fewer looks were taken, each
+    /// standing for several.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rate_is_most: bool,
     /// Threads that run were paused while their stacks were read.
     #[serde(default)]
     pub blocking: bool,

@@ -140,13 +140,18 @@ impl Sampler {
         report: &mut dyn FnMut(Progress<'_>) -> bool,
     ) {
         let mut housekeeping = pace::now();
+        let mut counted = housekeeping;
         while self.is_watching() && !stop.load(Ordering::Relaxed) {
             let at = pace::now();
             if until.is_some_and(|until| at >= until) {
                 break;
             }
             if at >= housekeeping {
-                housekeeping = at + HOUSEKEEPING;
+                if self.settings.rate_is_most {
+                    let spent = std::mem::take(&mut self.notes.sampling);
+                    self.pace.keep_to_ceiling(spent, at.since(counted));
+                }
+                (housekeeping, counted) = (at + HOUSEKEEPING, at);
                 if self.follow_children {
                     self.adopt_children();
                 }

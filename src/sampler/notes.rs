@@ -11,7 +11,7 @@ use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::RawStack;
 use crate::target::{PeerText, Waiting};
-use crate::units::{Pid, Tid, Timestamp};
+use crate::units::{Nanos, Pid, Tid, Timestamp};
 
 /// Most background samples kept in order. Past it they are folded into one per thread and stack:
 /// the flamegraph stays exact, only the order in time is lost.
@@ -40,6 +40,8 @@ pub struct Notes {
     pub throttles: Vec<Throttle>,
     /// Background samples.
     pub samples: Vec<Sample>,
+    /// CPU time spent on them since whoever limits it asked last.
+    pub sampling: Nanos,
     /// What could not be seen.
     pub losses: Losses,
     /// C stacks: which to read, and the files they led into.

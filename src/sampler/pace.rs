@@ -44,9 +44,17 @@ const SLOWEST: Nanos = Nanos::from_millis(50);
 /// part of the stall's age: a few dozen stacks tell where the time of any long stall went.
 const RECAPTURE_SHORTEST: Nanos = Nanos::from_millis(2);
 const RECAPTURE_LONGEST: Nanos = Nanos::from_millis(4);
-const RECAPTURE_PART_OF_AGE: u64 = 10;
+const RECAPTURE_PART_OF_AGE: u64 = 6;
 /// By then the kernel has sampled a running thread's C stack once (`sampler/runner.rs`).
 const FIRST_SAMPLE: Nanos = Nanos::from_micros(1_500);
+/// Largest share of a core that background samples may take at a rate nobody asked for: looking at the
+/// loops' clocks takes about as much, and 2 % of a core together is what one does not notice.
+const SAMPLING_CEILING: f64 = 0.0075;
+/// Most samples that one look stands for to keep to it: 12 looks a second still make 360 in half a
+/// minute, which tell a share of a tenth to 2 % (binomial error).
+const MAX_STRIDE: u32 = 8;
+/// Looks come closer again once they would take no more than this part of the ceiling.
+const CLOSER_PERCENT: f64 = 0.9;
 /// What falls due within this part of its period is done at a wake-up that happens anyway: waking
 /// costs more than looking.
 const EARLY_PART: u64 = 6;
@@ -63,8 +71,10 @@ pub struct Pace {
     base: Nanos,
     /// Age at which an iteration is looked into.
     pub capture_age: Nanos,
-    /// Distance of background samples; `None` when none are wanted.
+    /// Time that a background sample stands for; `None` when none are wanted.
     pub sample: Option<Nanos>,
+    /// How many samples one look stands for.
+    pub stride: u32,
     recapture: Nanos,
 }
 
@@ -81,7 +91,22 @@ impl Pace {
             base: Nanos(base.0.clamp(SHORTEST_BASE.0, LONGEST_BASE.0)),
             capture_age: threshold.scaled(CAPTURE_AGE_PERCENT, 100),
             sample: (rate_hz > 0.0).then(|| Nanos((1e9 / rate_hz) as u64)),
+            stride: 1,
             recapture: Nanos(recapture),
+        }
+    }
+
+    /// Keeps background samples below their ceiling, having `spent` so much CPU time on them in `during`.
+    pub fn keep_to_ceiling(&mut self, spent: Nanos, during: Nanos) {
+        #[allow(clippy::cast_precision_loss)] // far below 2^53 ns
+        let share = spent.0 as f64 / during.0.max(1) as f64;
+        let with = |stride: u32| share * f64::from(self.stride) / f64::from(stride);
+        if share > SAMPLING_CEILING && self.stride < MAX_STRIDE {
+            let enough =
+                (self.stride..=MAX_STRIDE).find(|stride| with(*stride) <= SAMPLING_CEILING);
+            self.stride = enough.unwrap_or(MAX_STRIDE);
+        } else if self.stride > 1 && with(self.stride - 1) <= SAMPLING_CEILING * CLOSER_PERCENT {
+            self.stride -= 1;
         }
     }
 
@@ -94,7 +119,13 @@ impl Pace {
     /// The same for background samples: those that fall due within half a period are taken at an
     /// evenly spaced look, so that the two cost one wake-up.
     #[must_use]
-    pub fn is_sample_due(at: Timestamp, due: Timestamp, period: Nanos, at_base_look: bool) -> bool {
+    pub fn is_sample_due(
+        &self,
+        at: Timestamp,
+        due: Timestamp,
+        period: Nanos,
+        at_base_look: bool,
+    ) -> bool {
         let early = if at_base_look { 2 } else { EARLY_PART };
         at + Nanos(period.0 / early) >= due
     }
@@ -171,6 +202,13 @@ pub fn wake_precisely() -> bool {
     done == 0
 }
 
+/// CPU time this thread has used.
+#[must_use]
+pub fn thread_cpu() -> Nanos {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    time.map_or(Nanos::ZERO, |time| Nanos(u64::try_from(time.num_nanoseconds()).unwrap_or(0)))
+}
+
 /// CPU time this process has used.
 #[must_use]
 pub fn own_cpu() -> Nanos {
@@ -221,6 +259,24 @@ mod tests {
         assert_eq!(base(1, false), Nanos::from_millis(1));
         assert_eq!(base(1, true), SHORTEST_TRACED);
         assert_eq!(base(10, true), base(10, false));
+    }
+
+    #[test]
+    fn samples_keep_to_their_ceiling_and_come_back() {
+        let mut pace = Pace::new(Nanos::from_millis(10), 100.0);
+        let second = Nanos::from_secs(1);
+        pace.keep_to_ceiling(Nanos::from_millis(5), second);
+        assert_eq!(pace.stride, 1);
+        pace.keep_to_ceiling(Nanos::from_millis(20), second);
+        assert_eq!(pace.stride, 3);
+        pace.keep_to_ceiling(Nanos::from_millis(7), second);
+        assert_eq!(pace.stride, 3, "two in three would be too many");
+        pace.keep_to_ceiling(Nanos::from_millis(900), second);
+        assert_eq!(pace.stride, MAX_STRIDE);
+        for _ in 0..MAX_STRIDE {
+            pace.keep_to_ceiling(Nanos::from_micros(100), second);
+        }
+        assert_eq!(pace.stride, 1);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::gil_watch::{GilWatch, Held};
 use super::loop_watch::{LoopWatch, Outcome};
 use super::natives::Natives;
 use super::notes::{Notes, WorkingDirectory};
-use super::pace::{Pace, now};
+use super::pace::{Pace, now, thread_cpu};
 use super::thread_watch::{Round, Scene, ThreadWatch};
 use super::throttle_watch::ThrottleWatch;
 use crate::event_loop::{Clock, PROBES, Probe};
@@ -213,13 +213,17 @@ impl ProcessWatch {
             self.discover(notes, pace)?;
         }
         if let Some(period) = pace.sample
-            && Pace::is_sample_due(at, self.next_sample, period, by_base)
+            && pace.is_sample_due(at, self.next_sample, period, by_base)
         {
             // A sample that comes late stands for the time nobody looked, too.
+            let apart = Nanos(period.0 * u64::from(pace.stride));
             let late = at.since(self.next_sample);
-            let missed = if late > period { late } else { Nanos::ZERO };
-            self.next_sample = self.next_sample + period + missed;
-            self.sample(notes, pace, period + missed)?;
+            let missed = if late > apart { late } else { Nanos::ZERO };
+            self.next_sample = self.next_sample + apart + missed;
+            let before = thread_cpu();
+            let period = Nanos((apart + missed).0 / u64::from(pace.stride.max(1)));
+            self.sample(notes, pace, period)?;
+            notes.sampling += thread_cpu().saturating_sub(before);
         }
         Ok(())
     }
@@ -352,7 +356,7 @@ impl ProcessWatch {
 
     /// Background samples of all threads; looks at loops that fall due meanwhile go first.
     fn sample(&mut self, notes: &mut Notes, pace: &Pace, period: Nanos) -> Result<(), ReadError> {
-        let round = Round { period, held: self.held() };
+        let round = Round { period, stride: pace.stride, held: self.held() };
         let holders = self.gil.count(&round.held, &mut self.info.gil);
         for info in self.info.threads.iter_mut().filter(|info| holders.contains(&info.tid)) {
             info.gil_held += 1;

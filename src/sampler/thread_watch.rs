@@ -113,6 +113,8 @@ struct Rest {
 pub struct Round {
     /// The time each of them stands for.
     pub period: Nanos,
+    /// How many of them one look stands for.
+    pub stride: u32,
     /// Who held the interpreter lock when it began.
     pub held: Held,
 }
@@ -297,14 +299,14 @@ impl ThreadWatch {
         round: &Round,
         at: Timestamp,
     ) -> Result<Option<RawStack>, ReadError> {
-        self.skipped += 1;
+        self.skipped = self.skipped.saturating_add(round.stride);
         let holds = scene.gil.state(&round.held, &self.thread, false) == GilState::Holding;
         if self.idle >= IDLE_AFTER && self.skipped < IDLE_STRIDE && !holds {
             return Ok(None);
         }
         // What was skipped before it took the interpreter lock stays for a look at which it does not
         // hold it: nobody saw it hold it then.
-        let count = if holds { 1 } else { self.skipped };
+        let count = if holds { round.stride.min(self.skipped) } else { self.skipped };
         self.skipped -= count;
         if self.is_at_rest()
             && let (Some(Rest { cpu, walked: true, .. }), Some((_, stack))) =

@@ -485,6 +485,7 @@ pub fn rich() -> Report {
             settings: Settings {
                 threshold: Nanos::from_millis(10),
                 rate_hz: 100.0,
+                rate_is_most: false,
                 blocking: false,
                 native: stallspy::model::NativeStacks::default(),
             },

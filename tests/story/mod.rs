@@ -101,6 +101,7 @@ impl Story {
             settings: Settings {
                 threshold: THRESHOLD,
                 rate_hz: 100.0,
+                rate_is_most: false,
                 blocking: false,
                 native: stallspy::model::NativeStacks::default(),
             },
