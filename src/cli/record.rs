@@ -27,13 +27,13 @@ use crate::values;
         Never pauses the target, unless --blocking asks for it."
 )]
 pub(super) struct Args {
-    /// The process to watch, decimal or hex
+    /// The process to watch, decimal or hex; a server's master means all its workers, also later ones
     #[arg(short, long, value_parser = parse_pid, help_heading = "Target")]
     pid: Option<Pid>,
     /// Launch this command and watch it
     #[arg(last = true, value_name = "CMD", help_heading = "Target")]
     cmd: Vec<OsString>,
-    /// Watch child processes that are Python, too
+    /// Watch all child processes that are Python, not only a server's workers
     #[arg(short, long, help_heading = "Target")]
     subprocesses: bool,
     /// How many seconds to record [default: until Ctrl-C or the target's end]

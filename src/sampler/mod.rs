@@ -7,6 +7,7 @@ mod edge_guard;
 pub mod edge_watch;
 pub mod gil_watch;
 pub mod keeper;
+pub mod kin;
 pub mod lock_watch;
 pub mod loop_watch;
 pub mod natives;
@@ -20,20 +21,22 @@ pub mod thread_watch;
 pub mod throttle_watch;
 mod wake_watch;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::{ProcessInfo, Recording, Settings, StackId, Tables};
-use crate::target::{Descendants, ProcFs, ReadError, Tracepoints};
+use crate::target::{ProcFs, ReadError, Tracepoints};
 use crate::units::{Nanos, Pid, Timestamp};
+use kin::{Candidates, Kin};
 use notes::Notes;
 use pace::Pace;
 use process_watch::{AttachError, ProcessWatch};
 
-/// How often new children are searched for, and whoever waits is told how things stand.
+/// How often whoever waits is told how things stand.
 const HOUSEKEEPING: Nanos = Nanos::from_millis(200);
 /// Longest sleep: a request to stop is answered within this.
 const LONGEST_SLEEP: Nanos = Nanos::from_millis(50);
+/// Most processes that ended kept in a recording; the oldest go first.
+const MAX_ENDED: usize = 1024;
 /// Most processes watched at once.
 const MAX_PROCESSES: usize = 512;
 
@@ -78,14 +81,9 @@ pub struct Sampler {
     cpu_before: Nanos,
     processes: Vec<ProcessWatch>,
     ended: Vec<ProcessInfo>,
-    /// Children that turned out not to be Python, or not yet: with the number of tries.
-    strangers: HashMap<Pid, u32>,
-    descendants: Descendants,
+    kin: Kin,
     notes: Notes,
 }
-
-/// A child that is no Python process is tried this often (it may be about to exec).
-const TRIES: u32 = 25;
 
 impl Sampler {
     /// A sampler that watches nothing yet.
@@ -105,8 +103,7 @@ impl Sampler {
             cpu_before: pace::own_cpu(),
             processes: Vec::new(),
             ended: Vec::new(),
-            strangers: HashMap::new(),
-            descendants: Descendants::new(),
+            kin: Kin::default(),
             notes,
         }
     }
@@ -121,7 +118,10 @@ impl Sampler {
             watch.pause_threads()?;
         }
         watch.warm(&mut self.notes.natives);
+        // A failure shows again at the first look.
+        let _ = watch.introduce(&mut self.notes);
         self.processes.push(watch);
+        self.adopt_children();
         Ok(())
     }
 
@@ -140,7 +140,7 @@ impl Sampler {
         report: &mut dyn FnMut(Progress<'_>) -> bool,
     ) {
         let mut housekeeping = pace::now();
-        let mut counted = housekeeping;
+        let (mut counted, mut following) = (housekeeping, housekeeping);
         while self.is_watching() && !stop.load(Ordering::Relaxed) {
             let at = pace::now();
             if until.is_some_and(|until| at >= until) {
@@ -152,17 +152,20 @@ impl Sampler {
                     self.pace.keep_to_ceiling(spent, at.since(counted));
                 }
                 (housekeeping, counted) = (at + HOUSEKEEPING, at);
-                if self.follow_children {
-                    self.adopt_children();
-                }
                 if !report(self.progress(at)) {
                     break;
                 }
             }
+            if at >= following {
+                following = at + self.adopt_children();
+            }
             self.look();
             let due = self.processes.iter().map(|watch| watch.due(&self.pace)).min();
             let limit = pace::now() + LONGEST_SLEEP;
-            let next = [due, until, Some(housekeeping), Some(limit)].into_iter().flatten().min();
+            let next = [due, until, Some(housekeeping), Some(following), Some(limit)]
+                .into_iter()
+                .flatten()
+                .min();
             pace::sleep_until(next.unwrap_or(limit));
         }
     }
@@ -176,11 +179,21 @@ impl Sampler {
                     let mut gone = self.processes.remove(index);
                     gone.end(&mut self.notes);
                     gone.finish(&mut self.notes);
-                    self.ended.push(gone.info());
+                    self.bury(gone.info());
                 }
                 _ => index += 1,
             }
         }
+    }
+
+    /// Keeps what is known of a process that ended, as far as there is room: a server whose workers
+    /// crash at once starts thousands.
+    fn bury(&mut self, info: ProcessInfo) {
+        if self.ended.len() >= MAX_ENDED {
+            self.ended.remove(0);
+            self.notes.losses.dropped += 1;
+        }
+        self.ended.push(info);
     }
 
     fn progress(&self, at: Timestamp) -> Progress<'_> {
@@ -202,14 +215,15 @@ impl Sampler {
         all.max_by_key(|ongoing| ongoing.age)
     }
 
-    /// Attaches to children that are Python now.
-    fn adopt_children(&mut self) {
-        let roots: Vec<Pid> = self.processes.iter().map(|watch| watch.pid).collect();
-        for child in self.descendants.of(&self.procfs, &roots) {
-            let known = self.processes.iter().any(|watch| watch.pid == child);
-            let tries = self.strangers.get(&child).copied().unwrap_or(0);
-            if known || tries >= TRIES || self.processes.len() >= MAX_PROCESSES {
-                continue;
+    /// Attaches to the workers of masters, or to all children that are Python, as far as they are
+    /// there. Returns when to look again.
+    fn adopt_children(&mut self) -> Nanos {
+        let family = self.processes.iter().map(ProcessWatch::kinsman).collect::<Vec<_>>();
+        let Candidates { ready, again } =
+            self.kin.candidates(&self.procfs, &family, self.follow_children);
+        for child in ready {
+            if self.processes.len() >= MAX_PROCESSES {
+                break;
             }
             match ProcessWatch::attach(&self.procfs, child, true) {
                 Ok(mut watch) => {
@@ -217,16 +231,14 @@ impl Sampler {
                         // A child that somebody traces is better seen unpaused than not at all.
                         let _ = watch.pause_threads();
                     }
+                    // A failure shows again at the first look.
+                    let _ = watch.introduce(&mut self.notes);
                     self.processes.push(watch);
                 }
-                Err(_) => {
-                    self.strangers.insert(child, tries + 1);
-                }
+                Err(_) => self.kin.failed(child),
             }
         }
-        if self.strangers.len() > MAX_PROCESSES {
-            self.strangers.clear();
-        }
+        again
     }
 
     /// Ends the recording.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::edge_watch::EdgeWatch;
 use super::gil_watch::{GilWatch, Held};
+use super::kin::Kinsman;
 use super::loop_watch::{LoopWatch, Outcome};
 use super::natives::Natives;
 use super::notes::{Notes, WorkingDirectory};
@@ -87,6 +88,8 @@ pub struct ProcessWatch {
     /// When the server is asked for again, and how long after that once more.
     next_recognition: Timestamp,
     recognition_step: Nanos,
+    /// How many source files were known when it was last asked for.
+    recognised_by: usize,
     /// When it was forked, if it was forked from a process that is watched.
     forked: Option<Timestamp>,
     cpu_before: Nanos,
@@ -159,6 +162,7 @@ impl ProcessWatch {
             server: bare::recognised(),
             next_recognition: attached,
             recognition_step: DISCOVERY,
+            recognised_by: 0,
             forked: is_child.then(|| born(stat.started)).flatten(),
             cpu_before: stat.cpu,
             next_sample: attached,
@@ -181,6 +185,22 @@ impl ProcessWatch {
     pub fn pause_threads(&mut self) -> Result<(), AttachError> {
         self.freezer = Some(Freezer::new(&self.procfs, self.pid)?);
         Ok(())
+    }
+
+    /// Finds its threads and its server: after this it is known whether it is a master.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] and [`ReadError::Denied`].
+    pub fn introduce(&mut self, notes: &mut Notes) -> Result<(), ReadError> {
+        self.update_threads()?;
+        self.recognise(notes)
+    }
+
+    /// What its children need to know of it.
+    #[must_use]
+    pub fn kinsman(&self) -> Kinsman {
+        let is_master = self.info.topology.role == Role::Master;
+        Kinsman { pid: self.pid, is_master, development: self.info.topology.development }
     }
 
     /// When anything of this process is due.
@@ -550,9 +570,12 @@ impl ProcessWatch {
     /// [`ReadError::Gone`] and [`ReadError::Denied`].
     pub(super) fn recognise(&mut self, notes: &mut Notes) -> Result<(), ReadError> {
         let at = now();
-        if self.server.is_settled || at < self.next_recognition {
+        // Files not seen before may be the server's.
+        let is_news = self.files.len() != self.recognised_by;
+        if self.server.is_settled || (at < self.next_recognition && !is_news) {
             return Ok(());
         }
+        self.recognised_by = self.files.len();
         self.next_recognition = at + self.recognition_step;
         self.recognition_step = Nanos(self.recognition_step.0.saturating_mul(2)).min(RECOGNITION);
         let stacks = self.stacks(notes)?;

@@ -155,6 +155,24 @@ pub fn is_spawned(command: &[String]) -> bool {
     command.iter().any(|word| word.contains("multiprocessing.spawn import spawn_main"))
 }
 
+/// Whether a child of a server's master with this command line is one of its workers: forked, with
+/// the master's own; spawned by `multiprocessing`; or with a title of `setproctitle`'s.
+#[must_use]
+pub fn is_worker_of(command: &[String], master: &[String]) -> bool {
+    let title = command.first().map(String::as_str).unwrap_or_default();
+    let has_title = ["gunicorn: worker", "gunicorn: master", "gunicorn: dirty", "uWSGI worker"]
+        .iter()
+        .any(|known| title.starts_with(known));
+    !command.is_empty() && (command == master || is_spawned(command) || has_title)
+}
+
+/// Whether a command line is that of a process by which `multiprocessing` keeps its house.
+#[must_use]
+pub fn is_helper(command: &[String]) -> bool {
+    let helpers = ["multiprocessing.resource_tracker", "multiprocessing.forkserver"];
+    command.iter().any(|word| helpers.iter().any(|helper| word.contains(helper)))
+}
+
 /// What a command line runs: the name of the program, or of the script or module it is an
 /// interpreter of (`/venv/bin/python -u /venv/bin/NAME`, `python -m NAME`).
 #[must_use]
