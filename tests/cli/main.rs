@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(clippy::disallowed_methods, unreachable_pub)]
 
+#[path = "../common/freezes.rs"]
+mod freezes;
 #[path = "../common/profiler.rs"]
 mod profiler;
 #[path = "../story/mod.rs"]

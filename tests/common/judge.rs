@@ -1,13 +1,14 @@
 //! Compares a report with the truth, and fails where it is wrong.
 //!
 //! No assertion is about this machine's speed. Where a look may have come late because nobody let
-//! stallspy run, that is excused only if a counter says so: the report's own late looks, or the time
-//! the kernel says stallspy waited for a CPU. A quiet machine has neither, and then nothing may be
-//! missed.
+//! stallspy run, that is excused only if a counter says so: the report's own late looks, the time
+//! the kernel says stallspy waited for a CPU, or a clock that stood still with the whole machine
+//! (`freezes.rs`). A quiet machine has none of them, and then nothing may be missed.
 #![allow(dead_code)] // each test binary uses some of it
 
 use serde_json::Value;
 
+use super::freezes;
 use super::profiler::Ended;
 use super::truth::{Entry, Stall};
 
@@ -40,7 +41,8 @@ impl Trial {
             first: attached + SETTLE_NS,
             last: number(&report["detached_ns"]),
             late_looks: number(&report["losses"]["late_ticks"]),
-            starved_ns: ended.starved_ns,
+            starved_ns: ended.starved_ns
+                + freezes::within(attached, number(&report["detached_ns"])),
             truth,
             stalls: Stall::all(report),
         }
@@ -124,7 +126,10 @@ impl Trial {
         // does what kept a thread that nobody is blamed for: its memory being mapped, say.
         let machine = ["gil_wait", "unknown"].contains(&stall.kind.as_str())
             && self.starved_ns >= self.threshold;
-        let excused = starved || machine || self.is_other_loops(stall);
+        // Without the time in which its CPU stood still there would have been none.
+        let frozen = freezes::within(stall.start_ns, stall.end_ns);
+        let frozen = frozen > 0 && !much(stall.length().saturating_sub(frozen));
+        let excused = starved || machine || frozen || self.is_other_loops(stall);
         !(much(covered) || touches_one || iteration || excused)
     }
 

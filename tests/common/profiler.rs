@@ -70,6 +70,7 @@ impl Profiler {
         for variable in ["NO_COLOR", "CLICOLOR_FORCE", "COLUMNS"] {
             command.env_remove(variable);
         }
+        super::freezes::watch();
         // A group of its own: whoever runs the tests in a terminal, it is not in the foreground.
         command.process_group(0);
         Profiler { child: command.spawn().expect("stallspy starts"), out, err }
