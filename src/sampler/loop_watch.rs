@@ -178,7 +178,7 @@ impl LoopWatch {
                 let mut state = self.state(LoopPhase::Polling, at, window);
                 // The baseline of the next stall, and the account of the last.
                 state.sched = thread.files.sched(at);
-                state.major_faults = thread.files.major_faults();
+                state.major_faults = thread.major_faults_lately(at);
                 self.keep(scene, state, false);
             }
             Reading::Running(running) if self.is_inherited(running.began) => {}
@@ -277,7 +277,7 @@ impl LoopWatch {
             if is_new {
                 state.callback = self.clock.callback(&thread.view(scene, at), &running);
                 state.sched = thread.files.sched(at);
-                state.major_faults = thread.files.major_faults();
+                state.major_faults = thread.major_faults_lately(at);
             }
             self.keep(scene, state, false);
             return Ok(Outcome::Watching);

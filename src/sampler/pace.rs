@@ -28,9 +28,9 @@ const FAST: Nanos = Nanos::from_millis(1);
 /// seen by chance.
 const SHORTEST_BASE: Nanos = Nanos::from_micros(500);
 /// Shortest distance of evenly spaced looks at a loop whose edges the kernel records: no look is
-/// needed to see a stall, only to look into it. At 1 ms this saves a quarter of what we cost, and three
-/// in four stalls of 1 ms are looked into still.
-const SHORTEST_TRACED: Nanos = Nanos::from_micros(1_330);
+/// needed to see a stall, only to look into it. With a threshold of 1 ms this saves two fifths of what we
+/// cost, and stalls of 2.4 ms and more are certain to be looked into still.
+const SHORTEST_TRACED: Nanos = Nanos::from_micros(1_600);
 /// Looks are aimed at the capture age only where evenly spaced ones are farther apart than this:
 /// waking costs more than looking, and a loop of short iterations would be aimed at once for each.
 /// So with a threshold below this a stall is certain to be seen from twice the threshold on.
