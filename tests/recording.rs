@@ -12,9 +12,9 @@ use proptest::prelude::*;
 use stallspy::model::{
     CallbackRun, CpuQuota, CpuState, EdgeStatus, Frame, FrameId, FrameKind, Gap, GilHolder,
     GilState, GilTally, LockHolder, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally,
-    Losses, NameId, Peer, ProcessInfo, Recording, Role, Sample, SchedTimes, Settings, Stack,
-    StackId, Tables, ThreadInfo, ThreadLook, Throttle, Truncation, Wait, WaitId, WorkerClass,
-    WorkerTopology,
+    Losses, NameId, Peer, PoolInfo, PoolKind, PoolReading, ProcessInfo, Recording, Role, Sample,
+    SchedTimes, Settings, Stack, StackId, Tables, ThreadInfo, ThreadLook, Throttle, Truncation,
+    Wait, WaitId, WorkerClass, WorkerTopology,
 };
 use stallspy::recording::{Loaded, ReadError, read, write};
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
@@ -99,6 +99,13 @@ prop_compose! {
     }
 }
 
+fn pool(number: u32) -> PoolInfo {
+    let mut pool = PoolInfo::new(PoolKind::AnyioLimiter, format!("limiter {number}"));
+    let half = number.is_multiple_of(2).then_some(number / 2);
+    pool.add(&PoolReading { limit: half, busy: Some(number), waiting: half });
+    pool
+}
+
 prop_compose! {
     fn process()(
         ids in any::<(i32, i32, u32, u64, u64)>(),
@@ -128,6 +135,7 @@ prop_compose! {
             cpu: Nanos(ids.4),
             rss_bytes: ids.3,
             cpus: ids.2,
+            pools: vec![pool(ids.2)],
             gil: GilTally { looks: u64::from(ids.2), held: ids.4 >> 16 },
             threads: threads
                 .into_iter()

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::written_to_stdout;
 use crate::error::{Error, exit};
-use crate::model::Snapshot;
+use crate::model::{Snapshot, SnapshotPool};
 use crate::printable::printable;
 use crate::session;
 use crate::units::Pid;
@@ -45,6 +45,16 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     Ok(exit::DONE)
 }
 
+/// `anyio limiter default_thread_limiter: 3 of 40 in use, 0 waiting`
+fn pool_line(pool: &SnapshotPool) -> String {
+    let name =
+        if pool.name.is_empty() { String::new() } else { format!(" {}", printable(&pool.name)) };
+    let known = |number: Option<u32>| number.map_or("?".to_owned(), |number| number.to_string());
+    let of = pool.limit.map_or(String::new(), |limit| format!(" of {limit}"));
+    let (busy, waiting) = (known(pool.busy), known(pool.waiting));
+    format!("{}{name}: {busy}{of} in use, {waiting} waiting", pool.title)
+}
+
 fn print(out: &mut dyn Write, snapshot: &Snapshot) -> std::io::Result<()> {
     writeln!(out, "Process {}: {}", snapshot.pid, printable(&snapshot.command))?;
     write!(out, "Python v{}", snapshot.python)?;
@@ -53,6 +63,9 @@ fn print(out: &mut dyn Write, snapshot: &Snapshot) -> std::io::Result<()> {
         write!(out, " · {server} {version}")?;
     }
     writeln!(out)?;
+    for pool in &snapshot.pools {
+        writeln!(out, "{}", pool_line(pool))?;
+    }
     for thread in &snapshot.threads {
         let doing = match (&thread.syscall, &thread.peer) {
             _ if thread.gil == Some("waiting") => "waits for the GIL".to_owned(),

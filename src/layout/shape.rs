@@ -119,6 +119,25 @@ pub enum Generations {
     Unknown,
 }
 
+/// How a `_queue.SimpleQueue` keeps its items. Measured with `ctypes` in each version; from
+/// <https://github.com/python/cpython/blob/v3.12.1/Modules/_queuemodule.c> and
+/// <https://github.com/python/cpython/blob/v3.13.0/Modules/_queuemodule.c>.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SimpleQueue {
+    /// In a list, of which the first `lst_pos` were taken (3.8 to 3.12).
+    List {
+        /// Offset of `lst`.
+        items: u64,
+        /// Offset of `lst_pos`.
+        position: u64,
+    },
+    /// In a ring buffer that counts them (3.13 on).
+    Ring {
+        /// Offset of `buf.num_items`.
+        len: u64,
+    },
+}
+
 /// All that *means* something different from version to version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // each field is its type
@@ -134,6 +153,7 @@ pub struct Shape {
     pub running_loop: RunningLoop,
     pub wakeup_callback: WakeupCallback,
     pub generations: Generations,
+    pub simple_queue: SimpleQueue,
     /// Frames whose `owner` is this or more are the interpreter's own and run no Python.
     pub first_shim_owner: Option<u8>,
 }

@@ -8,6 +8,7 @@ pub mod frame;
 pub mod gap;
 pub mod gil;
 pub mod loop_state;
+pub mod pool;
 pub mod process;
 pub mod recording;
 pub mod report;
@@ -25,11 +26,12 @@ pub use loop_state::{
     CallbackRun, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, SchedTimes,
     ThreadLook,
 };
+pub use pool::{Level, PoolInfo, PoolKind, PoolReading};
 pub use process::{ProcessInfo, Role, ThreadInfo, WorkerClass, WorkerTopology};
 pub use recording::{Losses, NativeStacks, Recording, Settings, Tables};
 pub use report::{CulpritTotal, LoopSummary, Report};
 pub use sample::{CpuState, GilState, Sample};
-pub use snapshot::{Snapshot, SnapshotFrame, SnapshotLoop, SnapshotThread};
+pub use snapshot::{Snapshot, SnapshotFrame, SnapshotLoop, SnapshotPool, SnapshotThread};
 pub use stall::{Cause, Contributor, Culprit, Evidence, Particulars, Stall, TimeSplit};
 pub use throttle::{CpuQuota, Throttle, Throttled};
 pub use wait::{LockHolder, LockOwner, Peer, Wait, WaitId};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::GilTally;
+use super::{GilTally, PoolInfo};
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 
 /// A process's part in a server.
@@ -146,6 +146,9 @@ pub struct ProcessInfo {
     /// How often its interpreter lock was held, and looked at.
     #[serde(default, skip_serializing_if = "GilTally::is_empty")]
     pub gil: GilTally,
+    /// Its pools, in the order they were found in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<PoolInfo>,
     /// Its threads.
     pub threads: Vec<ThreadInfo>,
 }

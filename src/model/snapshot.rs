@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub topology: SnapshotServer,
     /// When the look was taken, on `CLOCK_MONOTONIC`.
     pub at_ns: Timestamp,
+    /// Its pools.
+    pub pools: Vec<SnapshotPool>,
     /// Its threads, in the interpreter's order.
     pub threads: Vec<SnapshotThread>,
 }
@@ -77,6 +79,24 @@ pub struct SnapshotThread {
     pub frames: Vec<SnapshotFrame>,
     /// Whether frames are missing at the root end.
     pub truncated: bool,
+}
+
+/// One pool, as it is now. `null` is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SnapshotPool {
+    /// As in the report.
+    pub kind: &'static str,
+    /// Its kind for people.
+    #[serde(skip)]
+    pub title: &'static str,
+    /// Its name; may be empty.
+    pub name: String,
+    /// How many there may be in use.
+    pub limit: Option<u32>,
+    /// How many are in use.
+    pub busy: Option<u32>,
+    /// How many wait for one.
+    pub waiting: Option<u32>,
 }
 
 /// What a thread's event loop is doing.

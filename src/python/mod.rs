@@ -10,6 +10,7 @@ mod frame_headers;
 pub mod frames;
 pub mod gc;
 pub mod gil;
+pub mod innermost;
 pub mod interpreters;
 pub mod line_table;
 pub mod loaded;

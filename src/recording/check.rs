@@ -4,8 +4,9 @@
 
 use crate::model::loop_state::AGE_BUCKETS;
 use crate::model::{
-    CpuState, Frame, FrameId, Gap, GilHolder, LoopId, LoopInfo, LoopState, LoopTally, NameId, Peer,
-    ProcessInfo, Recording, Sample, Stack, StackId, Tables, ThreadLook, Throttle, Wait, WaitId,
+    CpuState, Frame, FrameId, Gap, GilHolder, Level, LoopId, LoopInfo, LoopState, LoopTally,
+    NameId, Peer, PoolInfo, ProcessInfo, Recording, Sample, Stack, StackId, Tables, ThreadLook,
+    Throttle, Wait, WaitId,
 };
 use crate::units::{Bounds, Timestamp};
 
@@ -86,9 +87,22 @@ pub(super) fn wait(tables: &Tables, wait: &Wait) -> Checked {
 pub(super) fn process(so_far: &Recording, process: &ProcessInfo) -> Checked {
     room(so_far.processes.len(), MAX_PROCESSES, "processes")?;
     room(process.threads.len(), MAX_PROCESSES, "threads in one process")?;
+    room(process.pools.len(), MAX_PROCESSES, "pools in one process")?;
     let counts = [process.gil.looks, process.gil.held];
     let counts = counts.into_iter().chain(process.threads.iter().map(|thread| thread.gil_held));
-    { counts }.try_for_each(count)
+    { counts }.try_for_each(count)?;
+    process.pools.iter().try_for_each(pool)
+}
+
+fn pool(pool: &PoolInfo) -> Checked {
+    [pool.full, pool.full_and_waiting].into_iter().try_for_each(count)?;
+    [pool.busy, pool.waiting].into_iter().try_for_each(level)
+}
+
+/// A level's sum is that of its looks, none of them larger than its maximum.
+fn level(level: Level) -> Checked {
+    count(level.looks)?;
+    count(level.sum)
 }
 
 fn count(count: u64) -> Checked {

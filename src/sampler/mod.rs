@@ -13,6 +13,7 @@ pub mod loop_watch;
 pub mod natives;
 pub mod notes;
 pub mod pace;
+pub mod pool_watch;
 pub mod process_watch;
 pub mod runner;
 pub mod snapshot;

@@ -58,6 +58,10 @@ const CLOSER_PERCENT: f64 = 0.9;
 /// What falls due within this part of its period is done at a wake-up that happens anyway: waking
 /// costs more than looking.
 const EARLY_PART: u64 = 6;
+/// Distance of looks at a process's pools: 5 a second show a mean of hundreds after a minute, and cost
+/// some 10 µs each. No round number: what a program does every 0.1 s is not to be met always at the
+/// same point.
+pub(super) const POOL_LOOK: Nanos = Nanos::from_millis(211);
 /// Our niceness, where it may be chosen. With four busy loops on two cores, one wake-up in a hundred
 /// comes 10 ms late at 0, 5 ms at -5, 1 ms at -15 (measured; docs/decisions/0007).
 const NICE: i32 = -15;

@@ -11,11 +11,13 @@ use super::loop_watch::{LoopWatch, Outcome};
 use super::natives::Natives;
 use super::notes::{Notes, WorkingDirectory};
 use super::pace::{Pace, now, thread_cpu};
+use super::pool_watch::PoolWatch;
 use super::thread_watch::{Round, Scene, ThreadWatch};
 use super::throttle_watch::ThrottleWatch;
 use crate::event_loop::{Clock, PROBES, Probe};
 use crate::model::{
-    GilState, GilTally, LoopId, NativeStacks, ProcessInfo, Role, StackId, ThreadInfo,
+    GilState, GilTally, LoopId, NativeStacks, PoolInfo, PoolReading, ProcessInfo, Role, StackId,
+    ThreadInfo,
 };
 use crate::native::AddressSpace;
 use crate::python::code_objects::CodeCache;
@@ -75,6 +77,7 @@ pub struct ProcessWatch {
     gil: GilWatch,
     freezer: Option<Freezer>,
     throttle: ThrottleWatch,
+    pools: PoolWatch,
     threads: Vec<ThreadWatch>,
     loops: Vec<LoopWatch>,
     /// Edges of loops that went out of sight, and when: the loop may be found again at once, and then
@@ -139,6 +142,7 @@ impl ProcessWatch {
             rss_bytes: stat.rss_bytes,
             cpus: procfs.cpus_allowed(pid).unwrap_or(1),
             gil: GilTally::default(),
+            pools: Vec::new(),
             threads: Vec::new(),
         };
         Ok(ProcessWatch {
@@ -153,6 +157,7 @@ impl ProcessWatch {
             gil: GilWatch::default(),
             freezer: None,
             throttle: ThrottleWatch::default(),
+            pools: PoolWatch::default(),
             threads: Vec::new(),
             loops: Vec::new(),
             out_of_sight: Vec::new(),
@@ -228,6 +233,7 @@ impl ProcessWatch {
         }
         let stalled = self.loops.iter().any(LoopWatch::is_looked_into);
         self.throttle.see(&self.procfs, self.pid, notes, stalled, at);
+        self.see_pools(at)?;
         if Pace::is_due(at, self.next_discovery, DISCOVERY) {
             self.next_discovery = at + DISCOVERY;
             self.discover(notes, pace)?;
@@ -246,6 +252,17 @@ impl ProcessWatch {
             notes.sampling += thread_cpu().saturating_sub(before);
         }
         Ok(())
+    }
+
+    fn see_pools(&mut self, at: Timestamp) -> Result<(), ReadError> {
+        let python = self.located.view(&self.memory);
+        self.pools.see(&python, &mut self.codes, &self.threads, &mut self.info.pools, at)
+    }
+
+    /// The pools that are there now, as they are now.
+    pub(super) fn pools_now(&mut self) -> Result<Vec<(PoolInfo, PoolReading)>, ReadError> {
+        let python = self.located.view(&self.memory);
+        PoolWatch::default().now(&python, &mut self.codes, &self.threads, now())
     }
 
     /// What is known of the process now; `ended` when it is over.

@@ -6,7 +6,8 @@ use super::pace::now;
 use super::process_watch::{AttachError, ProcessWatch};
 use crate::event_loop::{PROBES, Reading};
 use crate::model::{
-    CpuState, LoopKind, Peer, Snapshot, SnapshotFrame, SnapshotLoop, SnapshotThread, WaitId,
+    CpuState, LoopKind, Peer, PoolInfo, PoolReading, Snapshot, SnapshotFrame, SnapshotLoop,
+    SnapshotPool, SnapshotThread, WaitId,
 };
 use crate::native::lines::SourceLine;
 use crate::native::{NativeFrame, Piece};
@@ -76,6 +77,7 @@ pub fn snapshot(
             None => threads.extend(see(&mut watch, index, &held).map_err(read)?),
         }
     }
+    let pools = watch.pools_now().map_err(read)?.into_iter().map(pool).collect();
     watch.refresh();
     watch.recognise(&mut notes).map_err(read)?;
     let info = watch.info();
@@ -91,8 +93,20 @@ pub fn snapshot(
         python: info.python,
         topology: info.topology.into(),
         at_ns: now(),
+        pools,
         threads,
     })
+}
+
+fn pool((info, reading): (PoolInfo, PoolReading)) -> SnapshotPool {
+    SnapshotPool {
+        kind: info.kind.name(),
+        title: info.kind.title(),
+        name: info.name,
+        limit: reading.limit,
+        busy: reading.busy,
+        waiting: reading.waiting,
+    }
 }
 
 fn kernel_name(threads: &[crate::model::ThreadInfo], tid: Tid) -> String {

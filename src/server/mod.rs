@@ -13,6 +13,7 @@ pub mod facts;
 pub mod granian;
 pub mod gunicorn;
 pub mod hypercorn;
+pub mod pools;
 pub mod tornado;
 pub mod uvicorn;
 pub mod uwsgi;

@@ -105,6 +105,24 @@ pub trait RemoteMemoryExt: RemoteMemory {
         self.read_u64(addr).map(Addr)
     }
 
+    /// The 64-bit words at `places`, as close together in time as the source allows.
+    ///
+    /// # Errors
+    /// See [`RemoteMemory::read`]; [`ReadError::Unmapped`] if any of them is.
+    fn read_words<const N: usize>(&self, places: [Addr; N]) -> Result<[u64; N], ReadError> {
+        let mut words = [[0; 8]; N];
+        let mut spans: Vec<Span<'_>> = places
+            .into_iter()
+            .zip(words.iter_mut())
+            .map(|(at, word)| (at, &mut word[..]))
+            .collect();
+        let filled = self.read_batch(&mut spans)?;
+        match places.get(filled) {
+            None => Ok(words.map(u64::from_le_bytes)),
+            Some(unread) => Err(ReadError::Unmapped(*unread)),
+        }
+    }
+
     /// `len` bytes. The caller bounds `len`.
     ///
     /// # Errors

@@ -5,10 +5,10 @@
 use stallspy::model::{
     Cause, CpuQuota, CpuState, Culprit, CulpritTotal, EdgeStatus, Evidence, Finding, Frame,
     FrameId, FrameKind, GilState, GilTally, LockOwner, LoopId, LoopInfo, LoopKind, LoopPhase,
-    LoopState, LoopSummary, LoopTally, Losses, Measured, Particulars, Peer, ProcessInfo,
-    Recommendation, Recording, Remedy, Report, Role, Sample, SchedTimes, Settings, Severity, Stack,
-    StackId, Stall, Tables, ThreadInfo, ThreadLook, Throttled, TimeSplit, Truncation, Wait, WaitId,
-    WorkerClass, WorkerTopology,
+    LoopState, LoopSummary, LoopTally, Losses, Measured, Particulars, Peer, PoolInfo, PoolKind,
+    PoolReading, ProcessInfo, Recommendation, Recording, Remedy, Report, Role, Sample, SchedTimes,
+    Settings, Severity, Stack, StackId, Stall, Tables, ThreadInfo, ThreadLook, Throttled,
+    TimeSplit, Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
 };
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
@@ -278,6 +278,7 @@ fn processes() -> Vec<ProcessInfo> {
                 gil_held: *gil_held,
             })
             .collect(),
+        pools: if pid == 4243 { pools() } else { Vec::new() },
         gil: GilTally {
             looks: if role == Role::Master { 0 } else { 3_000 },
             held: threads.iter().map(|thread| thread.2).sum(),
@@ -288,6 +289,20 @@ fn processes() -> Vec<ProcessInfo> {
         process(4243, 4242, Role::Worker, &[(4243, "python", 300), (4250, "crunch 1", 1_230)]),
         process(4244, 4242, Role::Worker, &[(4244, "python", 2), (4260, "loop", 450)]),
     ]
+}
+
+/// A limiter that was full half of the time, an executor with room, and one that gevent runs.
+fn pools() -> Vec<PoolInfo> {
+    let mut limiter = PoolInfo::new(PoolKind::AnyioLimiter, "default_thread_limiter".to_owned());
+    let mut roomy = PoolInfo::new(PoolKind::ThreadPoolExecutor, "asyncio".to_owned());
+    let mut unclear = PoolInfo::new(PoolKind::ThreadPoolExecutor, String::new());
+    for look in 0..142 {
+        let (busy, waiting) = if look % 2 == 0 { (40, 13) } else { (24, 0) };
+        limiter.add(&PoolReading { limit: Some(40), busy: Some(busy), waiting: Some(waiting) });
+        roomy.add(&PoolReading { limit: Some(6), busy: Some(look % 4), waiting: Some(0) });
+        unclear.add(&PoolReading { limit: None, busy: None, waiting: Some(2) });
+    }
+    vec![limiter, roomy, unclear]
 }
 
 /// Both loops, looked at 500 times a second for 30 s: `running` of 15,000 looks saw callbacks, of

@@ -14,7 +14,7 @@ const MIX: &str = "12:/ok,4:/thread?ms=20,1:/sleep?ms={12-90},1:/cpu?ms={12-90},
 const HEALTHY_MIX: &str = "3:/ok,3:/items,1:/thread?ms=20,1:/upstream?ms=20";
 
 /// Interpreters that have FastAPI. Without one nothing is tested, and that is said.
-fn with_fastapi() -> Vec<Python> {
+pub fn with_fastapi() -> Vec<Python> {
     let all = interpreters().into_iter().filter(|python| python.has("fastapi"));
     let all: Vec<Python> = all.collect();
     assert!(!(in_ci() && all.is_empty()), "STALLSPY_INTERPRETERS lists none with fastapi");

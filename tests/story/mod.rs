@@ -93,6 +93,7 @@ impl Story {
             cpu: Nanos::ZERO,
             rss_bytes: 0,
             cpus: 2,
+            pools: Vec::new(),
             gil: GilTally::default(),
             threads: Vec::new(),
         };

@@ -15,6 +15,7 @@ use crate::units::{Nanos, Timestamp};
 mod finding;
 mod layout;
 mod place;
+mod pool;
 mod process;
 mod stall;
 

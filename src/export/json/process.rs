@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::pool;
 use crate::model::{
     EdgeStatus, Evidence, LoopId, LoopInfo, LoopSummary, ProcessInfo, Report, Role, ThreadInfo,
     WorkerClass,
@@ -32,6 +33,7 @@ pub(super) struct ProcessOut<'a> {
     in_flight_mean: Option<f64>,
     loops: Vec<LoopOut>,
     threads: Vec<ThreadOut<'a>>,
+    pools: Vec<pool::PoolOut<'a>>,
 }
 
 #[derive(Serialize)]
@@ -85,6 +87,7 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
         in_flight_mean: None,
         loops: loops.map(|info| loop_out(report, info)).collect(),
         threads: process.threads.iter().map(|thread| thread_out(process, thread)).collect(),
+        pools: process.pools.iter().map(pool::new).collect(),
     }
 }
 

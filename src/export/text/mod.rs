@@ -18,6 +18,7 @@ mod gil;
 mod ink;
 mod lengths;
 mod loops;
+mod pools;
 mod stalls;
 
 /// Columns where there is no terminal to ask.
@@ -46,6 +47,7 @@ impl Exporter for Text {
         stalls::write(&mut page, report, &names)?;
         loops::write(&mut page, report)?;
         gil::write(&mut page, report)?;
+        pools::write(&mut page, report)?;
         advice::write(&mut page, report, &names)?;
         footer::write(&mut page, report)
     }

@@ -9,7 +9,8 @@
 use crate::layout::debug_offsets::SlotTable;
 use crate::layout::shape::{
     AsyncioOffsets, Attributes, DictKeys, FrameLink, Generations, IntTag, LastInstruction,
-    LineTable, LocalNames, ObjectOffsets, RunningLoop, Shape, StackReferences, WakeupCallback,
+    LineTable, LocalNames, ObjectOffsets, RunningLoop, Shape, SimpleQueue, StackReferences,
+    WakeupCallback,
 };
 
 /// CPython 3.14.
@@ -28,6 +29,7 @@ const SHAPE: Shape = Shape {
     running_loop: RunningLoop::DebugSection,
     wakeup_callback: WakeupCallback::BoundMethod,
     generations: Generations::Counted { before: 168 },
+    simple_queue: SimpleQueue::Ring { len: 56 },
     // FRAME_OWNED_BY_INTERPRETER, then _BY_CSTACK
     first_shim_owner: Some(3),
 };

@@ -12,8 +12,8 @@
 use crate::layout::shape::{
     AsyncioOffsets, Attributes, CodeOffsets, DictKeys, FrameLink, FrameOffsets, Generations,
     GilHome, GilOffsets, IntTag, InterpreterOffsets, LastInstruction, Layout, LineTable,
-    LocalNames, ObjectOffsets, Offsets, RunningLoop, RuntimeOffsets, Shape, StackReferences,
-    ThreadOffsets, WakeupCallback,
+    LocalNames, ObjectOffsets, Offsets, RunningLoop, RuntimeOffsets, Shape, SimpleQueue,
+    StackReferences, ThreadOffsets, WakeupCallback,
 };
 
 /// CPython 3.9.
@@ -44,6 +44,7 @@ const SHAPE: Shape = Shape {
     running_loop: RunningLoop::ThreadDict,
     wakeup_callback: WakeupCallback::Wrapper,
     generations: Generations::Counted { before: 176 },
+    simple_queue: SimpleQueue::List { items: 32, position: 40 },
     first_shim_owner: None,
 };
 

@@ -10,7 +10,9 @@ mod classes;
 mod containers;
 mod dicts;
 mod numbers;
+mod queues;
 mod repr;
+mod slots;
 mod strings;
 mod types;
 

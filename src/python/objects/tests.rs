@@ -17,7 +17,7 @@ struct Hostile {
 }
 
 const NAMES: Addr = Addr(0x5000_0000_0000);
-const KNOWN_NAMES: [&str; 12] = [
+const KNOWN_NAMES: [&str; 15] = [
     "float",
     "set",
     "frozenset",
@@ -30,6 +30,9 @@ const KNOWN_NAMES: [&str; 12] = [
     "str",
     "C",
     "ellipsis",
+    "weakref.ReferenceType",
+    "_queue.SimpleQueue",
+    "member_descriptor",
 ];
 
 impl Hostile {
@@ -50,7 +53,7 @@ impl Hostile {
         let detail = random >> 8;
         match random & 0xf {
             0..=6 => (detail & 0x7fff_ffff_fff8) | 0x10_0000,
-            7..=8 => NAMES.0 + 64 * (detail % 12),
+            7..=8 => NAMES.0 + 64 * (detail % 15),
             9 => 0,
             10 => detail & 0x3f,
             // One string, int, dict...: type flags with the bit of one kind.
@@ -62,7 +65,7 @@ impl Hostile {
     }
 
     fn byte(&self, addr: u64) -> u8 {
-        if (NAMES.0..NAMES.0 + 64 * 12).contains(&addr) {
+        if (NAMES.0..NAMES.0 + 64 * 15).contains(&addr) {
             let name = KNOWN_NAMES[usize::try_from((addr - NAMES.0) / 64).unwrap()];
             let at = usize::try_from((addr - NAMES.0) % 64).unwrap();
             return name.as_bytes().get(at).copied().unwrap_or(0);
@@ -113,6 +116,11 @@ fn read_all(objects: &Objects<'_>, addr: Addr) -> usize {
         objects.attributes(addr, LIMIT).is_ok_and(|items| items.len() <= LIMIT),
         objects.attribute(addr, "_ready").is_ok(),
         objects.cell_contents(addr).is_ok(),
+        objects.member(addr, "_name").is_ok(),
+        objects.simple_queue_len(addr).is_ok(),
+        objects.dict_len(addr).is_ok(),
+        objects.set_len(addr).is_ok(),
+        objects.referent(addr).is_ok(),
         objects.repr(addr, ReprLimits::default()).is_ok_and(|text| text.len() < 64 << 10),
     ]
     .iter()

@@ -1,0 +1,170 @@
+//! Pools: things of which there are only so many, threads mostly, and the line of those that wait.
+
+use serde::{Deserialize, Serialize};
+
+/// What a pool is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolKind {
+    /// An `anyio.CapacityLimiter`: how many calls may be in worker threads at once. The default one is
+    /// what `def` handlers of Starlette and FastAPI go through.
+    AnyioLimiter,
+    /// A `concurrent.futures.ThreadPoolExecutor`.
+    ThreadPoolExecutor,
+}
+
+impl PoolKind {
+    /// Its name in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            PoolKind::AnyioLimiter => "anyio_limiter",
+            PoolKind::ThreadPoolExecutor => "thread_pool_executor",
+        }
+    }
+
+    /// Its name for people.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            PoolKind::AnyioLimiter => "anyio limiter",
+            PoolKind::ThreadPoolExecutor => "thread pool",
+        }
+    }
+}
+
+/// One look at a pool. What could not be read is `None`, never 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolReading {
+    /// How many there may be in use; `None` also where there is no limit.
+    pub limit: Option<u32>,
+    /// How many are in use.
+    pub busy: Option<u32>,
+    /// How many wait for one.
+    pub waiting: Option<u32>,
+}
+
+impl PoolReading {
+    /// Whether all there may be are in use.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.busy.zip(self.limit).is_some_and(|(busy, limit)| busy >= limit)
+    }
+}
+
+/// A quantity over evenly spaced looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Level {
+    /// Looks that could tell it.
+    pub looks: u64,
+    /// The sum of what they told.
+    pub sum: u64,
+    /// The largest.
+    pub max: u32,
+}
+
+impl Level {
+    /// Counts a look; `None` could not tell.
+    pub fn add(&mut self, value: Option<u32>) {
+        let Some(value) = value else { return };
+        self.looks = self.looks.saturating_add(1);
+        self.sum = self.sum.saturating_add(u64::from(value));
+        self.max = self.max.max(value);
+    }
+
+    /// The mean; `None` without a look.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)] // sums of counts stay far below 2^53
+    pub fn mean(&self) -> Option<f64> {
+        (self.looks > 0).then(|| self.sum as f64 / self.looks as f64)
+    }
+
+    /// The largest; `None` without a look.
+    #[must_use]
+    pub fn most(&self) -> Option<u32> {
+        (self.looks > 0).then_some(self.max)
+    }
+}
+
+/// One pool of a process, over the recording.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolInfo {
+    /// What it is.
+    pub kind: PoolKind,
+    /// Its name: an executor's `thread_name_prefix`, a limiter's variable.
+    pub name: String,
+    /// How many there may be in use, at the last look; `None` if that is not known or unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// How many were in use.
+    pub busy: Level,
+    /// How many waited for one.
+    pub waiting: Level,
+    /// Looks at which all there may be were in use, of those of `busy`.
+    pub full: u64,
+    /// Of these: and someone waited.
+    pub full_and_waiting: u64,
+}
+
+impl PoolInfo {
+    /// A pool that was not looked at yet.
+    #[must_use]
+    pub fn new(kind: PoolKind, name: String) -> PoolInfo {
+        let level = Level::default();
+        let (busy, waiting) = (level, level);
+        PoolInfo { kind, name, limit: None, busy, waiting, full: 0, full_and_waiting: 0 }
+    }
+
+    /// Counts a look.
+    pub fn add(&mut self, reading: &PoolReading) {
+        self.limit = reading.limit.or(self.limit);
+        self.busy.add(reading.busy);
+        self.waiting.add(reading.waiting);
+        if reading.is_full() {
+            self.full = self.full.saturating_add(1);
+            let waits = reading.waiting.is_some_and(|waiting| waiting > 0);
+            self.full_and_waiting = self.full_and_waiting.saturating_add(u64::from(waits));
+        }
+    }
+
+    /// The share of looks that `count` of those that could tell how many were in use stand for;
+    /// `None` without one, or without a limit to be at.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)] // counts of looks stay far below 2^53
+    pub fn share(&self, count: u64) -> Option<f64> {
+        let looks = self.busy.looks;
+        (looks > 0 && self.limit.is_some()).then(|| count.min(looks) as f64 / looks as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(readings: &[(u32, u32)]) -> PoolInfo {
+        let mut pool = PoolInfo::new(PoolKind::AnyioLimiter, "default_thread_limiter".to_owned());
+        for (busy, waiting) in readings {
+            pool.add(&PoolReading { limit: Some(40), busy: Some(*busy), waiting: Some(*waiting) });
+        }
+        pool
+    }
+
+    #[test]
+    fn means_and_shares_are_of_looks() {
+        let pool = pool(&[(0, 0), (40, 0), (40, 10), (40, 20)]);
+        assert_eq!((pool.busy.mean(), pool.busy.most()), (Some(30.0), Some(40)));
+        assert_eq!((pool.waiting.mean(), pool.waiting.most()), (Some(7.5), Some(20)));
+        assert_eq!(
+            (pool.share(pool.full), pool.share(pool.full_and_waiting)),
+            (Some(0.75), Some(0.5))
+        );
+    }
+
+    #[test]
+    fn what_was_not_seen_is_not_zero() {
+        let mut pool = pool(&[]);
+        assert_eq!((pool.busy.mean(), pool.waiting.most(), pool.share(0)), (None, None, None));
+        pool.add(&PoolReading { limit: None, busy: Some(3), waiting: None });
+        assert_eq!((pool.busy.mean(), pool.waiting.mean(), pool.share(0)), (Some(3.0), None, None));
+    }
+}

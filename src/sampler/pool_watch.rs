@@ -1,0 +1,146 @@
+//! The pools of one process under observation: finds them, and counts what looks at them show.
+//!
+//! Looks are evenly spaced and independent of what the process does, so shares of them are shares of
+//! time. A look at all pools of a process costs a few system calls; a search is made when threads have
+//! come or gone, as no pool is used without one, and every few seconds for what changes without.
+
+use super::pace::POOL_LOOK;
+use super::thread_watch::ThreadWatch;
+use crate::model::{PoolInfo, PoolReading};
+use crate::python::Interpreter;
+use crate::python::code_objects::CodeCache;
+use crate::python::threads::Thread;
+use crate::server::pools::{Family, Ground, MAX_POOLS, Modules, Pool, families};
+use crate::target::ReadError;
+use crate::units::{Addr, Nanos, Timestamp};
+
+/// Least distance of two searches: one costs up to a millisecond in a process of many threads.
+const SEARCH: Nanos = Nanos::from_secs(1);
+/// A search is made this often even if no thread came or went: a limiter may have been changed.
+const SEARCH_ANYWAY: Nanos = Nanos::from_secs(5);
+
+/// The pools of one process.
+#[derive(Debug)]
+pub struct PoolWatch {
+    families: Vec<Box<dyn Family>>,
+    modules: Modules,
+    /// Each with its place among the process's [`PoolInfo`]s.
+    pools: Vec<(Box<dyn Pool>, usize)>,
+    /// The object that each [`PoolInfo`] is of.
+    objects: Vec<Addr>,
+    /// The threads at the last search.
+    threads: Vec<Addr>,
+    searched: Option<Timestamp>,
+    next_look: Timestamp,
+}
+
+impl Default for PoolWatch {
+    fn default() -> PoolWatch {
+        PoolWatch {
+            families: families(),
+            modules: Modules::default(),
+            pools: Vec::new(),
+            objects: Vec::new(),
+            threads: Vec::new(),
+            searched: None,
+            next_look: Timestamp::default(),
+        }
+    }
+}
+
+impl PoolWatch {
+    /// Looks at the pools if it is time, and counts what was seen in `infos`.
+    ///
+    /// # Errors
+    /// Only [`ReadError::Gone`] and [`ReadError::Denied`].
+    pub fn see(
+        &mut self,
+        python: &Interpreter<'_>,
+        codes: &mut CodeCache,
+        threads: &[ThreadWatch],
+        infos: &mut Vec<PoolInfo>,
+        at: Timestamp,
+    ) -> Result<(), ReadError> {
+        if at < self.next_look {
+            return Ok(());
+        }
+        // Later looks are not drawn together to make up for one that was late.
+        self.next_look = at + POOL_LOOK;
+        self.search(python, codes, threads, infos, at)?;
+        for (pool, place) in &self.pools {
+            if let Some(reading) = pool.look(python)?
+                && let Some(info) = infos.get_mut(*place)
+            {
+                info.add(&reading);
+            }
+        }
+        Ok(())
+    }
+
+    /// All pools that are there now, as they are now.
+    ///
+    /// # Errors
+    /// Only [`ReadError::Gone`] and [`ReadError::Denied`].
+    pub fn now(
+        &mut self,
+        python: &Interpreter<'_>,
+        codes: &mut CodeCache,
+        threads: &[ThreadWatch],
+        at: Timestamp,
+    ) -> Result<Vec<(PoolInfo, PoolReading)>, ReadError> {
+        let mut infos = Vec::new();
+        self.search(python, codes, threads, &mut infos, at)?;
+        let mut seen = Vec::new();
+        for (pool, place) in &self.pools {
+            if let (Some(reading), Some(info)) = (pool.look(python)?, infos.get(*place)) {
+                seen.push((info.clone(), reading));
+            }
+        }
+        Ok(seen)
+    }
+
+    fn search(
+        &mut self,
+        python: &Interpreter<'_>,
+        codes: &mut CodeCache,
+        threads: &[ThreadWatch],
+        infos: &mut Vec<PoolInfo>,
+        at: Timestamp,
+    ) -> Result<(), ReadError> {
+        if let Some(last) = self.searched {
+            let age = at.since(last);
+            let same =
+                threads.iter().map(|watch| watch.thread.state).eq(self.threads.iter().copied());
+            if age < SEARCH || (same && age < SEARCH_ANYWAY) {
+                return Ok(());
+            }
+        }
+        self.searched = Some(at);
+        let threads: Vec<Thread> = threads.iter().map(|watch| watch.thread).collect();
+        self.threads = threads.iter().map(|thread| thread.state).collect();
+        self.pools.clear();
+        for family in &mut self.families {
+            let modules = &mut self.modules;
+            let codes = &mut *codes;
+            let mut ground = Ground { python: *python, codes, threads: &threads, modules, now: at };
+            for pool in family.find(&mut ground)? {
+                let (kind, name, object) = (pool.kind(), pool.name(), pool.object());
+                let is_it = |(info, known): (&PoolInfo, &Addr)| {
+                    *known == object && info.kind == kind && info.name == name
+                };
+                let place = match infos.iter().zip(&self.objects).position(is_it) {
+                    Some(place) => place,
+                    // One that makes pools without end must not grow our memory.
+                    None if infos.len() >= MAX_POOLS => continue,
+                    None => {
+                        infos.push(PoolInfo::new(kind, name.to_owned()));
+                        self.objects.push(object);
+                        infos.len().saturating_sub(1)
+                    }
+                };
+                self.pools.push((pool, place));
+            }
+        }
+        Ok(())
+    }
+}

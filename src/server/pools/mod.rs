@@ -1,0 +1,140 @@
+//! Pools: how each family looks in memory, and how one is read.
+//!
+//! Takes an interpreter and its threads, gives [`PoolReading`]s. Finding pools costs a few dozen reads,
+//! a look at one two or three. Decides nothing about sizes. One file per family; adding one is a file
+//! and a line in [`families`].
+
+mod anyio;
+mod executor;
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::model::{PoolKind, PoolReading};
+use crate::python::Interpreter;
+use crate::python::code_objects::CodeCache;
+use crate::python::interpreters::interpreters;
+use crate::python::loaded::module_dict;
+use crate::python::threads::Thread;
+use crate::target::{ReadError, RemoteMemoryExt};
+use crate::units::{Addr, Timestamp};
+
+/// Most pools of one process that are looked at.
+pub const MAX_POOLS: usize = 64;
+/// Most modules whose places are kept: of every interpreter those few that the families know.
+const MAX_MODULES: usize = 1024;
+
+/// All families stallspy knows.
+#[must_use]
+pub fn families() -> Vec<Box<dyn Family>> {
+    vec![Box::new(anyio::Anyio), Box::<executor::Executors>::default()]
+}
+
+/// What a family may look for pools in.
+#[derive(Debug)]
+pub struct Ground<'a> {
+    /// The interpreter.
+    pub python: Interpreter<'a>,
+    /// Code objects read so far.
+    pub codes: &'a mut CodeCache,
+    /// The process's threads.
+    pub threads: &'a [Thread],
+    /// Modules found so far.
+    pub modules: &'a mut Modules,
+    /// A time just before the search.
+    pub now: Timestamp,
+}
+
+/// Knows how one family of pools looks in memory. Keeps what makes the next search cheaper.
+pub trait Family: fmt::Debug {
+    /// All pools of this family that are there now, at most [`MAX_POOLS`].
+    ///
+    /// # Errors
+    /// Only [`ReadError::Gone`] and [`ReadError::Denied`]; what cannot be read is no pool.
+    fn find(&mut self, ground: &mut Ground<'_>) -> Result<Vec<Box<dyn Pool>>, ReadError>;
+}
+
+/// One pool. Holds what was found once so that a look is cheap.
+pub trait Pool: fmt::Debug {
+    /// What it is.
+    fn kind(&self) -> PoolKind;
+
+    /// Its name; empty where it has none.
+    fn name(&self) -> &str;
+
+    /// The object's address: two pools with the same one and the same name are the same.
+    fn object(&self) -> Addr;
+
+    /// Looks at it; `None` once it is gone.
+    ///
+    /// # Errors
+    /// Only [`ReadError::Gone`] and [`ReadError::Denied`].
+    fn look(&self, python: &Interpreter<'_>) -> Result<Option<PoolReading>, ReadError>;
+}
+
+/// Where modules' globals lie. A module that is not imported is looked for again once another was.
+#[derive(Debug, Default)]
+pub struct Modules {
+    known: HashMap<(Addr, &'static str), Addr>,
+    /// How many modules an interpreter had when one was not found.
+    missing: HashMap<(Addr, &'static str), u64>,
+}
+
+impl Modules {
+    /// The globals of the module `name`, of each interpreter that has it.
+    ///
+    /// # Errors
+    /// Only [`ReadError::Gone`] and [`ReadError::Denied`].
+    pub fn globals(
+        &mut self,
+        python: &Interpreter<'_>,
+        name: &'static str,
+    ) -> Result<Vec<Addr>, ReadError> {
+        let mut found = Vec::new();
+        for interpreter in unless_over(interpreters(python))?.unwrap_or_default() {
+            let key = (interpreter, name);
+            if let Some(known) = self.known.get(&key) {
+                found.push(*known);
+                continue;
+            }
+            let Some(count) = unless_over(count(python, interpreter))? else { continue };
+            if self.missing.get(&key) == Some(&count) {
+                continue;
+            }
+            match unless_over(module_dict(python, interpreter, name))?.flatten() {
+                Some(dict) if self.known.len() < MAX_MODULES => {
+                    self.known.insert(key, dict);
+                    found.push(dict);
+                }
+                _ if self.missing.len() < MAX_MODULES => {
+                    self.missing.insert(key, count);
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// How many modules an interpreter has imported.
+fn count(python: &Interpreter<'_>, interpreter: Addr) -> Result<u64, ReadError> {
+    let offsets = &python.layout.offsets;
+    let modules = python.memory.read_pointer(interpreter.at(offsets.interpreter.modules))?;
+    python.memory.read_u64(modules.at(offsets.object.dict_used))
+}
+
+/// A read that failed tells nothing, unless it tells that there is nothing to read any more.
+pub(super) fn unless_over<T>(read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error @ (ReadError::Gone | ReadError::Denied)) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// A count that a pool can have; `None` for what can only be garbage.
+fn plausible(count: usize) -> Option<u32> {
+    /// No pool has a million threads, and no line a million that wait for one.
+    const MOST: u32 = 1_000_000;
+    u32::try_from(count).ok().filter(|count| *count <= MOST)
+}

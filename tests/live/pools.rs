@@ -1,0 +1,93 @@
+//! Pools of threads: how many there may be in use, how many are, how many wait.
+
+use serde_json::Value;
+
+use crate::fastapi::with_fastapi;
+use crate::interpreters::interpreters;
+use crate::profiler::{record, stallspy};
+use crate::server::Server;
+use crate::turn::each;
+
+fn pool<'a>(report: &'a Value, kind: &str, name: &str) -> &'a Value {
+    let pools = report["processes"][0]["pools"].as_array().expect("pools");
+    let found = pools.iter().find(|pool| pool["kind"] == kind && pool["name"] == name);
+    found.unwrap_or_else(|| panic!("no {kind} {name} in {pools:?}"))
+}
+
+fn number(pool: &Value, key: &str) -> f64 {
+    pool[key].as_f64().unwrap_or_else(|| panic!("{key} in {pool}"))
+}
+
+#[test]
+fn executors_are_counted_exactly() {
+    each(&interpreters(), |python| {
+        let server = Server::start(python, "asyncio_pools.py", 60, &[]);
+        let (report, _) = record(server.pid(), 5, &[]);
+        let executor = |name| pool(&report, "thread_pool_executor", name);
+        let full = executor("full");
+        assert!(number(full, "looks") >= 10.0, "{full}");
+        assert_eq!((&full["limit"], &full["busy_max"]), (&4.into(), &4.into()));
+        // One more while a thread that has just ended a call has not taken the next.
+        assert!((6.0..=7.0).contains(&number(full, "waiting_max")), "{full}");
+        // Between the end of one call and the beginning of the next a thread is free for a moment.
+        assert!(number(full, "busy_mean") > 3.5 && number(full, "waiting_mean") > 5.0, "{full}");
+        assert!(number(full, "full_and_waiting_fraction") > 0.8, "{full}");
+        let roomy = executor("roomy");
+        assert_eq!((&roomy["limit"], &roomy["busy_max"]), (&8.into(), &3.into()));
+        // Until an idle thread has woken up, what it will do is in the queue.
+        assert!(number(roomy, "waiting_mean") < 0.5, "{roomy}");
+        assert_eq!(number(roomy, "full_fraction"), 0.0, "{roomy}");
+        let wave = executor("wave");
+        assert_eq!((&wave["limit"], &wave["busy_max"]), (&6.into(), &6.into()));
+        let half = 0.2..0.8;
+        assert!(half.contains(&number(wave, "full_fraction")), "{wave}");
+        assert!((1.5..4.5).contains(&number(wave, "busy_mean")), "{wave}");
+        let idle = executor("idle");
+        assert_eq!(
+            (&idle["limit"], &idle["busy_max"], &idle["waiting_max"]),
+            (&5.into(), &0.into(), &0.into())
+        );
+        // Named by asyncio from 3.9 on, and by the executor itself before.
+        let own = if python.minor() == 8 { "ThreadPoolExecutor-0" } else { "asyncio" };
+        let own = executor(own);
+        // Its thread may be on its way back from one call when another takes the next.
+        assert!(number(own, "busy_max") <= 2.0 && number(own, "busy_mean") < 1.5, "{own}");
+        assert_eq!(own["full_and_waiting_fraction"], 0.0, "{own}");
+
+        // What is worth a line has one, and what is not has none.
+        let pid = server.pid().to_string();
+        let text = stallspy(&["record", "-q", "-p", &pid, "-d", "3"]).out;
+        assert!(text.contains(" pool  thread pool full: 4 of 4 in use at most, "), "{text}");
+        assert!(text.contains(" waiting"), "{text}");
+        assert!(text.contains("· full with others waiting "), "{text}");
+        assert!(text.contains(" pool  thread pool wave: 6 of 6 "), "{text}");
+        assert!(
+            !text.contains("thread pool roomy") && !text.contains("thread pool idle"),
+            "{text}"
+        );
+        let dump = stallspy(&["dump", "-p", &pid]).out;
+        assert!(dump.contains("thread pool full: "), "{dump}");
+        assert!(dump.contains("thread pool idle: 0 of 5 in use, 0 waiting"), "{dump}");
+        assert!(dump.contains(" of 8 in use, "), "{dump}");
+    });
+}
+
+#[test]
+fn handlers_wait_for_a_thread_of_anyio() {
+    each(&with_fastapi(), |python| {
+        let server = Server::start(python, "fastapi_stalls.py", 90, &[]);
+        let mix = ["--url-mix", "1:/thread?ms=300", "--connections", "60", "--seconds", "9"];
+        let load = server.load(&mix);
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        let (report, _) = record(server.pid(), 4, &[]);
+        let (requests, errors) = load.finish();
+        assert!(requests > 100 && errors == 0, "{requests} requests, {errors} errors");
+        let limiter = pool(&report, "anyio_limiter", "default_thread_limiter");
+        assert_eq!((&limiter["limit"], &limiter["busy_max"]), (&40.into(), &40.into()));
+        assert!(number(limiter, "looks") >= 8.0, "{limiter}");
+        // 60 connections, 40 of which are served.
+        assert!((15.0..=20.0).contains(&number(limiter, "waiting_max")), "{limiter}");
+        assert!(number(limiter, "waiting_mean") > 5.0, "{limiter}");
+        assert!(number(limiter, "full_and_waiting_fraction") > 0.6, "{limiter}");
+    });
+}
