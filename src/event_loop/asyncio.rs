@@ -13,6 +13,7 @@ use crate::layout::shape::{IntTag, WakeupCallback};
 use crate::model::{CallbackRun, LoopKind};
 use crate::python::Interpreter;
 use crate::python::frames::{RawStack, local};
+use crate::python::tasks::names_of;
 use crate::target::{Fields, ReadError, RemoteMemoryExt, Span};
 use crate::units::{Addr, Bounds, Nanos, Timestamp};
 
@@ -302,25 +303,6 @@ fn task_of(python: &Interpreter<'_>, handle: Addr) -> Result<Option<Addr>, ReadE
     // Any builtin can be a callback; only a task's is followed.
     let is_task = objects.type_name(task).is_ok_and(|name| name.ends_with("Task"));
     Ok(is_task.then_some(task))
-}
-
-fn names_of(python: &Interpreter<'_>, task: Addr) -> TaskNames {
-    let offsets = &python.layout.offsets.asyncio;
-    let objects = python.objects();
-    let name = python.memory.read_pointer(task.at(offsets.task_name)).ok();
-    // From 3.12 on an unnamed task keeps only its number, an int, until its name is asked for.
-    let task_name = name.and_then(|name| match objects.type_name(name).ok()?.as_str() {
-        "str" => objects.str(name).ok(),
-        "int" => objects.int(name).ok().map(|number| format!("Task-{number}")),
-        _ => None,
-    });
-    let coroutine = python
-        .memory
-        .read_pointer(task.at(offsets.task_coro))
-        .and_then(|coro| python.memory.read_pointer(coro.at(offsets.coroutine_qualname)))
-        .and_then(|name| objects.str(name))
-        .ok();
-    TaskNames { task: task_name, coroutine }
 }
 
 #[cfg(test)]

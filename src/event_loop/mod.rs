@@ -4,13 +4,18 @@
 //! family; adding one is a file and a line in [`PROBES`].
 
 pub mod asyncio;
+pub mod libuv;
+pub mod uvloop;
 
 use std::fmt;
+
+pub use crate::python::tasks::TaskNames;
 
 use crate::model::{CallbackRun, LoopKind};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::RawStack;
+use crate::python::running_loop::AsyncioTables;
 use crate::python::threads::Thread;
 use crate::target::modules::Modules;
 use crate::target::{ProcFs, ReadError, ThreadFiles};
@@ -18,7 +23,7 @@ use crate::units::{Addr, Bounds, Pid, Tid, Timestamp};
 
 /// All families stallspy knows, in the order they are asked. The first that finds a loop on a
 /// thread has it.
-pub const PROBES: &[&dyn Probe] = &[&asyncio::Asyncio];
+pub const PROBES: &[&dyn Probe] = &[&asyncio::Asyncio, &uvloop::Uvloop];
 
 /// What a probe may look at to find a loop: one thread, whose stack was just read.
 #[derive(Debug)]
@@ -41,6 +46,8 @@ pub struct Sight<'a> {
     pub procfs: &'a ProcFs,
     /// The programs and libraries mapped in the process, for their symbols and sections.
     pub modules: &'a Modules,
+    /// Where the process's asyncio keeps things.
+    pub asyncio: &'a mut AsyncioTables,
     /// A time just before the stack was read or after.
     pub now: Timestamp,
 }
@@ -82,6 +89,9 @@ pub enum Reading {
     Polling,
     /// Callbacks run.
     Running(Running),
+    /// Awake, and neither in its poll nor in Python: C code of a callback runs since then, or the
+    /// loop is about to poll or just back. The kernel's record tells, where there is one.
+    Between(Running),
     /// The loop's frame was being pushed or popped, or the loop is gone: look again.
     Moving,
     /// The memory changed while it was read, or is not what it must be: look again.
@@ -101,13 +111,12 @@ pub struct Running {
     pub identity: [Addr; 3],
 }
 
-/// The task a callback runs.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TaskNames {
-    /// The task's name, `Task-12`.
-    pub task: Option<String>,
-    /// Its coroutine's qualified name.
-    pub coroutine: Option<String>,
+impl Running {
+    /// Whether `began` is a moment that names the iteration.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.began.lo == self.began.hi && self.iteration.is_some()
+    }
 }
 
 /// One loop's clock. Holds what was found once so that a look is one system call, and one more

@@ -2,11 +2,15 @@
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))] // the numbers are a stranger's
 
+mod asyncio_debug;
 mod cpython;
 mod debug_offsets;
+mod libuv;
 pub mod shape;
 
+pub use asyncio_debug::{ASYNCIO_DEBUG_LEN, ASYNCIO_DEBUG_SECTION, AsyncioDebug};
 pub use debug_offsets::{DEBUG_COOKIE, DEBUG_OFFSETS_LEN, from_debug_offsets, version_name};
+pub use libuv::{LIBUV, LIBUV_SPAN, LibuvOffsets};
 pub use shape::{Layout, Offsets, Shape};
 
 /// The oldest CPython stallspy can read.

@@ -16,7 +16,10 @@ pub mod line_table;
 pub mod loaded;
 pub mod locate;
 pub mod locks;
+pub mod modules;
 pub mod objects;
+pub mod running_loop;
+pub mod tasks;
 pub mod thread_names;
 pub mod threads;
 

@@ -44,7 +44,7 @@ pub(super) struct Vouchers {
 pub(super) struct EdgeGuard {
     vouchers: Vouchers,
     /// The iteration seen in an outing: the outing, the loop's own name of the iteration.
-    iteration: Option<(Timestamp, Option<u64>)>,
+    iteration: Option<(Timestamp, u64)>,
     /// A stamp for which no exit was recorded; a second one settles it.
     missed: Option<Bounds<Timestamp>>,
 }
@@ -78,7 +78,7 @@ impl EdgeGuard {
                 self.voucher(left).sure += 1;
                 Verdict::Leaving(left)
             }
-            (Reading::Moving | Reading::Torn, Whereabouts::Outside(left)) => {
+            (Reading::Between(_) | Reading::Moving | Reading::Torn, Whereabouts::Outside(left)) => {
                 self.voucher(left).unclear += 1;
                 Verdict::Sound
             }
@@ -98,11 +98,10 @@ impl EdgeGuard {
             // The look was of the iteration before this outing.
             return Verdict::Sound;
         }
-        let before = self.iteration.replace((left, running.iteration));
+        let before = self.iteration.filter(|(outing, _)| *outing == left);
+        self.iteration = running.iteration.map(|this| (left, this)).or(before);
         match (before, running.iteration) {
-            (Some((outing, Some(other))), Some(this)) if outing == left && other != this => {
-                Verdict::Blind
-            }
+            (Some((_, other)), Some(this)) if other != this => Verdict::Blind,
             _ => {
                 self.voucher(left).sure += 1;
                 Verdict::Sound

@@ -139,19 +139,25 @@ impl EdgeWatch {
         self.wake.see(scene, thread, pace, self.loop_id, reading, before)
     }
 
-    /// A look, begun at `before` and just taken by [`EdgeWatch::see`], at a loop that has no name for
-    /// its iterations: when the kernel saw it leave its poll is one, and exact.
+    /// A look, begun at `before` and just taken by [`EdgeWatch::see`]: where the loop's own clock is
+    /// coarse, or set anew within an iteration, the kernel's record of when it left its poll is exact.
     #[must_use]
-    pub fn named(&self, reading: Reading, before: Timestamp) -> Reading {
-        match (reading, &self.stage) {
-            (Reading::Running(running), Stage::On(tracing)) if running.iteration.is_none() => {
-                match tracing.edges.whereabouts() {
-                    Whereabouts::Outside(left) if left < before => {
-                        Reading::Running(Running { began: Bounds::exactly(left), ..running })
-                    }
-                    _ => reading,
-                }
+    pub fn refined(&self, reading: Reading, before: Timestamp) -> Reading {
+        let left = match &self.stage {
+            Stage::On(tracing) => match tracing.edges.whereabouts() {
+                Whereabouts::Outside(left) if left < before => Some(left),
+                _ => None,
+            },
+            _ => None,
+        };
+        match (reading, left) {
+            (Reading::Running(running) | Reading::Between(running), Some(left))
+                if !running.is_exact() && running.began.hi >= left =>
+            {
+                Reading::Running(Running { began: Bounds::exactly(left), ..running })
             }
+            // What cannot be told is not held against it.
+            (Reading::Between(_), _) => Reading::Polling,
             _ => reading,
         }
     }

@@ -162,13 +162,13 @@ impl LoopWatch {
         };
         let at = now();
         self.next_fast = None;
-        if self.is_base_due(at, pace) {
-            self.count(scene, reading, pace, at);
-        }
         let window = at.since(before);
         let again = self.edges.see(scene, thread, pace, reading, before);
         let seen = reading;
-        let reading = self.edges.named(reading, before);
+        let reading = self.edges.refined(reading, before);
+        if self.is_base_due(at, pace) {
+            self.count(scene, reading, pace, at);
+        }
         match reading {
             Reading::Polling => {
                 self.misses = 0;
@@ -186,6 +186,8 @@ impl LoopWatch {
                 self.misses = 0;
                 return self.look_closer(scene, thread, pace, (running, seen), at, window);
             }
+            // Refined to one of the others.
+            Reading::Between(_) => {}
             Reading::Torn => {
                 scene.notes.losses.torn_reads += 1;
                 self.look_again_soon(pace, at);
@@ -249,7 +251,7 @@ impl LoopWatch {
                 tally.count_running(at.since(running.began.middle()));
                 tally.iterations_seen += u64::from(new_iteration);
             }
-            Reading::Moving | Reading::Torn => tally.unknown += 1,
+            Reading::Between(_) | Reading::Moving | Reading::Torn => tally.unknown += 1,
         }
     }
 
@@ -324,7 +326,7 @@ impl LoopWatch {
 
     /// Reads what the thread does, and proves that it was one moment: the loop's clock shows the
     /// same callback before and after. `seen` is what it showed, `running` that with the kernel's
-    /// name of the iteration where the loop has none.
+    /// word for when the iteration began.
     fn capture(
         &mut self,
         scene: &mut Scene<'_>,

@@ -23,6 +23,8 @@ use crate::native::AddressSpace;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::RawStack;
 use crate::python::locate::{LocateError, Located, locate};
+use crate::python::modules::in_module;
+use crate::python::running_loop::AsyncioTables;
 use crate::python::threads::{ThreadIds, threads, unchanged};
 use crate::server::{Facts, Place, Recognised, ServerObjects, bare, recognise};
 use crate::target::modules::Modules;
@@ -44,7 +46,7 @@ const MAX_ASKED: usize = 32;
 /// A fork's birth is known to one clock tick of `/proc` (10 ms); stamps within it are not trusted.
 const BIRTH_STEP: Nanos = Nanos::from_millis(10);
 /// Packages of event loops that are not read yet, by their folders' names.
-const UNREAD_LOOPS: &[&str] = &["uvloop", "gevent", "eventlet"];
+const UNREAD_LOOPS: &[&str] = &["gevent", "eventlet"];
 /// Most source files remembered for recognising the server.
 const MAX_FILES: usize = 4096;
 
@@ -72,6 +74,7 @@ pub struct ProcessWatch {
     located: Located,
     directory: WorkingDirectory,
     codes: CodeCache,
+    asyncio: AsyncioTables,
     peers: Peers,
     space: AddressSpace,
     gil: GilWatch,
@@ -152,6 +155,7 @@ impl ProcessWatch {
             located,
             directory: WorkingDirectory(directory),
             codes: CodeCache::default(),
+            asyncio: AsyncioTables::default(),
             peers: Peers::default(),
             space,
             gil: GilWatch::default(),
@@ -343,6 +347,7 @@ impl ProcessWatch {
             procfs: &self.procfs,
             directory: &self.directory,
             codes: &mut self.codes,
+            asyncio: &mut self.asyncio,
             peers: &mut self.peers,
             space: &mut self.space,
             gil: &mut self.gil,
@@ -566,9 +571,14 @@ impl ProcessWatch {
         }
         self.info.unread_loop = if self.known_loops.is_empty() { self.unread_loop() } else { None };
         if self.info.stdlib.is_none() {
+            let python = self.located.view(&self.memory);
+            // Every interpreter has imported it, from the folder of the standard library.
+            let file = in_module(&python, "os", "__file__").ok().flatten();
+            let file = file.and_then(|file| python.objects().str(file).ok());
+            let folder = file.and_then(|file| Some(file.strip_suffix("/os.py")?.to_owned()));
             let suffix = "/asyncio/base_events.py";
-            let found = self.files.iter().find_map(|file| file.strip_suffix(suffix));
-            self.info.stdlib = found.map(str::to_owned);
+            let seen = || self.files.iter().find_map(|file| file.strip_suffix(suffix));
+            self.info.stdlib = folder.or_else(|| seen().map(str::to_owned));
         }
     }
 

@@ -12,6 +12,7 @@ use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::{Fingerprint, RawStack, Stand, Walker};
 use crate::python::locate::Located;
+use crate::python::running_loop::AsyncioTables;
 use crate::python::threads::Thread;
 use crate::target::edges::StackSampler;
 use crate::target::{Freezer, Peers, ProcFs, ReadError, RemoteMemory, SyscallState, ThreadFiles};
@@ -64,6 +65,8 @@ pub struct Scene<'a> {
     pub codes: &'a mut CodeCache,
     /// Its code, for C stacks.
     pub space: &'a mut AddressSpace,
+    /// Where its asyncio keeps things.
+    pub asyncio: &'a mut AsyncioTables,
     /// Peers of descriptors.
     pub peers: &'a mut Peers,
     /// Its interpreter lock.
@@ -181,6 +184,7 @@ impl ThreadWatch {
             files: &self.files,
             procfs: scene.procfs,
             modules: scene.space.modules(),
+            asyncio: scene.asyncio,
             now,
         }
     }

@@ -55,7 +55,7 @@ impl WakeWatch {
                 _ => Some(false),
             },
             Reading::Running(_) => Some(false),
-            Reading::Moving | Reading::Torn => None,
+            Reading::Between(_) | Reading::Moving | Reading::Torn => None,
         };
         let at = now();
         match (waits, self.out) {

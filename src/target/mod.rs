@@ -6,6 +6,7 @@
 pub mod capabilities;
 mod cgroup;
 pub mod children;
+mod clock_steps;
 pub mod container;
 pub mod debug_files;
 pub mod edges;
@@ -31,6 +32,7 @@ mod waits;
 pub use capabilities::Capabilities;
 pub use cgroup::{QuotaFile, ThrottleCounts};
 pub use children::{Descendants, descendants};
+pub use clock_steps::coarse_step;
 pub use container::{Container, Engine};
 pub use edges::{Edges, EdgesError, Outing, PollCall, Tracepoints, Whereabouts};
 pub use elf::{ElfError, ElfFile};

@@ -52,6 +52,17 @@ pub fn record(pid: i32, seconds: u32, args: &[&str]) -> (Value, Ended) {
     (ended.report(), ended)
 }
 
+/// The same without the kernel's record of the loop's edges: all that is left is its own clock.
+pub fn record_untraced(pid: i32, seconds: u32, args: &[&str]) -> (Value, Ended) {
+    let (pid, seconds) = (pid.to_string(), seconds.to_string());
+    let mut command = Command::new(STALLSPY);
+    command.env("STALLSPY_NO_PERF", "1");
+    command.args(["record", "-q", "-f", "json", "-p", &pid, "-d", &seconds]).args(args);
+    let ended = Profiler::start_by(command).finish();
+    assert_eq!(ended.code(), Some(0), "{}", ended.err);
+    (ended.report(), ended)
+}
+
 impl Profiler {
     /// Starts stallspy.
     pub fn start(args: &[&str]) -> Profiler {

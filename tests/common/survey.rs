@@ -12,6 +12,7 @@ use stallspy::python::code_objects::CodeCache;
 use stallspy::python::frames::{RawFrame, RawStack, Walker, local};
 use stallspy::python::locate::{LocateError, Located, locate_at};
 use stallspy::python::objects::ReprLimits;
+use stallspy::python::running_loop::AsyncioTables;
 use stallspy::python::thread_names::thread_names;
 use stallspy::python::threads::{Thread, ThreadIds, threads, unchanged};
 use stallspy::server::asgi;
@@ -218,6 +219,7 @@ impl Nowhere {
             files: &self.files,
             procfs: &self.procfs,
             modules: &self.modules,
+            asyncio: &mut AsyncioTables::default(),
             now,
         })
     }

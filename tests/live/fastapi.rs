@@ -1,12 +1,12 @@
 //! uvicorn and FastAPI under load: the right line of the right handler for the right request, at
 //! whatever depth; and nothing where handlers await or run in the thread pool.
 
-use crate::interpreters::{Python, interpreters};
+use crate::interpreters::Python;
 use crate::judge::Trial;
 use crate::profiler::record;
 use crate::server::Server;
 use crate::turn::each;
-use crate::{in_ci, say};
+use crate::uvloop::with;
 
 /// Each blocking endpoint as often as the others, among requests that block nothing.
 const MIX: &str = "12:/ok,4:/thread?ms=20,1:/sleep?ms={12-90},1:/cpu?ms={12-90},\
@@ -15,13 +15,7 @@ const HEALTHY_MIX: &str = "3:/ok,3:/items,1:/thread?ms=20,1:/upstream?ms=20";
 
 /// Interpreters that have FastAPI. Without one nothing is tested, and that is said.
 pub fn with_fastapi() -> Vec<Python> {
-    let all = interpreters().into_iter().filter(|python| python.has("fastapi"));
-    let all: Vec<Python> = all.collect();
-    assert!(!(in_ci() && all.is_empty()), "STALLSPY_INTERPRETERS lists none with fastapi");
-    if all.is_empty() {
-        say("fastapi: did not run, STALLSPY_INTERPRETERS lists no interpreter with fastapi");
-    }
-    all
+    with(&["fastapi"])
 }
 
 #[test]
@@ -41,6 +35,28 @@ fn every_blocking_handler_is_named() {
         trial.finds_all(15);
         trial.invents_none();
         // Among them the peer of each recv, and the endpoint of every stall.
+        trial.blames_rightly();
+    });
+}
+
+#[test]
+fn nor_does_uvloop_hide_them() {
+    let all = with(&["fastapi", "uvloop"]);
+    let ends: Vec<Python> = all.first().into_iter().chain(all.last()).cloned().collect();
+    each(&ends, |python| {
+        let server = Server::start(python, "fastapi_stalls.py", 90, &["--loop", "uvloop"]);
+        let warm = ["--url-mix", MIX, "--connections", "2", "--seconds", "1.5"];
+        server.load(&warm).finish();
+        let load = ["--url-mix", MIX, "--connections", "4", "--pause", "0.03", "--seconds", "8"];
+        let load = server.load(&load);
+        let (report, ended) = record(server.pid(), 7, &[]);
+        let (requests, errors) = load.finish();
+        assert!(requests > 20 && errors == 0, "{requests} requests, {errors} errors");
+        assert_eq!(report["processes"][0]["server"], "uvicorn");
+        assert_eq!(report["processes"][0]["loops"][0]["kind"], "uvloop");
+        let trial = Trial::new(&report, &ended, server.end());
+        trial.finds_all(15);
+        trial.invents_none();
         trial.blames_rightly();
     });
 }

@@ -43,6 +43,7 @@ mod restart;
 mod rights;
 mod threads;
 mod untouched;
+mod uvloop;
 
 use interpreters::{Python, interpreters};
 

@@ -71,6 +71,37 @@ impl Objects<'_> {
         self.find_key(&self.dict_items(addr, MOST)?, key)
     }
 
+    /// Where a `dict` keeps what it has under a `str` key. Holds until its keys are another table.
+    /// `None` also for a dict whose values lie apart from its keys.
+    ///
+    /// # Errors
+    /// [`ReadError`] when there is no dict.
+    pub fn dict_slot(&self, addr: Addr, key: &str) -> Result<Option<DictSlot>, ReadError> {
+        /// A thread's or a module's dict has some dozens.
+        const MOST: usize = 1 << 12;
+        let offsets = &self.layout.offsets.object;
+        let (head, kind) = self.head(addr, offsets.dict_keys.max(offsets.dict_values))?;
+        kind.must_be(DICT, "dict")?;
+        let fields = Fields(&head);
+        let keys = fields.pointer(offsets.dict_keys)?;
+        if !fields.pointer(offsets.dict_values)?.is_null() {
+            return Ok(None);
+        }
+        let table = self.table(keys, MOST)?;
+        let entries = self.entries(&table)?;
+        let value = |place: usize| {
+            let before = u64::try_from(place).unwrap_or_default().saturating_mul(table.stride());
+            // The value is an entry's last word.
+            table.entries.at(before.saturating_add(table.stride()).saturating_sub(8))
+        };
+        for (place, entry) in entries.iter().enumerate().filter(|(_, entry)| is_live(entry)) {
+            if self.find_key(std::slice::from_ref(entry), key)?.is_some() {
+                return Ok(Some(DictSlot { keys, place: value(place), held: entry.1 }));
+            }
+        }
+        Ok(None)
+    }
+
     /// Entries whose values lie apart from their keys, in a `PyDictValues`; in order.
     pub(super) fn split_entries(
         &self,
@@ -127,6 +158,11 @@ impl Objects<'_> {
 
     /// The entries of a keys object in order, empty ones too: their places count.
     fn keys(&self, keys: Addr, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        self.entries(&self.table(keys, limit)?)
+    }
+
+    /// Where a keys object has its entries.
+    fn table(&self, keys: Addr, limit: usize) -> Result<Table, ReadError> {
         const NO_KEYS: ReadError = ReadError::Invalid("dict keys");
         let offsets = &self.layout.offsets.object;
         object_address(keys)?;
@@ -160,6 +196,11 @@ impl Objects<'_> {
             None => true,
         };
         let entries = keys.at(offsets.keys_indices).at(index_bytes);
+        Ok(Table { entries, hashed, wanted })
+    }
+
+    fn entries(&self, table: &Table) -> Result<Vec<Entry>, ReadError> {
+        let Table { entries, hashed, wanted } = *table;
         if hashed {
             let words = self.words(entries, wanted.saturating_mul(3))?;
             let (entries, _) = words.as_chunks::<3>();
@@ -248,6 +289,32 @@ impl Objects<'_> {
             Err(_) => Ok(false),
         }
     }
+}
+
+/// Where a keys object has its entries.
+struct Table {
+    entries: Addr,
+    /// Whether each has its hash in front.
+    hashed: bool,
+    wanted: usize,
+}
+
+impl Table {
+    /// Bytes of an entry.
+    fn stride(&self) -> u64 {
+        if self.hashed { 24 } else { 16 }
+    }
+}
+
+/// Where a dict keeps one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DictSlot {
+    /// The table of the dict's keys.
+    pub keys: Addr,
+    /// Where the pointer to the value lies.
+    pub place: Addr,
+    /// The value.
+    pub held: Addr,
 }
 
 /// Whether an entry is in use. Removed ones keep their place.

@@ -20,6 +20,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
+pub use dicts::DictSlot;
 pub use repr::ReprLimits;
 use types::{Type, TypeCache};
 
