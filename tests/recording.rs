@@ -136,6 +136,8 @@ prop_compose! {
             rss_bytes: ids.3,
             cpus: ids.2,
             pools: vec![pool(ids.2)],
+            config: Default::default(),
+            requests: Default::default(),
             gil: GilTally { looks: u64::from(ids.2), held: ids.4 >> 16 },
             threads: threads
                 .into_iter()

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::written_to_stdout;
 use crate::error::{Error, exit};
-use crate::model::{Snapshot, SnapshotPool};
+use crate::model::{SettingSource, Snapshot, SnapshotPool};
 use crate::printable::printable;
 use crate::session;
 use crate::units::Pid;
@@ -55,17 +55,50 @@ fn pool_line(pool: &SnapshotPool) -> String {
     format!("{}{name}: {busy}{of} in use, {waiting} waiting", pool.title)
 }
 
+/// What its server counts, and how it is configured.
+fn server(out: &mut dyn Write, snapshot: &Snapshot) -> std::io::Result<()> {
+    if let Some(requests) = snapshot.requests {
+        write!(out, "Requests: {requests} served so far")?;
+        if let Some(in_flight) = snapshot.in_flight {
+            write!(out, ", {in_flight} in flight")?;
+        }
+        writeln!(out)?;
+    }
+    if snapshot.config.is_empty() {
+        return Ok(());
+    }
+    let settings = snapshot.config.iter().map(|(name, setting)| {
+        let source = match setting.source {
+            SettingSource::Memory => "",
+            SettingSource::CommandLine => " (command line)",
+            SettingSource::Environment => " (environment)",
+        };
+        format!("{name} {}{source}", printable(&setting.value.to_string()))
+    });
+    writeln!(out, "Settings: {}", settings.collect::<Vec<_>>().join(", "))
+}
+
 fn print(out: &mut dyn Write, snapshot: &Snapshot) -> std::io::Result<()> {
     writeln!(out, "Process {}: {}", snapshot.pid, printable(&snapshot.command))?;
     write!(out, "Python v{}", snapshot.python)?;
     if let Some(server) = &snapshot.topology.server {
-        let version = snapshot.topology.server_version.as_deref().unwrap_or("");
-        write!(out, " · {server} {version}")?;
+        let version = |version: &Option<String>| match version {
+            Some(version) => format!(" {}", printable(version)),
+            None => String::new(),
+        };
+        let topology = &snapshot.topology;
+        write!(out, " · {server}{} {}", version(&topology.server_version), topology.role.name())?;
+        let class = topology.worker_class.name();
+        write!(out, " ({class}{})", version(&topology.worker_class_version))?;
+        if topology.development_server {
+            write!(out, ", a development server")?;
+        }
     }
     writeln!(out)?;
     for pool in &snapshot.pools {
         writeln!(out, "{}", pool_line(pool))?;
     }
+    server(out, snapshot)?;
     for thread in &snapshot.threads {
         let doing = match (&thread.syscall, &thread.peer) {
             _ if thread.gil == Some("waiting") => "waits for the GIL".to_owned(),

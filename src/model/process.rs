@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GilTally, PoolInfo};
+use super::{GilTally, PoolInfo, RequestTally, ServerConfig};
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 
 /// A process's part in a server.
@@ -15,6 +15,18 @@ pub enum Role {
     Worker,
     /// Serves requests on its own.
     Single,
+}
+
+impl Role {
+    /// The name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Master => "master",
+            Role::Worker => "worker",
+            Role::Single => "single",
+        }
+    }
 }
 
 /// How a worker runs requests.
@@ -143,6 +155,12 @@ pub struct ProcessInfo {
     pub rss_bytes: u64,
     /// CPUs it may run on.
     pub cpus: u32,
+    /// Its server's configuration in force.
+    #[serde(default, skip_serializing_if = "ServerConfig::is_empty")]
+    pub config: ServerConfig,
+    /// Requests as its server counts them.
+    #[serde(default, skip_serializing_if = "RequestTally::is_empty")]
+    pub requests: RequestTally,
     /// How often its interpreter lock was held, and looked at.
     #[serde(default, skip_serializing_if = "GilTally::is_empty")]
     pub gil: GilTally,

@@ -19,6 +19,13 @@ pub struct Snapshot {
     /// What serves requests in it.
     #[serde(flatten)]
     pub topology: SnapshotServer,
+    /// Its server's configuration in force.
+    #[serde(skip_serializing_if = "super::ServerConfig::is_empty")]
+    pub config: super::ServerConfig,
+    /// Requests served since the process began; `null` where its server does not tell.
+    pub requests: Option<u64>,
+    /// Requests in flight.
+    pub in_flight: Option<u64>,
     /// When the look was taken, on `CLOCK_MONOTONIC`.
     pub at_ns: Timestamp,
     /// Its pools.

@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))] // the numbers are a stranger's
 
 pub mod code_objects;
+pub mod coroutines;
 mod frame_headers;
 pub mod frames;
 pub mod gc;

@@ -15,6 +15,7 @@ pub mod notes;
 pub mod pace;
 pub mod pool_watch;
 pub mod process_watch;
+pub mod request_watch;
 pub mod runner;
 pub mod snapshot;
 mod standing;
@@ -232,6 +233,7 @@ impl Sampler {
                         // A child that somebody traces is better seen unpaused than not at all.
                         let _ = watch.pause_threads();
                     }
+                    watch.count_from(self.attached);
                     // A failure shows again at the first look.
                     let _ = watch.introduce(&mut self.notes);
                     self.processes.push(watch);

@@ -12,12 +12,13 @@ use super::natives::Natives;
 use super::notes::{Notes, WorkingDirectory};
 use super::pace::{Pace, now, thread_cpu};
 use super::pool_watch::PoolWatch;
+use super::request_watch::RequestWatch;
 use super::thread_watch::{Round, Scene, ThreadWatch};
 use super::throttle_watch::ThrottleWatch;
 use crate::event_loop::{Clock, PROBES, Probe};
 use crate::model::{
-    GilState, GilTally, LoopId, NativeStacks, PoolInfo, PoolReading, ProcessInfo, Role, StackId,
-    ThreadInfo,
+    GilState, GilTally, LoopId, NativeStacks, PoolInfo, PoolReading, ProcessInfo, RequestTally,
+    Role, ServerConfig, StackId, ThreadInfo,
 };
 use crate::native::AddressSpace;
 use crate::python::code_objects::CodeCache;
@@ -26,6 +27,8 @@ use crate::python::locate::{LocateError, Located, locate};
 use crate::python::modules::in_module;
 use crate::python::running_loop::AsyncioTables;
 use crate::python::threads::{ThreadIds, threads, unchanged};
+use crate::server::counters::{Counts, counts};
+use crate::server::settings::settings;
 use crate::server::{Facts, Place, Recognised, ServerObjects, bare, recognise};
 use crate::target::modules::Modules;
 use crate::target::peers::Peers;
@@ -96,6 +99,7 @@ pub struct ProcessWatch {
     recognition_step: Nanos,
     /// How many source files were known when it was last asked for.
     recognised_by: usize,
+    requests: RequestWatch,
     /// When it was forked, if it was forked from a process that is watched.
     forked: Option<Timestamp>,
     cpu_before: Nanos,
@@ -144,6 +148,8 @@ impl ProcessWatch {
             cpu: Nanos::ZERO,
             rss_bytes: stat.rss_bytes,
             cpus: procfs.cpus_allowed(pid).unwrap_or(1),
+            config: ServerConfig::new(),
+            requests: RequestTally::default(),
             gil: GilTally::default(),
             pools: Vec::new(),
             threads: Vec::new(),
@@ -172,6 +178,7 @@ impl ProcessWatch {
             next_recognition: attached,
             recognition_step: DISCOVERY,
             recognised_by: 0,
+            requests: RequestWatch::default(),
             forked: is_child.then(|| born(stat.started)).flatten(),
             cpu_before: stat.cpu,
             next_sample: attached,
@@ -238,6 +245,7 @@ impl ProcessWatch {
         let stalled = self.loops.iter().any(LoopWatch::is_looked_into);
         self.throttle.see(&self.procfs, self.pid, notes, stalled, at);
         self.see_pools(at)?;
+        self.count_requests(false);
         if Pace::is_due(at, self.next_discovery, DISCOVERY) {
             self.next_discovery = at + DISCOVERY;
             self.discover(notes, pace)?;
@@ -322,6 +330,7 @@ impl ProcessWatch {
     pub fn finish(&mut self, notes: &mut Notes) {
         if self.info.ended.is_none() {
             self.refresh();
+            self.count_requests(true);
             self.throttle.see(&self.procfs, self.pid, notes, true, now());
         }
         for watch in &mut self.loops {
@@ -610,7 +619,7 @@ impl ProcessWatch {
         let parent = self.procfs.cmdline(self.info.ppid).unwrap_or_default();
         let files: Vec<String> = self.files.iter().cloned().collect();
         let python = self.located.view(&self.memory);
-        self.server = recognise(&Facts {
+        let facts = Facts {
             command: &command,
             parent: &parent,
             stacks: &stacks,
@@ -618,9 +627,30 @@ impl ProcessWatch {
             python: Some(&python),
             procfs: &self.procfs,
             pid: self.pid,
-        });
+        };
+        self.server = recognise(&facts);
+        self.info.config = settings(&facts, &self.server);
         self.info.topology = self.server.topology.clone();
         Ok(())
+    }
+
+    /// The counters of a process that began while we watched began at 0 with it.
+    pub fn count_from(&mut self, began: Timestamp) {
+        if self.forked.is_some_and(|born| born >= began) {
+            self.info.requests.first = Some(0);
+        }
+    }
+
+    /// What its server's counters say now.
+    pub(super) fn counts(&self) -> Counts {
+        let python = self.located.view(&self.memory);
+        counts(&python, &self.server.objects, self.server.topology.class)
+    }
+
+    fn count_requests(&mut self, at_last: bool) {
+        let python = self.located.view(&self.memory);
+        let (objects, class) = (&self.server.objects, self.server.topology.class);
+        self.requests.look(&python, objects, class, &mut self.info.requests, at_last);
     }
 
     /// The stacks of the first threads with their names, the main thread's first. One that does not

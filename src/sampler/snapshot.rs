@@ -80,6 +80,7 @@ pub fn snapshot(
     let pools = watch.pools_now().map_err(read)?.into_iter().map(pool).collect();
     watch.refresh();
     watch.recognise(&mut notes).map_err(read)?;
+    let counts = watch.counts();
     let info = watch.info();
     for thread in &mut threads {
         if thread.name.is_empty() {
@@ -92,6 +93,9 @@ pub fn snapshot(
         command: info.command,
         python: info.python,
         topology: info.topology.into(),
+        config: info.config,
+        requests: counts.requests,
+        in_flight: counts.in_flight,
         at_ns: now(),
         pools,
         threads,

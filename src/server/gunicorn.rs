@@ -8,6 +8,8 @@
 use super::facts::program;
 use super::{Facts, Place, Probe, Recognised};
 use crate::model::{Role, WorkerClass};
+use crate::python::coroutines::frame_of;
+use crate::python::frames::local;
 use crate::units::Addr;
 
 const ARBITER: &str = "/gunicorn/arbiter.py";
@@ -17,6 +19,9 @@ const WORKERS: &str = "/gunicorn/workers/";
 /// (<https://github.com/benoitc/gunicorn/tree/25.0.0/gunicorn/dirty>).
 const DIRTY_ARBITER: &str = "/gunicorn/dirty/arbiter.py";
 const DIRTY_WORKER: &str = "/gunicorn/dirty/worker.py";
+
+/// Local variables of `UvicornWorker._serve` that are looked at; it has two.
+const SERVE_LOCALS: usize = 4;
 
 /// Files of worker classes' code, and the class.
 const FILES: &[(&str, WorkerClass)] = &[
@@ -88,6 +93,9 @@ impl Probe for Gunicorn {
                 let mut found = of(facts, Role::Worker, worker_class(facts, worker));
                 found.objects.worker = worker;
                 found.objects.config = worker.and_then(|one| facts.attribute(one, "cfg"));
+                if found.topology.class == WorkerClass::Uvicorn {
+                    found.objects.server = uvicorns(facts);
+                }
                 found.is_settled = worker.is_some() || facts.python.is_none();
                 found
             }
@@ -104,6 +112,24 @@ impl Probe for Gunicorn {
             library(found.topology.class).and_then(|one| facts.version(one));
         Some(found)
     }
+}
+
+/// uvicorn's `Server` in `UvicornWorker._serve`, the coroutine that the worker's loop runs: a
+/// parameter of `asyncio.run` or `Runner.run`.
+/// <https://github.com/encode/uvicorn/blob/0.30.0/uvicorn/workers.py#L93>
+fn uvicorns(facts: &Facts<'_>) -> Option<Addr> {
+    let python = facts.python?;
+    let objects = python.objects();
+    let is_server = |addr: &Addr| {
+        let names = objects.class_names(*addr).unwrap_or_default();
+        names.iter().any(|name| name == "Server")
+            && facts.attribute(*addr, "server_state").is_some()
+    };
+    facts.stacks.iter().flatten().find_map(|place| {
+        let coroutine = ["main", "coro"].iter().find_map(|name| facts.object(place, name))?;
+        let frame = frame_of(python, coroutine).ok()?;
+        (0..SERVE_LOCALS).filter_map(|index| local(python, frame, index).ok()).find(is_server)
+    })
 }
 
 fn of(facts: &Facts<'_>, role: Role, class: WorkerClass) -> Recognised {

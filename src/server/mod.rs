@@ -7,6 +7,7 @@
 pub mod aiohttp;
 pub mod asgi;
 pub mod bare;
+pub mod counters;
 pub mod daphne;
 pub mod django;
 pub mod facts;
@@ -14,6 +15,7 @@ pub mod granian;
 pub mod gunicorn;
 pub mod hypercorn;
 pub mod pools;
+pub mod settings;
 pub mod tornado;
 pub mod uvicorn;
 pub mod uwsgi;

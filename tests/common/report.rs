@@ -270,6 +270,8 @@ fn processes() -> Vec<ProcessInfo> {
         cpu: Nanos::from_millis(2_400),
         rss_bytes: 61_000_000,
         cpus: 2,
+        config: Default::default(),
+        requests: Default::default(),
         threads: threads
             .iter()
             .map(|(tid, name, gil_held)| ThreadInfo {

@@ -94,6 +94,8 @@ impl Story {
             rss_bytes: 0,
             cpus: 2,
             pools: Vec::new(),
+            config: Default::default(),
+            requests: Default::default(),
             gil: GilTally::default(),
             threads: Vec::new(),
         };

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::pool;
 use crate::model::{
-    EdgeStatus, Evidence, LoopId, LoopInfo, LoopSummary, ProcessInfo, Report, Role, ThreadInfo,
-    WorkerClass,
+    EdgeStatus, Evidence, LoopId, LoopInfo, LoopSummary, ProcessInfo, Report, Role, ServerConfig,
+    ThreadInfo, WorkerClass,
 };
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 
@@ -28,9 +28,11 @@ pub(super) struct ProcessOut<'a> {
     cpu_ns: Nanos,
     rss_bytes: u64,
     gil_held_fraction: Option<f64>,
-    /// Not observed yet, and said so: 0 would be a lie.
+    /// `null` where the server does not count them, or not where one could read it.
     requests: Option<u64>,
     in_flight_mean: Option<f64>,
+    in_flight_max: Option<u64>,
+    config: &'a ServerConfig,
     loops: Vec<LoopOut>,
     threads: Vec<ThreadOut<'a>>,
     pools: Vec<pool::PoolOut<'a>>,
@@ -83,8 +85,10 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
         cpu_ns: process.cpu,
         rss_bytes: process.rss_bytes,
         gil_held_fraction: process.gil.share(process.gil.held),
-        requests: None,
-        in_flight_mean: None,
+        requests: process.requests.served(),
+        in_flight_mean: process.requests.in_flight_mean(),
+        in_flight_max: process.requests.most_in_flight(),
+        config: &process.config,
         loops: loops.map(|info| loop_out(report, info)).collect(),
         threads: process.threads.iter().map(|thread| thread_out(process, thread)).collect(),
         pools: process.pools.iter().map(pool::new).collect(),

@@ -5,6 +5,7 @@
 //! the live one. Never keeps anything, never waits, never writes; every file is read up to a stated
 //! size, because the names and the lengths in them belong to the process being looked at.
 
+mod environ;
 mod maps;
 mod standing;
 pub(in crate::target) mod stat;
