@@ -6,9 +6,10 @@ use stallspy::model::{
     Cause, CpuQuota, CpuState, Culprit, CulpritTotal, EdgeStatus, Evidence, Finding, Frame,
     FrameId, FrameKind, GilState, GilTally, LockOwner, LoopId, LoopInfo, LoopKind, LoopPhase,
     LoopState, LoopSummary, LoopTally, Losses, Measured, Particulars, Peer, PoolInfo, PoolKind,
-    PoolReading, ProcessInfo, Recommendation, Recording, Remedy, Report, Role, Sample, SchedTimes,
-    Settings, Severity, Stack, StackId, Stall, Tables, ThreadInfo, ThreadLook, Throttled,
-    TimeSplit, Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
+    PoolReading, ProcessInfo, Recommendation, Recording, Remedy, Report, RequestTally, Role,
+    Sample, SchedTimes, ServerConfig, Setting, SettingSource, SettingValue, Settings, Severity,
+    Stack, StackId, Stall, Tables, ThreadInfo, ThreadLook, Throttled, TimeSplit, Truncation, Wait,
+    WaitId, WorkerClass, WorkerTopology,
 };
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
@@ -248,6 +249,32 @@ fn culprits(stalls: &[Stall]) -> Vec<CulpritTotal> {
     totals
 }
 
+/// One of each kind of value, and each source.
+fn config() -> ServerConfig {
+    let setting = |name: &str, value, source| (name.to_owned(), Setting { value, source });
+    let memory = SettingSource::Memory;
+    ServerConfig::from([
+        setting("workers", SettingValue::Number(2), memory),
+        setting("limit_concurrency", SettingValue::None, memory),
+        setting("reload", SettingValue::Switch(false), memory),
+        setting("timeout_keep_alive", SettingValue::Fraction(5.5), SettingSource::CommandLine),
+        setting("loop", SettingValue::Text("asyncio".to_owned()), SettingSource::Environment),
+        setting("bind", SettingValue::List(vec!["127.0.0.1:8000".to_owned()]), memory),
+    ])
+}
+
+/// 240 requests in 30 s, 1.5 in flight on average.
+fn requests(pid: i32) -> RequestTally {
+    let first = 1_000 + u64::from(pid.unsigned_abs());
+    RequestTally {
+        first: Some(first),
+        last: Some(first + 240),
+        in_flight: Nanos::from_secs(45),
+        looked: Nanos::from_secs(30),
+        in_flight_max: 4,
+    }
+}
+
 fn processes() -> Vec<ProcessInfo> {
     let topology = |role| WorkerTopology {
         server: "uvicorn".to_owned(),
@@ -270,8 +297,8 @@ fn processes() -> Vec<ProcessInfo> {
         cpu: Nanos::from_millis(2_400),
         rss_bytes: 61_000_000,
         cpus: 2,
-        config: Default::default(),
-        requests: Default::default(),
+        config: config(),
+        requests: if role == Role::Master { RequestTally::default() } else { requests(pid) },
         threads: threads
             .iter()
             .map(|(tid, name, gil_held)| ThreadInfo {

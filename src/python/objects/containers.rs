@@ -102,19 +102,6 @@ impl Objects<'_> {
         Ok((found, used))
     }
 
-    /// How many elements a `set` or `frozenset` has.
-    ///
-    /// # Errors
-    /// [`ReadError`] when there is none.
-    pub fn set_len(&self, addr: Addr) -> Result<usize, ReadError> {
-        let offset = self.layout.offsets.object.set_used;
-        let (head, kind) = self.head(addr, offset)?;
-        if kind.name != "set" && kind.name != "frozenset" {
-            return Err(ReadError::Invalid("set"));
-        }
-        count(Fields(&head).u64(offset)?)
-    }
-
     /// How many items a `collections.deque` has.
     ///
     /// # Errors
