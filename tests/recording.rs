@@ -10,11 +10,11 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use stallspy::model::{
-    CallbackRun, CpuQuota, CpuState, EdgeStatus, Frame, FrameId, FrameKind, Gap, GilHolder,
-    GilState, GilTally, LockHolder, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally,
-    Losses, NameId, Peer, PoolInfo, PoolKind, PoolReading, ProcessInfo, Recording, Role, Sample,
-    SchedTimes, Settings, Stack, StackId, Tables, ThreadInfo, ThreadLook, Throttle, Truncation,
-    Wait, WaitId, WorkerClass, WorkerTopology,
+    CallbackRun, ConnectionInfo, CpuQuota, CpuState, EdgeStatus, Frame, FrameId, FrameKind, Gap,
+    GilHolder, GilState, GilTally, Level, ListenerInfo, LockHolder, LoopId, LoopInfo, LoopKind,
+    LoopPhase, LoopState, LoopTally, Losses, NameId, Peer, PoolInfo, PoolKind, PoolReading,
+    ProcessInfo, Recording, Role, Sample, SchedTimes, Settings, Stack, StackId, Tables, ThreadInfo,
+    ThreadLook, Throttle, Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
 };
 use stallspy::recording::{Loaded, ReadError, read, write};
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
@@ -99,6 +99,19 @@ prop_compose! {
     }
 }
 
+fn listener(number: u32) -> ListenerInfo {
+    let (address, queue) = (format!("127.0.0.1:{number}"), Level::default());
+    let mut info = ListenerInfo { inode: number.into(), address, limit: None, queue, waiting: 0 };
+    info.add(Some(number), number.is_multiple_of(2).then_some(number));
+    info
+}
+
+fn connection(number: u32) -> ConnectionInfo {
+    let open = Level { looks: 2, sum: number.into(), max: number };
+    let peer = number.is_multiple_of(2).then(|| format!("10.0.0.7:{number}"));
+    ConnectionInfo { peer, open, met: number.into(), fresh: u64::from(number / 2) }
+}
+
 fn pool(number: u32) -> PoolInfo {
     let mut pool = PoolInfo::new(PoolKind::AnyioLimiter, format!("limiter {number}"));
     let half = number.is_multiple_of(2).then_some(number / 2);
@@ -138,6 +151,8 @@ prop_compose! {
             pools: vec![pool(ids.2)],
             config: Default::default(),
             requests: Default::default(),
+            listeners: vec![listener(ids.2)],
+            connections: vec![connection(ids.2)],
             gil: GilTally { looks: u64::from(ids.2), held: ids.4 >> 16 },
             threads: threads
                 .into_iter()

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GilTally, PoolInfo, RequestTally, ServerConfig};
+use super::{ConnectionInfo, GilTally, ListenerInfo, PoolInfo, RequestTally, ServerConfig};
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 
 /// A process's part in a server.
@@ -167,6 +167,12 @@ pub struct ProcessInfo {
     /// Its pools, in the order they were found in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolInfo>,
+    /// Its listening sockets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<ListenerInfo>,
+    /// Its connections, by peer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<ConnectionInfo>,
     /// Its threads.
     pub threads: Vec<ThreadInfo>,
 }

@@ -91,7 +91,18 @@ pub(super) fn process(so_far: &Recording, process: &ProcessInfo) -> Checked {
     let counts = [process.gil.looks, process.gil.held];
     let counts = counts.into_iter().chain(process.threads.iter().map(|thread| thread.gil_held));
     { counts }.try_for_each(count)?;
-    process.pools.iter().try_for_each(pool)
+    process.pools.iter().try_for_each(pool)?;
+    room(process.listeners.len(), MAX_PROCESSES, "listening sockets of one process")?;
+    room(process.connections.len(), MAX_PROCESSES, "peers of one process")?;
+    for listener in &process.listeners {
+        count(listener.waiting)?;
+        level(listener.queue)?;
+    }
+    process.connections.iter().try_for_each(|peer| {
+        count(peer.met)?;
+        count(peer.fresh)?;
+        level(peer.open)
+    })
 }
 
 fn pool(pool: &PoolInfo) -> Checked {

@@ -89,7 +89,7 @@ enum LineIn {
     Frames(Vec<Frame>),
     Stacks(Vec<Stack>),
     Waits(Vec<Wait>),
-    Process(ProcessInfo),
+    Process(Box<ProcessInfo>),
     Loop(LoopInfo),
     State(LoopState),
     Gap(Gap),

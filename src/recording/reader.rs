@@ -186,7 +186,7 @@ fn take(recording: &mut Recording, line: LineIn) -> Result<(), String> {
         }),
         LineIn::Process(process) => {
             check::process(recording, &process)?;
-            recording.processes.push(process);
+            recording.processes.push(*process);
             Ok(())
         }
         LineIn::Loop(info) => {

@@ -18,6 +18,7 @@ pub mod process_watch;
 pub mod request_watch;
 pub mod runner;
 pub mod snapshot;
+pub mod socket_watch;
 mod standing;
 pub mod thread_watch;
 pub mod throttle_watch;

@@ -10,6 +10,7 @@ use crate::model::{
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::RawStack;
+use crate::target::net_tables::NetTables;
 use crate::target::{PeerText, Waiting};
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 
@@ -46,6 +47,8 @@ pub struct Notes {
     pub losses: Losses,
     /// C stacks: which to read, and the files they led into.
     pub natives: Natives,
+    /// What the kernel's tables of sockets said last.
+    pub sockets: NetTables,
 }
 
 /// Where a process's relative paths begin.

@@ -13,6 +13,7 @@ use super::notes::{Notes, WorkingDirectory};
 use super::pace::{Pace, now, thread_cpu};
 use super::pool_watch::PoolWatch;
 use super::request_watch::RequestWatch;
+use super::socket_watch::{SocketWatch, Sockets};
 use super::thread_watch::{Round, Scene, ThreadWatch};
 use super::throttle_watch::ThrottleWatch;
 use crate::event_loop::{Clock, PROBES, Probe};
@@ -84,6 +85,7 @@ pub struct ProcessWatch {
     freezer: Option<Freezer>,
     throttle: ThrottleWatch,
     pools: PoolWatch,
+    sockets: SocketWatch,
     threads: Vec<ThreadWatch>,
     loops: Vec<LoopWatch>,
     /// Edges of loops that went out of sight, and when: the loop may be found again at once, and then
@@ -152,6 +154,8 @@ impl ProcessWatch {
             requests: RequestTally::default(),
             gil: GilTally::default(),
             pools: Vec::new(),
+            listeners: Vec::new(),
+            connections: Vec::new(),
             threads: Vec::new(),
         };
         Ok(ProcessWatch {
@@ -168,6 +172,7 @@ impl ProcessWatch {
             freezer: None,
             throttle: ThrottleWatch::default(),
             pools: PoolWatch::default(),
+            sockets: SocketWatch::default(),
             threads: Vec::new(),
             loops: Vec::new(),
             out_of_sight: Vec::new(),
@@ -246,6 +251,7 @@ impl ProcessWatch {
         self.throttle.see(&self.procfs, self.pid, notes, stalled, at);
         self.see_pools(at)?;
         self.count_requests(false);
+        self.see_sockets(notes, stalled, at);
         if Pace::is_due(at, self.next_discovery, DISCOVERY) {
             self.next_discovery = at + DISCOVERY;
             self.discover(notes, pace)?;
@@ -269,6 +275,14 @@ impl ProcessWatch {
     fn see_pools(&mut self, at: Timestamp) -> Result<(), ReadError> {
         let python = self.located.view(&self.memory);
         self.pools.see(&python, &mut self.codes, &self.threads, &mut self.info.pools, at)
+    }
+
+    fn see_sockets(&mut self, notes: &mut Notes, stalled: bool, at: Timestamp) {
+        let (listeners, connections) = (&mut self.info.listeners, &mut self.info.connections);
+        let mut sockets = Sockets { listeners, connections };
+        let process = (&self.procfs, self.pid);
+        let how = (self.info.cpu, stalled);
+        self.sockets.see(process, &mut notes.sockets, &mut sockets, how, at);
     }
 
     /// The pools that are there now, as they are now.

@@ -83,7 +83,7 @@ impl Peers {
 }
 
 /// The inode in `socket:[123]`.
-fn socket_inode(link: &Path) -> Option<u64> {
+pub(super) fn socket_inode(link: &Path) -> Option<u64> {
     decimal(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.as_bytes())
 }
 

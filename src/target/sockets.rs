@@ -35,12 +35,23 @@ pub(super) fn find(procfs: &ProcFs, pid: Pid, inode: u64) -> Option<Socket> {
         .or_else(|| scan(procfs, pid, "unix", |line| unix(line, inode)))
 }
 
+/// Every line of a table, until `go_on` says no; `None` where the table cannot be opened.
+pub(super) fn lines(
+    procfs: &ProcFs,
+    pid: Pid,
+    table: &str,
+    mut go_on: impl FnMut(&[u8]) -> bool,
+) -> Option<()> {
+    scan(procfs, pid, table, |line| (!go_on(line)).then_some(Socket::Unix(String::new())));
+    procfs.path(pid, format!("net/{table}")).exists().then_some(())
+}
+
 /// The first line of a table that `wanted` recognises.
 fn scan(
     procfs: &ProcFs,
     pid: Pid,
     table: &str,
-    wanted: impl Fn(&[u8]) -> Option<Socket>,
+    mut wanted: impl FnMut(&[u8]) -> Option<Socket>,
 ) -> Option<Socket> {
     let file = File::open(procfs.path(pid, format!("net/{table}"))).ok()?;
     let mut lines = BufReader::new(file.take(TABLE));
@@ -86,7 +97,7 @@ fn unix(line: &[u8], inode: u64) -> Option<Socket> {
 
 /// `0700000A:01BB`, or 32 digits for IPv6: each 32-bit word as the CPU reads it from network order,
 /// which on a little-endian machine turns its bytes round. The port is plain.
-fn address(field: &[u8]) -> Option<SocketAddr> {
+pub(super) fn address(field: &[u8]) -> Option<SocketAddr> {
     let (ip, port) = std::str::from_utf8(field).ok()?.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let mut octets = [0; 16];

@@ -3,13 +3,13 @@
 #![allow(dead_code)] // each test file uses some of it
 
 use stallspy::model::{
-    Cause, CpuQuota, CpuState, Culprit, CulpritTotal, EdgeStatus, Evidence, Finding, Frame,
-    FrameId, FrameKind, GilState, GilTally, LockOwner, LoopId, LoopInfo, LoopKind, LoopPhase,
-    LoopState, LoopSummary, LoopTally, Losses, Measured, Particulars, Peer, PoolInfo, PoolKind,
-    PoolReading, ProcessInfo, Recommendation, Recording, Remedy, Report, RequestTally, Role,
-    Sample, SchedTimes, ServerConfig, Setting, SettingSource, SettingValue, Settings, Severity,
-    Stack, StackId, Stall, Tables, ThreadInfo, ThreadLook, Throttled, TimeSplit, Truncation, Wait,
-    WaitId, WorkerClass, WorkerTopology,
+    Cause, ConnectionInfo, CpuQuota, CpuState, Culprit, CulpritTotal, EdgeStatus, Evidence,
+    Finding, Frame, FrameId, FrameKind, GilState, GilTally, Level, ListenerInfo, LockOwner, LoopId,
+    LoopInfo, LoopKind, LoopPhase, LoopState, LoopSummary, LoopTally, Losses, Measured,
+    Particulars, Peer, PoolInfo, PoolKind, PoolReading, ProcessInfo, Recommendation, Recording,
+    Remedy, Report, RequestTally, Role, Sample, SchedTimes, ServerConfig, Setting, SettingSource,
+    SettingValue, Settings, Severity, Stack, StackId, Stall, Tables, ThreadInfo, ThreadLook,
+    Throttled, TimeSplit, Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
 };
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
@@ -308,6 +308,8 @@ fn processes() -> Vec<ProcessInfo> {
             })
             .collect(),
         pools: if pid == 4243 { pools() } else { Vec::new() },
+        listeners: if role == Role::Master { Vec::new() } else { listeners() },
+        connections: if pid == 4243 { connections() } else { Vec::new() },
         gil: GilTally {
             looks: if role == Role::Master { 0 } else { 3_000 },
             held: threads.iter().map(|thread| thread.2).sum(),
@@ -317,6 +319,35 @@ fn processes() -> Vec<ProcessInfo> {
         process(4242, 1, Role::Master, &[(4242, "python", 0)]),
         process(4243, 4242, Role::Worker, &[(4243, "python", 300), (4250, "crunch 1", 1_230)]),
         process(4244, 4242, Role::Worker, &[(4244, "python", 2), (4260, "loop", 450)]),
+    ]
+}
+
+/// The socket that the workers share, before which clients waited; and one nobody called at.
+fn listeners() -> Vec<ListenerInfo> {
+    let listener = |inode, address: &str, queues: &[Option<u32>], limit| {
+        let (address, queue) = (address.to_owned(), Level::default());
+        let mut info = ListenerInfo { inode, address, limit: None, queue, waiting: 0 };
+        queues.iter().for_each(|queue| info.add(*queue, limit));
+        info
+    };
+    vec![
+        listener(9_001, "0.0.0.0:8000", &[Some(0), Some(0), Some(5), Some(19)], Some(2_048)),
+        listener(9_002, "/run/admin.sock", &[None], None),
+    ]
+}
+
+/// A connection for each request, connections that are kept, and clients.
+fn connections() -> Vec<ConnectionInfo> {
+    let row = |peer: Option<&str>, looks, sum, max, met, fresh| ConnectionInfo {
+        peer: peer.map(str::to_owned),
+        open: Level { looks, sum, max },
+        met,
+        fresh,
+    };
+    vec![
+        row(Some("10.0.0.7:443"), 30, 66, 4, 64, 60),
+        row(Some("10.0.0.9:5432"), 30, 150, 5, 145, 1),
+        row(None, 30, 240, 12, 232, 100),
     ]
 }
 

@@ -23,6 +23,8 @@ pub struct Server {
     folder: tempfile::TempDir,
     /// Where it listens, if it does.
     pub port: u16,
+    /// All ports that it named.
+    pub ports: Vec<u16>,
 }
 
 impl Server {
@@ -46,9 +48,11 @@ impl Server {
         change(&mut command);
         let child = command.spawn().expect("python starts");
         // From here on dropping ends it.
-        let mut server = Server { child, python: python.clone(), folder, port: 0 };
+        let mut server =
+            Server { child, python: python.clone(), folder, port: 0, ports: Vec::new() };
         let ready = ready(server.folder.path(), &mut || server.child.try_wait().ok()??.code());
-        server.port = ready.get(1).copied().unwrap_or(0);
+        server.ports = ready.get(1..).unwrap_or_default().to_vec();
+        server.port = server.ports.first().copied().unwrap_or(0);
         server
     }
 

@@ -41,6 +41,7 @@ mod quota;
 mod requests;
 mod restart;
 mod rights;
+mod sockets;
 mod threads;
 mod untouched;
 mod uvloop;

@@ -96,6 +96,8 @@ impl Story {
             pools: Vec::new(),
             config: Default::default(),
             requests: Default::default(),
+            listeners: Vec::new(),
+            connections: Vec::new(),
             gil: GilTally::default(),
             threads: Vec::new(),
         };

@@ -17,6 +17,7 @@ mod layout;
 mod place;
 mod pool;
 mod process;
+mod socket;
 mod stall;
 
 /// The schema's name and major version.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::pool;
+use super::{pool, socket};
 use crate::model::{
     EdgeStatus, Evidence, LoopId, LoopInfo, LoopSummary, ProcessInfo, Report, Role, ServerConfig,
     ThreadInfo, WorkerClass,
@@ -36,6 +36,8 @@ pub(super) struct ProcessOut<'a> {
     loops: Vec<LoopOut>,
     threads: Vec<ThreadOut<'a>>,
     pools: Vec<pool::PoolOut<'a>>,
+    listeners: Vec<socket::ListenerOut<'a>>,
+    connections: Vec<socket::ConnectionOut<'a>>,
 }
 
 #[derive(Serialize)]
@@ -92,6 +94,8 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
         loops: loops.map(|info| loop_out(report, info)).collect(),
         threads: process.threads.iter().map(|thread| thread_out(process, thread)).collect(),
         pools: process.pools.iter().map(pool::new).collect(),
+        listeners: process.listeners.iter().map(socket::listener).collect(),
+        connections: process.connections.iter().map(socket::connection).collect(),
     }
 }
 

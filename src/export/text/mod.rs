@@ -19,6 +19,7 @@ mod ink;
 mod lengths;
 mod loops;
 mod pools;
+mod sockets;
 mod stalls;
 
 /// Columns where there is no terminal to ask.
@@ -48,6 +49,7 @@ impl Exporter for Text {
         loops::write(&mut page, report)?;
         gil::write(&mut page, report)?;
         pools::write(&mut page, report)?;
+        sockets::write(&mut page, report)?;
         advice::write(&mut page, report, &names)?;
         footer::write(&mut page, report)
     }

@@ -209,6 +209,31 @@ impl ProcFs {
         self.link(pid, &format!("fd/{fd}"))
     }
 
+    /// What the descriptors of a process lead to, at most `limit` of them, in no order.
+    ///
+    /// # Errors
+    /// Any [`ProcError`].
+    pub fn fd_links(&self, pid: Pid, limit: usize) -> Result<Vec<PathBuf>, ProcError> {
+        let entries =
+            fs::read_dir(self.path(pid, "fd")).map_err(|error| self.explain(pid, "fd", error))?;
+        let links = entries.take(limit).flatten().map(|entry| fs::read_link(entry.path()));
+        Ok(links.flatten().collect())
+    }
+
+    /// What names the network namespace of a process.
+    ///
+    /// # Errors
+    /// Any [`ProcError`].
+    pub fn net_namespace(&self, pid: Pid) -> Result<PathBuf, ProcError> {
+        self.link(pid, "ns/net")
+    }
+
+    /// What names our own network namespace; `None` in a recorded tree.
+    #[must_use]
+    pub fn own_net_namespace(&self) -> Option<PathBuf> {
+        fs::read_link(self.top("self/ns/net")).ok()
+    }
+
     /// The descriptors of a process that are epoll sets, in ascending order.
     ///
     /// # Errors

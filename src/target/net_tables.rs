@@ -1,0 +1,248 @@
+//! Which sockets listen and which are connected, in a process's network namespace.
+//!
+//! Asks the kernel by netlink where the process shares our namespace ([`super::sock_diag`]), else reads
+//! `/proc/PID/net/{tcp,tcp6}`, which know no limits and no Unix sockets' lines. Both can be long, so
+//! answers are kept for a moment: the workers of a server ask about the same sockets. Bounded.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use super::procfs::{ProcError, ProcFs, decimal};
+use super::sock_diag::SockDiag;
+use super::sockets::{address, lines};
+use crate::units::{Nanos, Pid, Timestamp};
+
+/// Most sockets of one kind that are kept.
+pub(super) const MAX_SOCKETS: usize = 1 << 16;
+/// An answer of listeners is as good as a new one for so long.
+const FRESH_LISTENERS: Nanos = Nanos::from_millis(100);
+/// The same of connections, of which there may be many.
+const FRESH_CONNECTIONS: Nanos = Nanos::from_millis(500);
+/// Most namespaces that answers are kept of.
+const MAX_NAMESPACES: usize = 64;
+/// Most descriptors of a process that are looked through.
+const MAX_DESCRIPTORS: usize = 1 << 14;
+
+/// How `/proc/PID/net/tcp` writes `TCP_LISTEN`, `TCP_ESTABLISHED` and `TCP_CLOSE_WAIT`.
+const LISTEN: &[u8] = b"0A";
+const CONNECTED: [&[u8]; 2] = [b"01", b"08"];
+
+/// A listening socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Its inode, which names it in all processes that share it.
+    pub inode: u64,
+    /// Its address, or a Unix socket's path.
+    pub address: String,
+    /// Its port, of TCP.
+    pub port: Option<u16>,
+    /// Connections that wait to be accepted.
+    pub queue: Option<u32>,
+    /// How many may wait: the smaller of what the program asked for and `net.core.somaxconn`.
+    pub limit: Option<u32>,
+}
+
+/// A connected TCP socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// Its inode.
+    pub inode: u64,
+    /// Its own address.
+    pub local: SocketAddr,
+    /// The other end's.
+    pub remote: SocketAddr,
+}
+
+/// An answer and when it was given.
+type Kept<T> = HashMap<PathBuf, (Timestamp, Rc<Vec<T>>)>;
+
+/// Asks for sockets, and keeps the answers for a moment.
+#[derive(Debug, Default)]
+pub struct NetTables {
+    /// `None` until it was tried; then what came of it.
+    diag: Option<Option<SockDiag>>,
+    listeners: Kept<Listener>,
+    connections: Kept<Connection>,
+}
+
+impl NetTables {
+    /// All listening sockets in the namespace of `pid`; `None` if they cannot be told.
+    pub fn listeners(
+        &mut self,
+        procfs: &ProcFs,
+        pid: Pid,
+        now: Timestamp,
+    ) -> Option<Rc<Vec<Listener>>> {
+        let space = procfs.net_namespace(pid).ok()?;
+        if let Some(known) = fresh(&self.listeners, &space, now, FRESH_LISTENERS) {
+            return Some(known);
+        }
+        let asked = self.diag(procfs, &space).and_then(SockDiag::listeners);
+        let found = asked.or_else(|| read_listeners(procfs, pid))?;
+        Some(keep(&mut self.listeners, space, now, found))
+    }
+
+    /// All connected TCP sockets in the namespace of `pid`; `None` if they cannot be told.
+    pub fn connections(
+        &mut self,
+        procfs: &ProcFs,
+        pid: Pid,
+        now: Timestamp,
+    ) -> Option<Rc<Vec<Connection>>> {
+        let space = procfs.net_namespace(pid).ok()?;
+        if let Some(known) = fresh(&self.connections, &space, now, FRESH_CONNECTIONS) {
+            return Some(known);
+        }
+        let asked = self.diag(procfs, &space).and_then(SockDiag::connections);
+        let found = asked.or_else(|| read_connections(procfs, pid))?;
+        Some(keep(&mut self.connections, space, now, found))
+    }
+
+    /// What asks the kernel, if it answers for this namespace.
+    fn diag(&mut self, procfs: &ProcFs, space: &PathBuf) -> Option<&mut SockDiag> {
+        if procfs.own_net_namespace().as_ref() != Some(space) {
+            return None;
+        }
+        self.diag.get_or_insert_with(SockDiag::open).as_mut()
+    }
+}
+
+fn fresh<T>(kept: &Kept<T>, space: &PathBuf, now: Timestamp, fresh: Nanos) -> Option<Rc<Vec<T>>> {
+    let (at, known) = kept.get(space)?;
+    (now.since(*at) < fresh).then(|| Rc::clone(known))
+}
+
+fn keep<T>(kept: &mut Kept<T>, space: PathBuf, now: Timestamp, found: Vec<T>) -> Rc<Vec<T>> {
+    if kept.len() >= MAX_NAMESPACES {
+        kept.clear();
+    }
+    let found = Rc::new(found);
+    kept.insert(space, (now, Rc::clone(&found)));
+    found
+}
+
+/// The inodes of a process's sockets.
+///
+/// # Errors
+/// Any [`ProcError`]: whose descriptors may not be seen is not told.
+pub fn socket_inodes(procfs: &ProcFs, pid: Pid) -> Result<Vec<u64>, ProcError> {
+    let links = procfs.fd_links(pid, MAX_DESCRIPTORS)?;
+    Ok(links.iter().filter_map(|link| super::peers::socket_inode(link)).collect())
+}
+
+/// A row of `/proc/PID/net/tcp`.
+struct Row<'a> {
+    local: &'a [u8],
+    remote: &'a [u8],
+    state: &'a [u8],
+    queues: &'a [u8],
+    inode: u64,
+}
+
+fn row(line: &[u8]) -> Option<Row<'_>> {
+    let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let (local, remote, state) = (words.nth(1)?, words.next()?, words.next()?);
+    let queues = words.next()?;
+    Some(Row { local, remote, state, queues, inode: decimal(words.nth(4)?)? })
+}
+
+/// The kernel lists those that listen first (`tcp_seq_start`, net/ipv4/tcp_ipv4.c), so the rest of a
+/// long table need not be read.
+fn read_listeners(procfs: &ProcFs, pid: Pid) -> Option<Vec<Listener>> {
+    let mut found = Vec::new();
+    let mut any = false;
+    for table in ["tcp", "tcp6"] {
+        any |= lines(procfs, pid, table, |line| {
+            let Some(Row { local, state, queues, inode, .. }) = row(line) else { return true };
+            if let Some(local) = address(local).filter(|_| state == LISTEN) {
+                // Of a listening socket the second is how many wait (`get_tcp4_sock`).
+                let queue = queues.rsplit(|byte| *byte == b':').next();
+                let queue = queue.and_then(|text| std::str::from_utf8(text).ok());
+                let queue = queue.and_then(|text| u32::from_str_radix(text, 16).ok());
+                let (address, port) = (local.to_string(), Some(local.port()));
+                found.push(Listener { inode, address, port, queue, limit: None });
+            }
+            state == LISTEN && found.len() < MAX_SOCKETS
+        })
+        .is_some();
+    }
+    any.then_some(found)
+}
+
+fn read_connections(procfs: &ProcFs, pid: Pid) -> Option<Vec<Connection>> {
+    let mut found = Vec::new();
+    let mut any = false;
+    for table in ["tcp", "tcp6"] {
+        any |= lines(procfs, pid, table, |line| {
+            if let Some(Row { local, remote, state, inode, .. }) = row(line)
+                && CONNECTED.contains(&state)
+                && let (Some(local), Some(remote)) = (address(local), address(remote))
+            {
+                found.push(Connection { inode, local, remote });
+            }
+            found.len() < MAX_SOCKETS
+        })
+        .is_some();
+    }
+    any.then_some(found)
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // the tree is a made-up one
+mod tests {
+    use super::*;
+
+    const TCP: &str = "\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F40 00000000:0000 0A 00000000:0000000C 00:00000000 00000000     0        0 547760 2 0000 100 0 0 10 0
+   1: 0100007F:C350 0700000A:1538 01 00000000:00000000 02:00000000 00000000     0        0 700 2 0000 20 4 30 10 -1
+   2: 0100007F:C351 0700000A:1538 06 00000000:00000000 03:00000000 00000000     0        0 0 3 0000
+";
+
+    #[test]
+    fn tables_are_read_where_the_kernel_is_not_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        for part in ["7/net", "7/ns", "7/fd"] {
+            std::fs::create_dir_all(dir.path().join(part)).unwrap();
+        }
+        std::fs::write(dir.path().join("7/net/tcp"), TCP).unwrap();
+        let link = |to: &str, name: &str| {
+            std::os::unix::fs::symlink(to, dir.path().join(name)).unwrap();
+        };
+        link("net:[1]", "7/ns/net");
+        link("socket:[700]", "7/fd/3");
+        link("/dev/null", "7/fd/1");
+        let (procfs, mut tables) = (ProcFs::at(dir.path()), NetTables::default());
+        let listeners = tables.listeners(&procfs, Pid(7), Timestamp(0)).unwrap();
+        let expected = Listener {
+            inode: 547_760,
+            address: "127.0.0.1:8000".to_owned(),
+            port: Some(8000),
+            queue: Some(12),
+            limit: None,
+        };
+        assert_eq!(*listeners, [expected]);
+        let connections = tables.connections(&procfs, Pid(7), Timestamp(0)).unwrap();
+        let peers: Vec<_> =
+            connections.iter().map(|one| (one.inode, one.remote.to_string())).collect();
+        assert_eq!(peers, [(700, "10.0.0.7:5432".to_owned())]);
+        assert_eq!(socket_inodes(&procfs, Pid(7)).unwrap(), [700]);
+        // Kept for a moment, and no longer.
+        std::fs::write(dir.path().join("7/net/tcp"), "  sl\n").unwrap();
+        let at = |ms| Timestamp(0) + Nanos::from_millis(ms);
+        assert_eq!(tables.listeners(&procfs, Pid(7), at(99)).unwrap().len(), 1);
+        assert_eq!(tables.listeners(&procfs, Pid(7), at(100)).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("7/ns")).unwrap();
+        std::os::unix::fs::symlink("net:[1]", dir.path().join("7/ns/net")).unwrap();
+        let (procfs, mut tables) = (ProcFs::at(dir.path()), NetTables::default());
+        assert_eq!(tables.listeners(&procfs, Pid(7), Timestamp(0)), None);
+        assert!(socket_inodes(&procfs, Pid(7)).is_err());
+    }
+}
