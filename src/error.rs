@@ -18,6 +18,28 @@ pub enum Error {
         /// The pid asked for.
         pid: Pid,
     },
+    /// No process has such a command line.
+    #[error(
+        "no running Python process has a command line that `{pattern}` matches: \
+         `pgrep -af python` lists them"
+    )]
+    NoSuchName {
+        /// The expression asked for.
+        pattern: String,
+    },
+    /// Several servers have.
+    #[error(
+        "`{pattern}` matches {count} servers, and one is watched at a time; \
+         say more of its command line, or give its pid: {candidates}"
+    )]
+    SeveralNames {
+        /// The expression asked for.
+        pattern: String,
+        /// How many.
+        count: usize,
+        /// The first of them, with their pids.
+        candidates: String,
+    },
     /// The process runs something else.
     #[error(
         "pid {pid} ({what}) is not a Python process that stallspy knows: \
@@ -126,6 +148,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::NoSuchProcess { .. }
+            | Error::NoSuchName { .. }
             | Error::NotPython { .. }
             | Error::Starting { .. }
             | Error::Unsupported { .. } => exit::NO_PYTHON,
@@ -134,7 +157,7 @@ impl Error {
             | Error::Traced { .. }
             | Error::NoPause { .. } => exit::NOT_PERMITTED,
             Error::EndedEarly { .. } => exit::ENDED_EARLY,
-            Error::Usage(_) => exit::USAGE,
+            Error::Usage(_) | Error::SeveralNames { .. } => exit::USAGE,
             Error::Launch { .. } | Error::File(_) | Error::Proc(_) => exit::ERROR,
         }
     }

@@ -6,6 +6,8 @@
 
 use std::sync::atomic::AtomicBool;
 
+use regex::Regex;
+
 use crate::attribution::application;
 use crate::conclusion;
 use crate::diagnosis::rules::loop_hung::HUNG_AFTER;
@@ -15,7 +17,9 @@ use crate::error::Error;
 use crate::gate::Pattern;
 use crate::layout::LayoutError;
 use crate::model::{Recording, Report, Settings, Snapshot};
+use crate::printable::shortened;
 use crate::python::locate::LocateError;
+use crate::sampler::named::{NameError, named};
 use crate::sampler::process_watch::AttachError;
 use crate::sampler::snapshot::snapshot;
 use crate::sampler::{self, Sampler, pace};
@@ -89,6 +93,35 @@ pub enum Target {
     Running(Pid),
     /// A command we started.
     Launched(Launched),
+}
+
+/// Most candidates listed where a name fits several servers.
+const MOST_CANDIDATES: usize = 8;
+/// Most characters of each one's command line.
+const CANDIDATE: usize = 72;
+
+/// The one server whose command line `pattern` matches anywhere; a master and its workers count as
+/// one, and never ourselves.
+///
+/// # Errors
+/// [`Error::NoSuchName`], [`Error::SeveralNames`].
+pub fn find(pattern: &Regex) -> Result<Pid, Error> {
+    let text = pattern.as_str().to_owned();
+    match named(&ProcFs::host(), &|command| pattern.is_match(command)) {
+        Ok(pid) => Ok(pid),
+        Err(NameError::None) => Err(Error::NoSuchName { pattern: text }),
+        Err(NameError::Several(found)) => {
+            let candidate = |(pid, command): &(Pid, String)| {
+                format!("\n  {pid}  {}", shortened(command, CANDIDATE))
+            };
+            let mut candidates: String =
+                found.iter().take(MOST_CANDIDATES).map(candidate).collect();
+            if found.len() > MOST_CANDIDATES {
+                candidates.push_str("\n  …");
+            }
+            Err(Error::SeveralNames { pattern: text, count: found.len(), candidates })
+        }
+    }
 }
 
 /// How to watch it.

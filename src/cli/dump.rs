@@ -2,6 +2,9 @@
 
 use std::io::Write;
 
+use clap::ArgGroup;
+use regex::Regex;
+
 use super::written_to_stdout;
 use crate::error::{Error, exit};
 use crate::model::{SettingSource, Snapshot, SnapshotPool};
@@ -10,10 +13,14 @@ use crate::session;
 use crate::units::Pid;
 
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("target").required(true).args(["pid", "name"]))]
 pub(super) struct Args {
     /// The process to look at, decimal or hex
     #[arg(short, long, value_parser = super::record::parse_pid)]
-    pid: Pid,
+    pid: Option<Pid>,
+    /// The one server whose command line matches this regular expression
+    #[arg(long, value_name = "REGEX")]
+    name: Option<Regex>,
     /// As JSON
     #[arg(short, long)]
     json: bool,
@@ -32,7 +39,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
-    let snapshot = session::look_once(args.pid, args.locals, args.native)?;
+    let pid = match (args.pid, &args.name) {
+        (Some(pid), _) => pid,
+        (None, Some(name)) => session::find(name)?,
+        (None, None) => return Err(Error::Usage("give -p PID or --name REGEX".to_owned())),
+    };
+    let snapshot = session::look_once(pid, args.locals, args.native)?;
     let mut out = std::io::stdout().lock();
     let written = if args.json {
         serde_json::to_writer_pretty(&mut out, &snapshot)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{ArgGroup, ArgMatches};
+use regex::Regex;
 
 use super::complain;
 use super::outputs::{OutputArgs, files, write_all};
@@ -19,10 +20,11 @@ use crate::values;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    group = ArgGroup::new("target").required(true).args(["pid", "cmd"]),
+    group = ArgGroup::new("target").required(true).args(["pid", "name", "cmd"]),
     after_help = "Examples:\n  \
         stallspy record -p 4242                          until Ctrl-C, then the summary\n  \
         stallspy record -p 4242 -d 30 -o flame.svg       30 s, and a flamegraph\n  \
+        stallspy record --name 'gunicorn.*shop'          the server with that command line\n  \
         stallspy record -d 60 --fail-on 'stall>100ms' -- python -m pytest\n\n\
         Never pauses the target, unless --blocking asks for it."
 )]
@@ -30,6 +32,9 @@ pub(super) struct Args {
     /// The process to watch, decimal or hex; a server's master means all its workers, also later ones
     #[arg(short, long, value_parser = parse_pid, help_heading = "Target")]
     pid: Option<Pid>,
+    /// Watch the one server whose command line matches this regular expression
+    #[arg(long, value_name = "REGEX", help_heading = "Target")]
+    name: Option<Regex>,
     /// Launch this command and watch it
     #[arg(last = true, value_name = "CMD", help_heading = "Target")]
     cmd: Vec<OsString>,
@@ -125,8 +130,9 @@ pub(super) fn run(args: &Args, given: Option<&ArgMatches>) -> Result<u8, Error> 
         subprocesses: args.subprocesses,
         command: "record",
     };
+    let pid = args.pid.map_or_else(|| args.name.as_ref().map(session::find), |pid| Some(Ok(pid)));
     let mut target =
-        match args.pid {
+        match pid.transpose()? {
             Some(pid) => Target::Running(pid),
             None => Target::Launched(Launched::start(&args.cmd).map_err(|error| {
                 Error::Launch {

@@ -10,6 +10,7 @@ pub mod keeper;
 pub mod kin;
 pub mod lock_watch;
 pub mod loop_watch;
+pub mod named;
 pub mod natives;
 pub mod notes;
 pub mod pace;

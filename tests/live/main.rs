@@ -36,6 +36,7 @@ mod hang;
 mod launch;
 mod locks;
 mod many;
+mod masters;
 mod pools;
 mod quota;
 mod requests;
