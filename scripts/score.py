@@ -28,11 +28,12 @@ NOT_STALLS = {"no_loop", "iteration"}
 # What the report may say of each kind of truth. (A C call on the CPU is both.)
 KINDS = {
     "sleep": {"blocking_call"}, "recv": {"blocking_call"}, "subprocess": {"blocking_call"},
-    "pipe": {"blocking_call"}, "lock": {"blocking_call"}, "nested": {"blocking_call"},
+    "pipe": {"blocking_call"}, "lock": {"blocking_call"}, "nested": {"blocking_call"}, "pg": {"blocking_call"},
     "cpu": {"cpu"}, "json": {"c_call", "cpu"}, "pbkdf2": {"c_call", "cpu"}, "sqlite": {"c_call", "cpu"},
+    "zlib": {"c_call", "cpu"},
     "fork": {"cpu", "c_call", "blocking_call"},
 }
-COMPUTES = {"cpu", "json", "pbkdf2", "sqlite"}
+COMPUTES = {"cpu", "json", "pbkdf2", "sqlite", "zlib"}
 APART = {"cpu_starved", "many_callbacks", "gc", "nobody blamed"}
 
 

@@ -84,6 +84,9 @@ pub const PLUMBING: &[&str] = &[
 /// Standard-library modules that only pass calls on: as "who made the call" they say nothing.
 const MUTE: &[&str] = &["asyncio", "contextlib", "contextvars", "dataclasses", "functools"];
 
+/// Functions that a thread's stack begins with, and a greenlet's never does.
+const BEGINNINGS: &[&str] = &["<module>", "_run_module_as_main", "_bootstrap"];
+
 /// Files of code that was typed or generated at run time and is the application's own, as for
 /// `python -c`. Other names in angle brackets are the interpreter's or a generator's.
 const TYPED_IN: &[&str] = &["<string>", "<stdin>", "<template>"];
@@ -112,11 +115,19 @@ pub struct Site {
     pub library: Option<FrameId>,
 }
 
-/// The frame that the loop called: a bare callback's own, or the task's step.
+/// The frame that the loop called: a bare callback's own, or the task's step. Of a greenlet, which has
+/// nothing of the loop on its stack, the application's outermost: servers start theirs for it.
 #[must_use]
-pub fn callback(tables: &Tables, stack: StackId) -> Option<FrameId> {
+pub fn callback(tables: &Tables, stdlib: Option<&str>, stack: StackId) -> Option<FrameId> {
     let all: Vec<(FrameId, &Frame)> = tables.frames_of(stack).collect();
-    let runner = all.iter().position(|(_, frame)| is_loop_runner(tables, frame))?;
+    let Some(runner) = all.iter().position(|(_, frame)| is_loop_runner(tables, frame)) else {
+        let (_, root) = all.last()?;
+        let is_whole = BEGINNINGS.contains(&tables.text(root.function));
+        let mut from_root = all.iter().rev().filter(|_| !is_whole);
+        let own =
+            from_root.find(|(_, frame)| origin_of(tables, stdlib, frame) == Origin::Application);
+        return own.map(|(id, _)| *id);
+    };
     // `Handle._run`, in Python, and then what it runs.
     let below = all.get(..runner)?.iter().rev();
     let is_handle = |frame: &Frame| {

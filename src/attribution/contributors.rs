@@ -17,6 +17,7 @@ const MOST: usize = 5;
 /// The contributors with the largest shares, the largest first.
 pub fn contributors(
     tables: &Tables,
+    stdlib: Option<&str>,
     looks: &[Weighed<'_>],
     mut blame: impl FnMut(StackId) -> Option<Site>,
 ) -> Vec<Contributor> {
@@ -24,7 +25,7 @@ pub fn contributors(
     let mut total = Nanos::ZERO;
     for (order, seen) in looks.iter().enumerate() {
         let frame = blame(seen.look.stack).map(|site| site.culprit);
-        let called = application::callback(tables, seen.look.stack).or(frame);
+        let called = application::callback(tables, stdlib, seen.look.stack).or(frame);
         let function = called.and_then(|id| tables.get_frame(id)).map(|frame| frame.function);
         total += seen.weight;
         // A task is known by its coroutine, whatever that called; a bare callback by its function.

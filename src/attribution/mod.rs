@@ -135,8 +135,10 @@ impl<'a> Attribution<'a> {
             // No callback is to blame, but what they have in common is worth saying.
             let common = culprit::Common::of(&looks);
             (stall.coroutine, stall.endpoint) = (common.coroutine, common.endpoint);
+            let process = self.recording.get_process(stall.pid);
+            let stdlib = process.and_then(|process| process.stdlib.as_deref());
             let blame = |stack| self.site(stall.pid, stack);
-            stall.particulars.contributors = contributors(tables, &looks, blame);
+            stall.particulars.contributors = contributors(tables, stdlib, &looks, blame);
             let runs = witnesses.during.iter().filter_map(|state| state.callback);
             stall.particulars.batch = runs.map(|run| run.batch).max();
             return (stall, None);

@@ -4,6 +4,7 @@
 //! family; adding one is a file and a line in [`PROBES`].
 
 pub mod asyncio;
+pub mod gevent;
 pub mod libuv;
 pub mod uvloop;
 
@@ -23,7 +24,7 @@ use crate::units::{Addr, Bounds, Pid, Tid, Timestamp};
 
 /// All families stallspy knows, in the order they are asked. The first that finds a loop on a
 /// thread has it.
-pub const PROBES: &[&dyn Probe] = &[&asyncio::Asyncio, &uvloop::Uvloop];
+pub const PROBES: &[&dyn Probe] = &[&asyncio::Asyncio, &uvloop::Uvloop, &gevent::Gevent];
 
 /// What a probe may look at to find a loop: one thread, whose stack was just read.
 #[derive(Debug)]

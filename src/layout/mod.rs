@@ -5,6 +5,7 @@
 mod asyncio_debug;
 mod cpython;
 mod debug_offsets;
+pub mod libev;
 mod libuv;
 pub mod shape;
 

@@ -296,6 +296,7 @@ impl LoopWatch {
             Capture::NotNow => {}
             // The iteration moved on under the look. What its clock said before is still true.
             Capture::Moved => {
+                state.callback = self.clock.callback(&thread.view(scene, at), &running);
                 scene.notes.losses.torn_reads += 1;
                 self.look_again_soon(pace, at);
                 self.keep(scene, state, true);

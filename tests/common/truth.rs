@@ -59,7 +59,7 @@ impl Entry {
     pub fn kinds(&self) -> &[&str] {
         match self.kind.as_str() {
             "cpu" => &["cpu"],
-            "json" | "pbkdf2" | "sqlite" => &["c_call", "cpu"],
+            "json" | "pbkdf2" | "sqlite" | "zlib" => &["c_call", "cpu"],
             "fork" => &["c_call", "cpu", "blocking_call"],
             _ => &["blocking_call"],
         }

@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(clippy::disallowed_methods, unreachable_pub)]
 
+#[path = "../common/database.rs"]
+mod database;
 #[path = "../common/freezes.rs"]
 mod freezes;
 #[path = "../common/interpreters.rs"]
@@ -31,6 +33,7 @@ mod endings;
 mod fastapi;
 mod faults;
 mod gates;
+mod gevent;
 mod gil;
 mod hang;
 mod launch;
