@@ -67,7 +67,11 @@ impl Kin {
         if roots.is_empty() {
             return found;
         }
-        let below = self.descendants.of(procfs, &roots);
+        let below = if all {
+            self.descendants.of(procfs, &roots)
+        } else {
+            self.descendants.children_of(procfs, &roots)
+        };
         self.strangers.retain(|pid, _| below.contains(pid));
         let at = now();
         for child in below {
@@ -80,6 +84,9 @@ impl Kin {
                 continue;
             }
             let Ok(stat) = procfs.stat(child) else { continue };
+            if stat.has_ended() {
+                continue;
+            }
             let age = boot_clock().map_or(PATIENCE, |boot| boot.saturating_sub(stat.started));
             if !all {
                 if age < TOO_YOUNG {
