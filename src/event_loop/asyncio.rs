@@ -8,6 +8,7 @@
 //! callback. The names are the same from 3.8 to 3.15; their slots are not, and are read from the
 //! code object. (<https://github.com/python/cpython/blob/v3.12.1/Lib/asyncio/base_events.py#L1906>)
 
+use super::float_stamp::{FLOAT_SIZE, Floats, to_timestamp};
 use super::{Clock, Probe, Reading, Running, Sight, TaskNames, View};
 use crate::layout::shape::{IntTag, WakeupCallback};
 use crate::model::{CallbackRun, LoopKind};
@@ -27,8 +28,6 @@ const CLOCK_RESOLUTION: Nanos = Nanos(1);
 const MAX_AHEAD: Nanos = Nanos::from_millis(1);
 /// The first stamp seen may be this old: an iteration longer than that is not told from garbage.
 const MAX_FIRST_AGE: Nanos = Nanos::from_secs(3600);
-/// Bytes of a float object: refcount, type, value.
-const FLOAT_SIZE: usize = 24;
 /// Where `m_self` lies in a `PyCFunctionObject` (Include/cpython/methodobject.h).
 const BUILTIN_SELF: u64 = 24;
 /// Most slots of the frame that are read; `_run_once` has 10.
@@ -56,8 +55,7 @@ struct AsyncioClock {
     slots: Slots,
     /// `loop._ready`, a deque that lives as long as the loop.
     ready: Option<Addr>,
-    /// `PyFloat_Type`, once found by its name: never learnt from an unchecked read.
-    float_type: Option<Addr>,
+    floats: Floats,
     /// Where the last stamp lay: read along with the frame, as it is usually still there.
     last_float: Addr,
     /// The latest stamp accepted. Stamps never go back.
@@ -111,7 +109,7 @@ impl Probe for Asyncio {
                 loop_object,
                 slots,
                 ready,
-                float_type: None,
+                floats: Floats::default(),
                 last_float: Addr(0),
                 last_stamp: None,
                 clock_offset: python.clock_offset,
@@ -158,17 +156,8 @@ impl AsyncioClock {
         float: &[u8],
         now: Timestamp,
     ) -> Result<Option<Timestamp>, ReadError> {
-        let kind = Fields(float).pointer(python.layout.offsets.object.ob_type)?;
-        match self.float_type {
-            Some(known) if known == kind => {}
-            Some(_) => return Ok(None),
-            None if python.objects().name_of_type(kind).is_ok_and(|name| name == "float") => {
-                self.float_type = Some(kind);
-            }
-            None => return Ok(None),
-        }
-        let seconds = f64::from_bits(Fields(float).u64(python.layout.offsets.object.float_value)?);
-        let Some(stamp) = to_timestamp(seconds, self.clock_offset) else { return Ok(None) };
+        let Some(seconds) = self.floats.value(python, float)? else { return Ok(None) };
+        let Some(stamp) = stamp_of(seconds, self.clock_offset) else { return Ok(None) };
         let earliest = self.last_stamp.unwrap_or_else(|| now.before(MAX_FIRST_AGE));
         if stamp < earliest || stamp > now + MAX_AHEAD {
             return Ok(None);
@@ -178,16 +167,9 @@ impl AsyncioClock {
 }
 
 /// `end_time` as a time on the host's clock.
-fn to_timestamp(seconds: f64, clock_offset: i64) -> Option<Timestamp> {
-    /// Beyond this a float of seconds cannot be a monotonic time: 300 years.
-    const MAX_SECONDS: f64 = 1e10;
-    if !(0.0..MAX_SECONDS).contains(&seconds) {
-        return None;
-    }
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked just above
-    let nanos = (seconds * 1e9).round() as u64;
-    let host = nanos.checked_add_signed(clock_offset.checked_neg()?)?;
-    host.checked_sub(CLOCK_RESOLUTION.0).map(Timestamp)
+fn stamp_of(end_time: f64, clock_offset: i64) -> Option<Timestamp> {
+    let stamp = to_timestamp(end_time, clock_offset)?;
+    stamp.0.checked_sub(CLOCK_RESOLUTION.0).map(Timestamp)
 }
 
 impl Clock for AsyncioClock {
@@ -311,16 +293,16 @@ mod tests {
 
     #[test]
     fn a_stamp_is_the_time_less_the_clocks_resolution() {
-        assert_eq!(to_timestamp(2.000_000_001, 0), Some(Timestamp(2_000_000_000)));
-        assert_eq!(to_timestamp(5.0, 3_000_000_000), Some(Timestamp(1_999_999_999)));
+        assert_eq!(stamp_of(2.000_000_001, 0), Some(Timestamp(2_000_000_000)));
+        assert_eq!(stamp_of(5.0, 3_000_000_000), Some(Timestamp(1_999_999_999)));
     }
 
     #[test]
     fn no_number_of_seconds_is_trusted() {
         for garbage in [f64::NAN, f64::INFINITY, -1.0, 1e300, -0.5] {
-            assert_eq!(to_timestamp(garbage, 0), None, "{garbage}");
+            assert_eq!(stamp_of(garbage, 0), None, "{garbage}");
         }
-        assert_eq!(to_timestamp(1.0, i64::MIN), None);
-        assert_eq!(to_timestamp(0.0, 0), None);
+        assert_eq!(stamp_of(1.0, i64::MIN), None);
+        assert_eq!(stamp_of(0.0, 0), None);
     }
 }

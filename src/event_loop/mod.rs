@@ -4,8 +4,10 @@
 //! family; adding one is a file and a line in [`PROBES`].
 
 pub mod asyncio;
+pub mod float_stamp;
 pub mod gevent;
 pub mod libuv;
+pub mod trio;
 pub mod uvloop;
 
 use std::fmt;
@@ -24,7 +26,8 @@ use crate::units::{Addr, Bounds, Pid, Tid, Timestamp};
 
 /// All families stallspy knows, in the order they are asked. The first that finds a loop on a
 /// thread has it.
-pub const PROBES: &[&dyn Probe] = &[&asyncio::Asyncio, &uvloop::Uvloop, &gevent::Gevent];
+pub const PROBES: &[&dyn Probe] =
+    &[&asyncio::Asyncio, &uvloop::Uvloop, &gevent::Gevent, &trio::Trio];
 
 /// What a probe may look at to find a loop: one thread, whose stack was just read.
 #[derive(Debug)]

@@ -105,6 +105,15 @@ pub enum WakeupCallback {
     BoundMethod,
 }
 
+/// Where a generator or coroutine keeps its frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GeneratorFrame {
+    /// At this offset is a pointer to a `PyFrameObject`, `gi_frame` (3.8 to 3.10).
+    Pointer(u64),
+    /// At this offset it begins, `gi_iframe` (3.11 on).
+    Inside(u64),
+}
+
 /// How the collector's counts tell which generation it is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Generations {
@@ -337,6 +346,20 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// Where generators and coroutines keep their frames: behind `gi_qualname` come `gi_exc_state` (two
+    /// words), `gi_origin_or_finalizer` and four bytes of state.
+    /// <https://github.com/python/cpython/blob/v3.12.1/Include/cpython/genobject.h>
+    #[must_use]
+    pub fn generator_frame(&self) -> GeneratorFrame {
+        match self.shape.frame_link {
+            FrameLink::FrameObject => GeneratorFrame::Pointer(16),
+            FrameLink::CFrame | FrameLink::Direct => {
+                let qualname = self.offsets.asyncio.coroutine_qualname;
+                GeneratorFrame::Inside(qualname.saturating_add(40))
+            }
+        }
+    }
+
     /// Whether this is the layout of the CPython that gives `hexversion` (`sys.hexversion`) as its
     /// version.
     #[must_use]

@@ -10,6 +10,7 @@ pub mod coroutines;
 mod frame_headers;
 pub mod frames;
 pub mod gc;
+pub mod generators;
 pub mod gil;
 pub mod innermost;
 pub mod interpreters;

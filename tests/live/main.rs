@@ -47,6 +47,7 @@ mod restart;
 mod rights;
 mod sockets;
 mod threads;
+mod trio;
 mod untouched;
 mod uvloop;
 

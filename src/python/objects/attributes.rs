@@ -19,6 +19,10 @@ use crate::units::Addr;
 const WORDS_BEFORE: i64 = -32;
 /// `PyDictValues.valid`, 3.13 on: 0 once a dict has taken the values over.
 const VALUES_VALID: u64 = 3;
+/// `PyMemberDescrObject.d_member` (Include/cpython/descrobject.h; the same 3.8 to 3.15).
+const DESCRIPTOR_MEMBER: u64 = 40;
+/// `PyMemberDef.offset` (Include/descrobject.h; the same 3.8 to 3.15).
+const MEMBER_OFFSET: u64 = 16;
 /// Most bytes an instance takes before its dict pointer: what is more is garbage.
 const MAX_INSTANCE: i64 = 1 << 40;
 
@@ -47,6 +51,29 @@ impl Objects<'_> {
     pub fn attribute(&self, addr: Addr, name: &str) -> Result<Option<Addr>, ReadError> {
         const MOST: usize = 1 << 12;
         self.find_key(&self.attribute_entries(addr, MOST)?, name)
+    }
+
+    /// What the instance at `addr` has in the slot `name` (`__slots__`) of its class itself; `None` when
+    /// there is no such slot, or nothing in it.
+    ///
+    /// # Errors
+    /// [`ReadError`] when no object is there.
+    pub fn slot(&self, addr: Addr, name: &str) -> Result<Option<Addr>, ReadError> {
+        let kind = self.type_at(self.type_of(addr)?)?;
+        // `tp_dict` lies three words before `tp_dictoffset` (Include/cpython/object.h, 3.8 to 3.15).
+        let dict = self.layout.offsets.object.tp_dictoffset.wrapping_sub(24);
+        let dict = self.memory.read_pointer(kind.addr.at(dict))?;
+        let Some(descriptor) = self.dict_get(dict, name)? else { return Ok(None) };
+        if self.type_name(descriptor)? != "member_descriptor" {
+            return Ok(None);
+        }
+        let member = self.memory.read_pointer(descriptor.at(DESCRIPTOR_MEMBER))?;
+        let offset = self.memory.read_u64(member.at(MEMBER_OFFSET))?;
+        if i64::try_from(offset).map_or(true, |offset| offset >= kind.basicsize) {
+            return Err(ReadError::Invalid("slot"));
+        }
+        let held = self.memory.read_pointer(addr.at(offset))?;
+        Ok(held.is_plausible().then_some(held))
     }
 
     fn attribute_entries(&self, addr: Addr, limit: usize) -> Result<Vec<Entry>, ReadError> {

@@ -45,6 +45,14 @@ impl Objects<'_> {
         self.sized_list(addr, limit).map(|(items, _)| items)
     }
 
+    /// How many items a `list` has.
+    ///
+    /// # Errors
+    /// [`ReadError`] when there is none.
+    pub fn list_len(&self, addr: Addr) -> Result<usize, ReadError> {
+        self.sized_list(addr, 0).map(|(_, len)| len)
+    }
+
     /// The same, and how many it has in all.
     pub(super) fn sized_list(
         &self,
