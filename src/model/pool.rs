@@ -11,6 +11,10 @@ pub enum PoolKind {
     AnyioLimiter,
     /// A `concurrent.futures.ThreadPoolExecutor`.
     ThreadPoolExecutor,
+    /// A `gevent.threadpool.ThreadPool`: native threads for what does not cooperate.
+    GeventThreadPool,
+    /// Connections that a worker of gunicorn's gthread has accepted, of `worker_connections`.
+    GthreadConnections,
 }
 
 impl PoolKind {
@@ -20,6 +24,8 @@ impl PoolKind {
         match self {
             PoolKind::AnyioLimiter => "anyio_limiter",
             PoolKind::ThreadPoolExecutor => "thread_pool_executor",
+            PoolKind::GeventThreadPool => "gevent_thread_pool",
+            PoolKind::GthreadConnections => "gthread_connections",
         }
     }
 
@@ -29,6 +35,8 @@ impl PoolKind {
         match self {
             PoolKind::AnyioLimiter => "anyio limiter",
             PoolKind::ThreadPoolExecutor => "thread pool",
+            PoolKind::GeventThreadPool => "gevent thread pool",
+            PoolKind::GthreadConnections => "gthread connections",
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct PoolWatch {
     pools: Vec<(Box<dyn Pool>, usize)>,
     /// The object that each [`PoolInfo`] is of.
     objects: Vec<Addr>,
+    /// gunicorn's worker, as it was known at the last search.
+    worker: Option<Addr>,
     /// The threads at the last search.
     threads: Vec<Addr>,
     searched: Option<Timestamp>,
@@ -41,6 +43,7 @@ impl Default for PoolWatch {
             modules: Modules::default(),
             pools: Vec::new(),
             objects: Vec::new(),
+            worker: None,
             threads: Vec::new(),
             searched: None,
             next_look: Timestamp::default(),
@@ -57,7 +60,7 @@ impl PoolWatch {
         &mut self,
         python: &Interpreter<'_>,
         codes: &mut CodeCache,
-        threads: &[ThreadWatch],
+        (threads, worker): (&[ThreadWatch], Option<Addr>),
         infos: &mut Vec<PoolInfo>,
         at: Timestamp,
     ) -> Result<(), ReadError> {
@@ -66,7 +69,7 @@ impl PoolWatch {
         }
         // Later looks are not drawn together to make up for one that was late.
         self.next_look = at + POOL_LOOK;
-        self.search(python, codes, threads, infos, at)?;
+        self.search(python, codes, (threads, worker), infos, at)?;
         for (pool, place) in &self.pools {
             if let Some(reading) = pool.look(python)?
                 && let Some(info) = infos.get_mut(*place)
@@ -85,11 +88,11 @@ impl PoolWatch {
         &mut self,
         python: &Interpreter<'_>,
         codes: &mut CodeCache,
-        threads: &[ThreadWatch],
+        (threads, worker): (&[ThreadWatch], Option<Addr>),
         at: Timestamp,
     ) -> Result<Vec<(PoolInfo, PoolReading)>, ReadError> {
         let mut infos = Vec::new();
-        self.search(python, codes, threads, &mut infos, at)?;
+        self.search(python, codes, (threads, worker), &mut infos, at)?;
         let mut seen = Vec::new();
         for (pool, place) in &self.pools {
             if let (Some(reading), Some(info)) = (pool.look(python)?, infos.get(*place)) {
@@ -103,7 +106,7 @@ impl PoolWatch {
         &mut self,
         python: &Interpreter<'_>,
         codes: &mut CodeCache,
-        threads: &[ThreadWatch],
+        (threads, worker): (&[ThreadWatch], Option<Addr>),
         infos: &mut Vec<PoolInfo>,
         at: Timestamp,
     ) -> Result<(), ReadError> {
@@ -111,18 +114,21 @@ impl PoolWatch {
             let age = at.since(last);
             let same =
                 threads.iter().map(|watch| watch.thread.state).eq(self.threads.iter().copied());
+            let same = same && worker == self.worker;
             if age < SEARCH || (same && age < SEARCH_ANYWAY) {
                 return Ok(());
             }
         }
         self.searched = Some(at);
+        self.worker = worker;
         let threads: Vec<Thread> = threads.iter().map(|watch| watch.thread).collect();
         self.threads = threads.iter().map(|thread| thread.state).collect();
         self.pools.clear();
         for family in &mut self.families {
             let modules = &mut self.modules;
             let codes = &mut *codes;
-            let mut ground = Ground { python: *python, codes, threads: &threads, modules, now: at };
+            let mut ground =
+                Ground { python: *python, codes, threads: &threads, worker, modules, now: at };
             for pool in family.find(&mut ground)? {
                 let (kind, name, object) = (pool.kind(), pool.name(), pool.object());
                 let is_it = |(info, known): (&PoolInfo, &Addr)| {

@@ -274,7 +274,8 @@ impl ProcessWatch {
 
     fn see_pools(&mut self, at: Timestamp) -> Result<(), ReadError> {
         let python = self.located.view(&self.memory);
-        self.pools.see(&python, &mut self.codes, &self.threads, &mut self.info.pools, at)
+        let who = (&self.threads[..], self.server.objects.worker);
+        self.pools.see(&python, &mut self.codes, who, &mut self.info.pools, at)
     }
 
     fn see_sockets(&mut self, notes: &mut Notes, stalled: bool, at: Timestamp) {
@@ -288,7 +289,8 @@ impl ProcessWatch {
     /// The pools that are there now, as they are now.
     pub(super) fn pools_now(&mut self) -> Result<Vec<(PoolInfo, PoolReading)>, ReadError> {
         let python = self.located.view(&self.memory);
-        PoolWatch::default().now(&python, &mut self.codes, &self.threads, now())
+        let who = (&self.threads[..], self.server.objects.worker);
+        PoolWatch::default().now(&python, &mut self.codes, who, now())
     }
 
     /// What is known of the process now; `ended` when it is over.

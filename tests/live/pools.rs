@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use crate::fastapi::with_fastapi;
-use crate::interpreters::interpreters;
+use crate::interpreters::{Python, interpreters};
 use crate::profiler::{record, stallspy};
 use crate::server::Server;
 use crate::turn::each;
+use crate::{in_ci, say};
 
 fn pool<'a>(report: &'a Value, kind: &str, name: &str) -> &'a Value {
     let pools = report["processes"][0]["pools"].as_array().expect("pools");
@@ -89,5 +90,56 @@ fn handlers_wait_for_a_thread_of_anyio() {
         assert!((15.0..=20.0).contains(&number(limiter, "waiting_max")), "{limiter}");
         assert!(number(limiter, "waiting_mean") > 5.0, "{limiter}");
         assert!(number(limiter, "full_and_waiting_fraction") > 0.6, "{limiter}");
+    });
+}
+
+/// Interpreters that have gunicorn and gevent.
+fn with_gunicorn() -> Vec<Python> {
+    let both = |python: &Python| python.has("gunicorn") && python.has("gevent");
+    let all: Vec<Python> = interpreters().into_iter().filter(both).collect();
+    assert!(!(in_ci() && all.is_empty()), "STALLSPY_INTERPRETERS lists none with gunicorn");
+    if all.is_empty() {
+        say("gunicorn: did not run, STALLSPY_INTERPRETERS lists no interpreter with it and gevent");
+    }
+    all
+}
+
+/// Records gunicorn's only worker under the load of so many clients.
+fn worker(python: &Python, class: &str, clients: &str) -> Value {
+    let server = Server::start(python, "gunicorn_pools.py", 60, &["--class", class]);
+    let load = server.load(&["--url-mix", "1:/", "--connections", clients, "--seconds", "9"]);
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let (mut report, _) = record(server.pid(), 4, &["-s"]);
+    let (requests, errors) = load.finish();
+    assert!(requests > 20 && errors == 0, "{requests} requests, {errors} errors");
+    let processes = report["processes"].as_array_mut().expect("processes");
+    processes.retain(|process| process["ppid"] == server.pid());
+    assert_eq!(processes.len(), 1, "{processes:?}");
+    server.end();
+    report
+}
+
+#[test]
+fn threads_and_connections_of_gthread() {
+    each(&with_gunicorn(), |python| {
+        let report = worker(python, "gthread", "10");
+        let threads = pool(&report, "thread_pool_executor", "ThreadPoolExecutor-0");
+        assert_eq!((&threads["limit"], &threads["busy_max"]), (&4.into(), &4.into()));
+        assert!((4.0..=7.0).contains(&number(threads, "waiting_max")), "{threads}");
+        assert!(number(threads, "full_and_waiting_fraction") > 0.6, "{threads}");
+        let connections = pool(&report, "gthread_connections", "");
+        assert_eq!((&connections["limit"], &connections["busy_max"]), (&50.into(), &10.into()));
+        assert!(number(connections, "busy_mean") > 8.0, "{connections}");
+    });
+}
+
+#[test]
+fn threads_of_gevent() {
+    each(&with_gunicorn(), |python| {
+        let report = worker(python, "gevent", "16");
+        let threads = pool(&report, "gevent_thread_pool", "");
+        assert_eq!((&threads["limit"], &threads["busy_max"]), (&10.into(), &10.into()));
+        assert!(number(threads, "full_fraction") > 0.6, "{threads}");
+        assert_eq!(threads["waiting_max"], Value::Null);
     });
 }

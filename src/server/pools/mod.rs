@@ -6,6 +6,8 @@
 
 mod anyio;
 mod executor;
+mod gevent;
+mod gthread;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,7 +29,12 @@ const MAX_MODULES: usize = 1024;
 /// All families stallspy knows.
 #[must_use]
 pub fn families() -> Vec<Box<dyn Family>> {
-    vec![Box::new(anyio::Anyio), Box::<executor::Executors>::default()]
+    vec![
+        Box::new(anyio::Anyio),
+        Box::<executor::Executors>::default(),
+        Box::<gevent::GeventThreads>::default(),
+        Box::new(gthread::GthreadConnections),
+    ]
 }
 
 /// What a family may look for pools in.
@@ -39,6 +46,8 @@ pub struct Ground<'a> {
     pub codes: &'a mut CodeCache,
     /// The process's threads.
     pub threads: &'a [Thread],
+    /// gunicorn's `Worker`, in a worker.
+    pub worker: Option<Addr>,
     /// Modules found so far.
     pub modules: &'a mut Modules,
     /// A time just before the search.
