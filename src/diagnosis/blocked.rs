@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{FrameId, LoopId, Measured, Recording, Stall, WaitId};
+use crate::model::{FrameId, LoopId, LoopKind, Measured, Recording, Stall, WaitId};
 use crate::units::{Nanos, Timestamp};
 
 /// Some stalls of a recording, added up.
@@ -34,6 +34,10 @@ pub struct Blame {
     pub wait: Option<WaitId>,
     /// Whether the longest of them did without the interpreter lock, of C code that computed.
     pub releases_gil: Option<bool>,
+    /// The C frame it was in, and the one that the library called, in the longest of them.
+    pub native: [Option<FrameId>; 2],
+    /// Whether the longest of them was a hub's of greenlets.
+    pub in_greenlet: bool,
     /// Whether every one of them served a request whose endpoint is known.
     pub in_request: bool,
     /// How many.
@@ -68,6 +72,8 @@ impl Blocked {
                     library: None,
                     wait: None,
                     releases_gil: None,
+                    native: [None; 2],
+                    in_greenlet: false,
                     in_request: true,
                     count: 0,
                     total: Nanos::ZERO,
@@ -76,6 +82,8 @@ impl Blocked {
                 if stall.duration() > blame.max {
                     (blame.library, blame.wait) = (culprit.library, culprit.wait);
                     blame.releases_gil = stall.particulars.releases_gil;
+                    blame.native = [culprit.native, culprit.native_library];
+                    blame.in_greenlet = is_greenlets(recording, stall);
                 }
                 blame.in_request &= stall.endpoint.is_some();
                 blame.count += 1;
@@ -114,6 +122,12 @@ impl Blame {
             max(self.max),
         ]
     }
+}
+
+/// Whether a stall's loop is a hub of greenlets.
+fn is_greenlets(recording: &Recording, stall: &Stall) -> bool {
+    let info = recording.loops.iter().find(|info| info.id == stall.loop_id);
+    info.is_some_and(|info| matches!(info.kind, LoopKind::Gevent | LoopKind::Eventlet))
 }
 
 /// The part of a stall that lies within the recording. A stall that began before can be longer

@@ -5,6 +5,7 @@
 //! guesses. The prose lives in `docs/findings/`, one page per rule, included at build time.
 
 pub mod blocked;
+pub mod greenlets;
 pub mod remedy;
 pub mod rules;
 pub mod wording;

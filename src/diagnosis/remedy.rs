@@ -5,6 +5,7 @@
 //! loop), cure second (use something that does not block). Never decides whether to recommend.
 
 use super::blocked::Blame;
+use super::greenlets;
 use crate::model::{FrameId, Peer, Recommendation, Recording, Remedy, Tables};
 
 /// Lines to recommend something for: the costliest few. With more, none gets done.
@@ -40,10 +41,21 @@ const ASYNC_INSTEAD: &[(&str, &str)] = &[
     ("threading", "use asyncio's own `Lock`, `Event` or `Condition` on the loop"),
 ];
 
+/// Why a call that waits is a matter of a hub's greenlets.
+const HUB_SLEEPS: &str =
+    "the call sleeps on the hub's thread, and no greenlet runs until it returns";
+/// The same of code that computes.
+const HUB_COMPUTES: &str = "it computes on the hub's thread, and no greenlet runs until it is done; on \
+     another thread it would hold the interpreter lock as well";
+
 /// What to do about a line that sleeps in a call.
 #[must_use]
 pub fn for_call(recording: &Recording, blame: &Blame) -> Recommendation {
     let tables = &recording.tables;
+    if blame.in_greenlet {
+        let command = greenlets::for_call(client_in_c(tables, blame));
+        return recommendation(recording, blame, command, HUB_SLEEPS);
+    }
     let take_off = if blame.in_request {
         "make the handler `def`, or `await asyncio.to_thread(…)`"
     } else {
@@ -71,6 +83,10 @@ pub fn for_call(recording: &Recording, blame: &Blame) -> Recommendation {
 /// What to do about a line that computes.
 #[must_use]
 pub fn for_cpu(recording: &Recording, blame: &Blame) -> Recommendation {
+    if blame.in_greenlet {
+        let command = greenlets::FOR_CPU.to_owned();
+        return recommendation(recording, blame, command, HUB_COMPUTES);
+    }
     recommendation(
         recording,
         blame,
@@ -85,7 +101,9 @@ pub fn for_cpu(recording: &Recording, blame: &Blame) -> Recommendation {
 /// What to do about a line that calls C code which computes.
 #[must_use]
 pub fn for_native(recording: &Recording, blame: &Blame) -> Recommendation {
-    let thread = if blame.in_request {
+    let thread = if blame.in_greenlet {
+        greenlets::THREAD
+    } else if blame.in_request {
         "make the handler `def`, or `await asyncio.to_thread(…)`"
     } else {
         "`await asyncio.to_thread(…)`"
@@ -94,6 +112,10 @@ pub fn for_native(recording: &Recording, blame: &Blame) -> Recommendation {
         Some(true) => {
             (thread.to_owned(), "the C code lets go of the interpreter lock while it computes")
         }
+        Some(false) if blame.in_greenlet => (
+            greenlets::FOR_HOLDING.to_owned(),
+            "the C code holds the interpreter lock all along: a thread would block the hub as well",
+        ),
         Some(false) => (
             "run it in a process pool: `await loop.run_in_executor(process_pool, …)`".to_owned(),
             "the C code holds the interpreter lock all along: a thread would block the loop as well",
@@ -123,14 +145,23 @@ pub fn for_gil(recording: &Recording, blame: &Blame) -> Recommendation {
 /// What to do about a line that did not come back.
 #[must_use]
 pub fn for_hang(recording: &Recording, blame: &Blame) -> Recommendation {
+    let take_off =
+        if blame.in_greenlet { greenlets::THREAD } else { "`await asyncio.to_thread(…)`" };
     recommendation(
         recording,
         blame,
-        "give the call a timeout, and take it off the loop: `await asyncio.to_thread(…)`"
-            .to_owned(),
+        format!("give the call a timeout, and take it off the loop: {take_off}"),
         "it had not returned when observation ended; look again with `stallspy dump` to see \
          what every thread holds and waits for",
     )
+}
+
+/// What helps where the client it calls waits in C code, out of reach of monkey-patching.
+fn client_in_c(tables: &Tables, blame: &Blame) -> Option<&'static str> {
+    let frames = blame.native.into_iter().chain([blame.library]).flatten();
+    let frames: Vec<_> = frames.filter_map(|id| tables.get_frame(id)).collect();
+    let names = frames.iter().flat_map(|frame| [frame.file, frame.module]).flatten();
+    greenlets::for_client(names.map(|name| tables.text(name)))
 }
 
 enum WaitKind {
