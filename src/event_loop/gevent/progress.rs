@@ -98,12 +98,15 @@ impl Progress {
         }
         let is_out = seen.place.is_out();
         match seen.thread {
-            _ if is_out => {}
+            // Whatever the loop has pending: one that is run from within another iteration, as when a
+            // worker starts, polls before it goes on with that. And one that woke after it was met in
+            // its poll has hardly begun.
             Whereabouts::InPoll => {
                 self.polled = Some(before);
                 (self.began, self.begun) = (None, 0);
                 return Reading::Polling;
             }
+            _ if is_out => {}
             Whereabouts::AtLoop if self.began.is_some() => {}
             Whereabouts::AtLoop | Whereabouts::Unknown => return Reading::Polling,
             Whereabouts::Out => {}
@@ -183,6 +186,13 @@ mod tests {
             (2, 45, 'o', 0, false, 0),
         ];
         assert_eq!(readings(&looks), ["Polling", "Polling", "R22 0/1", "Polling", "R45 0/1"]);
+    }
+
+    #[test]
+    fn who_sleeps_in_the_poll_polls_whatever_is_pending() {
+        let looks =
+            [(1, 5, 'p', 1, false, 0), (1, 5, 'p', 0, true, 0x10), (1, 35, 'o', 1, false, 0)];
+        assert_eq!(readings(&looks), ["Polling", "Polling", "R35 0/2"]);
     }
 
     #[test]
