@@ -110,11 +110,11 @@ impl SocketWatch {
         let idle = self.looks > 0 && cpu == self.cpu;
         self.cpu = cpu;
         if idle {
-            // It opened and closed nothing: what a peer closed is still a descriptor of its.
+            // It opened and closed nothing that is worth a scan: what a peer closed is still a
+            // descriptor of its. Which are new is asked of the next scan.
             self.looks = self.looks.saturating_add(1);
             for (info, last) in sockets.connections.iter_mut().zip(&self.last) {
                 info.open.add(*last);
-                info.met = info.met.saturating_add(u64::from(last.unwrap_or(0)));
             }
             return;
         }
