@@ -29,6 +29,7 @@ NOT_STALLS = {"no_loop", "iteration"}
 KINDS = {
     "sleep": {"blocking_call"}, "recv": {"blocking_call"}, "subprocess": {"blocking_call"},
     "pipe": {"blocking_call"}, "lock": {"blocking_call"}, "nested": {"blocking_call"}, "pg": {"blocking_call"},
+    "locked": {"blocking_call"}, "first": {"blocking_call"}, "second": {"blocking_call"},
     "cpu": {"cpu"}, "json": {"c_call", "cpu"}, "pbkdf2": {"c_call", "cpu"}, "sqlite": {"c_call", "cpu"},
     "zlib": {"c_call", "cpu"},
     "fork": {"cpu", "c_call", "blocking_call"},

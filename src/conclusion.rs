@@ -27,7 +27,7 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
     let verdict = verdict(&recording, &stalls, &findings);
     Report {
         culprits: culprits(&stalls),
-        loops: recording.loops.iter().map(|info| summarize(info, &stalls)).collect(),
+        loops: recording.event_loops().map(|info| summarize(info, &stalls)).collect(),
         stalls,
         findings,
         undecided,
@@ -58,22 +58,24 @@ fn stalls_and_disagreements(recording: &Recording) -> (Vec<Stall>, u64) {
 /// Stalls by culprit and cause: the costliest first, allowed ones last.
 fn culprits(stalls: &[Stall]) -> Vec<CulpritTotal> {
     // Frames are interned: the same file, line and function have the same id.
-    type Key = (bool, Option<FrameId>, Cause);
+    type Key = (bool, bool, Option<FrameId>, Cause);
     let mut groups: BTreeMap<Key, Vec<&Stall>> = BTreeMap::new();
     for stall in stalls {
         let frame = stall.culprit.as_ref().map(|culprit| culprit.frame);
-        groups.entry((stall.allowed, frame, stall.cause)).or_default().push(stall);
+        let key = (stall.allowed, stall.occupies, frame, stall.cause);
+        groups.entry(key).or_default().push(stall);
     }
     let all: Nanos = stalls.iter().map(Stall::duration).sum();
     let mut totals: Vec<CulpritTotal> = groups
         .into_iter()
-        .filter_map(|((allowed, _, cause), group)| {
+        .filter_map(|((allowed, occupies, _, cause), group)| {
             let longest = group.iter().copied().reduce(|longest, stall| {
                 if stall.duration() > longest.duration() { stall } else { longest }
             })?;
             let total: Nanos = group.iter().map(|stall| stall.duration()).sum();
             let shared = group.iter().all(|stall| stall.endpoint == longest.endpoint);
             Some(CulpritTotal {
+                occupies,
                 culprit: longest.culprit.clone(),
                 endpoint: longest.endpoint.filter(|_| shared),
                 cause,
@@ -133,7 +135,7 @@ fn findings(
 
 /// The one sentence a reader sees first: that of whatever explains most of the stalled time.
 fn verdict(recording: &Recording, stalls: &[Stall], findings: &[Finding]) -> String {
-    if recording.loops.is_empty() {
+    if recording.event_loops().chain(recording.request_threads()).next().is_none() {
         return without_loops(recording);
     }
     let time = |picked: &[usize]| -> Nanos {
@@ -188,6 +190,12 @@ fn nothing_seen(recording: &Recording) -> String {
     if recording.loops.iter().all(|info| info.tally.looks() == 0) {
         return "an event loop was found, but no look at it succeeded: nothing is known of stalls"
             .to_owned();
+    }
+    if recording.event_loops().next().is_none() {
+        return format!(
+            "no request held a thread for {threshold} or more, but none was served while it was \
+             watched"
+        );
     }
     format!("no stall of {threshold} or more, but no event loop ran while it was watched")
 }

@@ -53,17 +53,22 @@ pub struct Progress {
     pub processes: usize,
     /// Loops watched now.
     pub loops: usize,
+    /// Threads watched now that serve requests without a loop.
+    pub request_threads: usize,
     /// Iterations looked into so far, by kept looks.
     pub looks: usize,
     /// A loop that hangs right now.
     pub hang: Option<Hang>,
 }
 
-/// A loop that has not come back for so long that the server counts as down.
+/// A loop that has not come back for so long that the server counts as down, or a request that has
+/// held its thread as long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hang {
     /// Its process.
     pub pid: Pid,
+    /// It is a request.
+    pub occupies: bool,
     /// For how long it has not come back.
     pub age: Nanos,
     /// The line it is at, `cache.py:31 load`: of the application where there is one.
@@ -77,12 +82,13 @@ impl Progress {
             let place = site.map(|site| wording::place_in(ongoing.tables, site.culprit));
             Hang {
                 pid: ongoing.pid,
+                occupies: ongoing.occupies,
                 age: ongoing.age,
                 place: place.unwrap_or_else(|| "an unknown line".to_owned()),
             }
         });
-        let sampler::Progress { elapsed, processes, loops, looks, .. } = state;
-        Progress { elapsed, processes, loops, looks, hang }
+        let sampler::Progress { elapsed, processes, loops, request_threads, looks, .. } = state;
+        Progress { elapsed, processes, loops, request_threads, looks, hang }
     }
 }
 

@@ -12,8 +12,9 @@ use stallspy::model::{Cause, CpuState, LoopTally, Peer, Recording, Remedy, Repor
 use story::{Part, Story, at};
 
 /// Every rule has a column. A new rule fails the test until it has one.
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "loop-hung",
+    "threads-occupied",
     "loop-blocked-by-call",
     "loop-blocked-by-cpu",
     "loop-blocked-by-native",
@@ -160,6 +161,23 @@ fn stories() -> Vec<(&'static str, Report)> {
         state.sched = None;
     }
     rows.push(("a stall not seen into", story));
+
+    for (name, limit, held) in
+        [("a thread is held", 4, 1), ("no thread is left", 4, 4), ("the only thread is held", 1, 1)]
+    {
+        let mut story = Story::of_threads(400, limit, held);
+        let call = in_request(&mut story);
+        story.stall(500.0, call);
+        rows.push((name, story));
+    }
+
+    rows.push(("threads that serve nobody", Story::of_threads(0, 4, 0)));
+    rows.push(("short requests", Story::of_threads(400, 4, 2)));
+
+    let mut story = Story::of_threads(400, 4, 1);
+    let call = in_request(&mut story);
+    story.busy(5_000.0, &[Part { ms: 5_000.0, ..call }], false);
+    rows.push(("a request that does not end", story));
 
     let mut reports: Vec<_> = rows
         .into_iter()
@@ -326,4 +344,52 @@ fn what_was_not_told_goes_by_the_others_of_its_line() {
     let report = conclude(story.recording, &nothing_allowed);
     let causes: Vec<Cause> = report.stalls.iter().map(|stall| stall.cause).collect();
     assert_eq!(causes, [Cause::CCall, Cause::CCall, Cause::Cpu]);
+}
+
+#[test]
+fn a_request_is_told_call_by_call() {
+    let told = |parts: &dyn Fn(&mut Story) -> Vec<Part>| {
+        let mut story = Story::of_threads(400, 4, 1);
+        let parts = parts(&mut story);
+        story.busy(500.0, &parts, true);
+        let report = conclude(story.recording, &nothing_allowed);
+        let tables = &report.recording.tables;
+        let place = |stall: &Stall| {
+            stallspy::diagnosis::wording::place_in(tables, stall.culprit.as_ref().unwrap().frame)
+        };
+        let length = |stall: &Stall| (stall.duration().0 + 500_000) / 1_000_000;
+        assert!(report.stalls.iter().all(|stall| stall.occupies));
+        report
+            .stalls
+            .iter()
+            .map(|one| format!("{} {}", place(one), length(one)))
+            .collect::<Vec<_>>()
+    };
+    let line = |story: &mut Story, ms: f64, line: u32| {
+        let stack = story.stack(&[("/srv/app/views.py", line, "view")]);
+        story.asleep(ms, stack, "recvfrom", None)
+    };
+    let loops = |story: &mut Story, ms: f64, line: u32| {
+        let stack = story.stack(&[("/srv/app/views.py", line, "view")]);
+        Story::computing(ms, stack)
+    };
+    // Two long calls, and a short one between them.
+    let two = told(&|story| vec![line(story, 40.0, 7), line(story, 4.0, 8), line(story, 30.0, 9)]);
+    assert_eq!(two, ["views.py:7 view 40", "views.py:9 view 30"]);
+    // One computation goes from line to line.
+    let one = told(&|story| {
+        let lines = [7, 8, 7, 8, 7].map(|at| loops(story, 12.0, at));
+        lines.to_vec()
+    });
+    assert_eq!(one, ["views.py:7 view 60"]);
+    // None of them is long, but the request is: its heaviest line stands for it.
+    let many = told(&|story| (0..16).map(|at| line(story, 3.0, 20 + at % 3)).collect());
+    assert_eq!(many, ["views.py:22 view 48"]);
+    // What is between two long calls, if it is not most of the request, is not told.
+    let some = told(&|story| {
+        let mut parts = vec![line(story, 60.0, 7)];
+        parts.extend([8, 9, 10].map(|at| line(story, 6.0, at)));
+        parts
+    });
+    assert_eq!(some, ["views.py:7 view 60"]);
 }

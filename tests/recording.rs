@@ -129,6 +129,7 @@ prop_compose! {
         role in 0..3_usize,
     ) -> ProcessInfo {
         ProcessInfo {
+            occupancy: stallspy::model::Occupancy::default(),
             pid: Pid(ids.0),
             ppid: Pid(ids.1),
             python: words.0,

@@ -7,7 +7,8 @@
 //! The rules, in order:
 //!
 //! 1. Only the callback counts: frames at or above asyncio's `_run_once` started the loop and
-//!    have no part in what blocks it (`uvicorn.run(app)` in `main.py` is not a culprit).
+//!    have no part in what blocks it (`uvicorn.run(app)` in `main.py` is not a culprit). Likewise
+//!    what is above a server's call of the application where each request has a thread.
 //! 2. The culprit is the deepest frame that is neither in the standard library nor in an
 //!    installed package.
 //! 3. If there is none, the application may be an installed package itself: from the root, the
@@ -141,8 +142,14 @@ pub fn callback(tables: &Tables, stdlib: Option<&str>, stack: StackId) -> Option
 #[must_use]
 pub fn site(tables: &Tables, stdlib: Option<&str>, stack: StackId) -> Option<Site> {
     let all: Vec<(FrameId, &Frame)> = tables.frames_of(stack).collect();
-    let runner = all.iter().position(|(_, frame)| is_loop_runner(tables, frame));
-    let of_callback = runner.and_then(|at| all.get(..at)).filter(|frames| !frames.is_empty());
+    let is_runner =
+        |frame: &Frame| is_loop_runner(tables, frame) || is_request_runner(tables, frame);
+    let runner = all.iter().position(|(_, frame)| is_runner(frame));
+    let of_callback = runner.and_then(|at| match all.first() {
+        // The server itself is at it; whoever started it is not to blame.
+        Some((_, frame)) if at == 0 && is_request_runner(tables, frame) => all.get(..1),
+        _ => all.get(..at).filter(|frames| !frames.is_empty()),
+    });
     let frames: Vec<(FrameId, Origin<'_>)> = of_callback
         .unwrap_or(&all)
         .iter()
@@ -257,6 +264,28 @@ fn is_loop_runner(tables: &Tables, frame: &Frame) -> bool {
     let file = frame.file.map(|file| tables.text(file));
     tables.text(frame.function) == "_run_once"
         && file.is_some_and(|file| file.ends_with("asyncio/base_events.py"))
+}
+
+/// The functions in which servers with a thread or a greenlet for each request call the application.
+const REQUEST_RUNNERS: &[(&str, &str)] = &[
+    ("/gunicorn/workers/sync.py", "handle_request"),
+    ("/gunicorn/workers/sync.py", "handle"),
+    ("/gunicorn/workers/gthread.py", "handle_request"),
+    ("/gunicorn/workers/gthread.py", "handle_http2_request"),
+    ("/gunicorn/workers/gthread.py", "handle"),
+    ("/gunicorn/workers/base_async.py", "handle_request"),
+    ("/gevent/pywsgi.py", "run_application"),
+    ("/eventlet/wsgi.py", "handle_one_response"),
+    ("/werkzeug/serving.py", "execute"),
+    ("/wsgiref/handlers.py", "run"),
+    ("/waitress/task.py", "execute"),
+    ("/cheroot/wsgi.py", "respond"),
+];
+
+fn is_request_runner(tables: &Tables, frame: &Frame) -> bool {
+    let function = tables.text(frame.function);
+    let Some(file) = frame.file.map(|file| tables.text(file)) else { return false };
+    REQUEST_RUNNERS.iter().any(|(end, name)| function == *name && file.ends_with(end))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 
 pub mod application;
 pub mod batch;
+pub mod calls;
 pub mod cause;
 pub mod consensus;
 pub mod contributors;
@@ -77,10 +78,31 @@ impl<'a> Attribution<'a> {
         mut self,
         stalls: impl Iterator<Item = (Stall, Witnesses<'w>)>,
     ) -> Vec<Stall> {
-        let mut explained: Vec<Stall> =
-            stalls.map(|(stall, witnesses)| self.explain(stall, &witnesses)).collect();
+        let mut explained: Vec<Stall> = Vec::new();
+        for (stall, witnesses) in stalls {
+            if !stall.occupies {
+                explained.push(self.explain(stall, &witnesses));
+                continue;
+            }
+            for (part, witnesses) in self.calls_of(stall, witnesses) {
+                explained.push(self.explain(part, &witnesses));
+            }
+        }
         self.consensus.settle(&mut explained);
+        // The later calls of one request may have begun after another request did.
+        explained.sort_by_key(|stall| (stall.began.lo, stall.loop_id));
         explained
+    }
+
+    /// The long calls of a request that holds a thread of its own.
+    fn calls_of<'w>(
+        &mut self,
+        stall: Stall,
+        witnesses: Witnesses<'w>,
+    ) -> Vec<(Stall, Witnesses<'w>)> {
+        let (tables, pid) = (&self.recording.tables, stall.pid);
+        let threshold = self.recording.settings.threshold;
+        calls::apart(tables, threshold, stall, witnesses, |stack| self.site(pid, stack))
     }
 
     /// The stall with everything its own witnesses tell about it.

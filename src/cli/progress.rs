@@ -47,7 +47,7 @@ impl ProgressLine {
             "\r\x1b[Kstallspy: {:.0} s{of} · {} · {} · {}{}",
             state.elapsed.as_secs_f64(),
             count(state.processes, "process", "processes"),
-            count(state.loops, "event loop", "event loops"),
+            watched(state),
             count(state.looks, "close look", "close looks"),
             state.hang.as_ref().map_or(String::new(), |hang| format!(" · {}", blocked(hang))),
         );
@@ -61,7 +61,8 @@ impl ProgressLine {
         };
         if self.told.is_none_or(|again| hang.age >= again) {
             self.told = Some(hang.age.scaled(2, 1));
-            complain(&format!("pid {}: the event loop is {}", hang.pid, blocked(hang)));
+            let what = if hang.occupies { "a thread" } else { "the event loop" };
+            complain(&format!("pid {}: {what} is {}", hang.pid, blocked(hang)));
         }
     }
 
@@ -73,10 +74,22 @@ impl ProgressLine {
     }
 }
 
+/// What is looked at: threads that serve requests are named where there are some.
+fn watched(state: &Progress) -> String {
+    let loops = count(state.loops, "event loop", "event loops");
+    let threads = count(state.request_threads, "request thread", "request threads");
+    match (state.loops, state.request_threads) {
+        (_, 0) => loops,
+        (0, _) => threads,
+        _ => format!("{loops} · {threads}"),
+    }
+}
+
 fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn blocked(hang: &Hang) -> String {
-    format!("blocked since {:.0} s at {}", hang.age.as_secs_f64(), shortened(&hang.place, PLACE))
+    let held = if hang.occupies { "held by a request" } else { "blocked" };
+    format!("{held} since {:.0} s at {}", hang.age.as_secs_f64(), shortened(&hang.place, PLACE))
 }

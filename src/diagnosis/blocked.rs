@@ -49,9 +49,24 @@ pub struct Blame {
 }
 
 impl Blocked {
-    /// Adds up the stalls that `wanted` picks among those not allowed; `None` if there are none.
+    /// Adds up the stalls of loops that `wanted` picks among those not allowed; `None` if there are
+    /// none.
     #[must_use]
     pub fn of(
+        recording: &Recording,
+        stalls: &[Stall],
+        wanted: impl Fn(&Stall) -> bool,
+    ) -> Option<Blocked> {
+        Blocked::sum(recording, stalls, |stall| !stall.occupies && wanted(stall))
+    }
+
+    /// The same of threads that requests held, one thread each.
+    #[must_use]
+    pub fn of_threads(recording: &Recording, stalls: &[Stall]) -> Option<Blocked> {
+        Blocked::sum(recording, stalls, |stall| stall.occupies)
+    }
+
+    fn sum(
         recording: &Recording,
         stalls: &[Stall],
         wanted: impl Fn(&Stall) -> bool,

@@ -52,8 +52,9 @@ pub trait Rule: Debug + Sync {
 
 /// All rules. Of two findings that explain the same share of time and matter the same, the one
 /// further up comes first.
-pub static RULES: [&dyn Rule; 11] = [
+pub static RULES: [&dyn Rule; 12] = [
     &rules::loop_hung::LoopHung,
+    &rules::threads_occupied::ThreadsOccupied,
     &rules::loop_blocked_by_call::LoopBlockedByCall,
     &rules::loop_blocked_by_cpu::LoopBlockedByCpu,
     &rules::loop_blocked_by_native::LoopBlockedByNative,
@@ -74,7 +75,8 @@ pub fn title(rule: &dyn Rule) -> &'static str {
 
 /// What a recording lacks for a rule to say that there were no stalls: that someone could look.
 fn lacks(recording: &Recording) -> Option<&'static str> {
-    if recording.loops.is_empty() {
+    // A thread that serves requests without a loop can tell that there is none that stalled.
+    if recording.event_loops().chain(recording.request_threads()).next().is_none() {
         return Some("an event loop in a watched process");
     }
     let looks = recording.loops.iter().any(|info| info.tally.looks() > 0);

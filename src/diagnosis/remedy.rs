@@ -142,6 +142,25 @@ pub fn for_gil(recording: &Recording, blame: &Blame) -> Recommendation {
     )
 }
 
+/// What to do about a line that holds a request's own thread.
+#[must_use]
+pub fn for_thread(recording: &Recording, blame: &Blame) -> Recommendation {
+    let (command, reason) = if blame.wait.is_some() {
+        (
+            "give the call a timeout, or do it after the answer; or let more requests wait at the \
+             same time: more threads (gunicorn: `--threads`)",
+            "it waits, and its thread serves nobody else meanwhile",
+        )
+    } else {
+        (
+            "make it cheaper, or do it after the answer; more workers if there are CPUs for them",
+            "it computes, and its thread serves nobody else meanwhile; of threads in one process only \
+             one computes in Python at a time",
+        )
+    };
+    recommendation(recording, blame, command.to_owned(), reason)
+}
+
 /// What to do about a line that did not come back.
 #[must_use]
 pub fn for_hang(recording: &Recording, blame: &Blame) -> Recommendation {

@@ -141,6 +141,11 @@ pub trait Clock: fmt::Debug {
     /// The task that the callback runs, if it runs one.
     fn task(&self, view: &View<'_>, running: &Running) -> TaskNames;
 
+    /// The thread has slept ever since the last look, so that this one was spared.
+    fn still(&mut self, at: Timestamp) {
+        let _ = at;
+    }
+
     /// Whether the loop runs on the thread with this stack: what a loop that has ended left behind
     /// in memory does not. A loop without a frame of its own says how the last look found it.
     fn is_on(&self, stack: &RawStack) -> bool;

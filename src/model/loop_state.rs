@@ -26,9 +26,18 @@ pub enum LoopKind {
     Trio,
     /// twisted's reactor.
     Twisted,
+    /// No loop: a thread that serves one request at a time, whose iteration is a request.
+    #[serde(rename = "none")]
+    NoLoop,
 }
 
 impl LoopKind {
+    /// Whether it is a loop, and not a thread that serves one request after the other.
+    #[must_use]
+    pub fn is_loop(self) -> bool {
+        self != LoopKind::NoLoop
+    }
+
     /// The name users know it by; also the JSON value.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -39,6 +48,7 @@ impl LoopKind {
             LoopKind::Eventlet => "eventlet",
             LoopKind::Trio => "trio",
             LoopKind::Twisted => "twisted",
+            LoopKind::NoLoop => "none",
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod frame;
 pub mod gap;
 pub mod gil;
 pub mod loop_state;
+pub mod occupancy;
 pub mod pool;
 pub mod process;
 pub mod recording;
@@ -29,6 +30,7 @@ pub use loop_state::{
     CallbackRun, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, SchedTimes,
     ThreadLook,
 };
+pub use occupancy::Occupancy;
 pub use pool::{Level, PoolInfo, PoolKind, PoolReading};
 pub use process::{ProcessInfo, Role, ThreadInfo, WorkerClass, WorkerTopology};
 pub use recording::{Losses, NativeStacks, Recording, Settings, Tables};

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectionInfo, GilTally, ListenerInfo, PoolInfo, RequestTally, ServerConfig};
+use super::{
+    ConnectionInfo, GilTally, ListenerInfo, Occupancy, PoolInfo, RequestTally, ServerConfig,
+};
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 
 /// A process's part in a server.
@@ -173,6 +175,9 @@ pub struct ProcessInfo {
     /// Its connections, by peer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub connections: Vec<ConnectionInfo>,
+    /// How many of its threads were held by requests, where each request has a thread.
+    #[serde(default, skip_serializing_if = "Occupancy::is_empty")]
+    pub occupancy: Occupancy,
     /// Its threads.
     pub threads: Vec<ThreadInfo>,
 }

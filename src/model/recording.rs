@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Frame, FrameId, Gap, LoopId, LoopInfo, LoopState, NameId, ProcessInfo, Sample, Stack, StackId,
-    Throttle, Wait, WaitId,
+    Frame, FrameId, Gap, LoopId, LoopInfo, LoopState, NameId, ProcessInfo, Role, Sample, Stack,
+    StackId, Throttle, Wait, WaitId,
 };
 use crate::units::{Nanos, Pid, Timestamp};
 
@@ -216,7 +216,7 @@ pub struct Recording {
     pub tables: Tables,
     /// Watched processes.
     pub processes: Vec<ProcessInfo>,
-    /// Event loops found in them.
+    /// Event loops found in them, and threads that serve requests without one.
     pub loops: Vec<LoopInfo>,
     /// Looks at loops that had been busy for a while, and the look that saw each of them end; in
     /// time order. Of a run of looks that show the same, the first and the last are kept.
@@ -238,7 +238,23 @@ impl Recording {
     /// A loop by its id.
     #[must_use]
     pub fn get_loop(&self, id: LoopId) -> Option<&LoopInfo> {
-        self.loops.iter().find(|info| info.id == id)
+        // Ids are places, unless the file was made by hand.
+        let there = self.loops.get(id.0 as usize).filter(|info| info.id == id);
+        there.or_else(|| self.loops.iter().find(|info| info.id == id))
+    }
+
+    /// The event loops of those who serve requests. A master may have one, too (gunicorn's, from 25.1
+    /// on, for its control socket); nobody waits for it.
+    pub fn event_loops(&self) -> impl Iterator<Item = &LoopInfo> {
+        let is_master = |pid| {
+            self.get_process(pid).is_some_and(|process| process.topology.role == Role::Master)
+        };
+        self.loops.iter().filter(move |info| info.kind.is_loop() && !is_master(info.pid))
+    }
+
+    /// The threads that serve requests without a loop, one request at a time.
+    pub fn request_threads(&self) -> impl Iterator<Item = &LoopInfo> {
+        self.loops.iter().filter(|info| !info.kind.is_loop())
     }
 
     /// A process by its pid (the latest one, should a pid have been reused).

@@ -6,6 +6,8 @@ use crate::units::Nanos;
 /// All stalls with the same culprit and cause.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CulpritTotal {
+    /// Whether they held threads of their own, and no loop.
+    pub occupies: bool,
     /// The culprit of the longest of them.
     pub culprit: Option<Culprit>,
     /// The endpoint they share, if they do.

@@ -94,11 +94,15 @@ pub struct Culprit {
     pub share: f64,
 }
 
-/// One loop iteration that lasted at least the threshold.
+/// One loop iteration that lasted at least the threshold; where requests have threads of their own,
+/// one call of a request's that did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stall {
-    /// The loop that stood still.
+    /// The loop that stood still, or the thread that was held.
     pub loop_id: LoopId,
+    /// It is no loop's: one request held a thread of its own.
+    #[serde(default)]
+    pub occupies: bool,
     /// Its process.
     pub pid: Pid,
     /// Its thread.

@@ -3,6 +3,7 @@
 //! A recording's ids are trusted everywhere else, so this is the one place that doubts them.
 
 use crate::model::loop_state::AGE_BUCKETS;
+use crate::model::occupancy::MOST_COUNTED;
 use crate::model::{
     CpuState, Frame, FrameId, Gap, GilHolder, Level, LoopId, LoopInfo, LoopState, LoopTally,
     NameId, Peer, PoolInfo, ProcessInfo, Recording, Sample, Stack, StackId, Tables, ThreadLook,
@@ -90,7 +91,11 @@ pub(super) fn process(so_far: &Recording, process: &ProcessInfo) -> Checked {
     room(process.pools.len(), MAX_PROCESSES, "pools in one process")?;
     let counts = [process.gil.looks, process.gil.held];
     let counts = counts.into_iter().chain(process.threads.iter().map(|thread| thread.gil_held));
-    { counts }.try_for_each(count)?;
+    let busy = &process.occupancy.busy;
+    if busy.len() > MOST_COUNTED {
+        return Err(format!("{} counts of busy threads, {MOST_COUNTED} at most", busy.len()));
+    }
+    { counts.chain(busy.iter().copied()) }.try_for_each(count)?;
     process.pools.iter().try_for_each(pool)?;
     room(process.listeners.len(), MAX_PROCESSES, "listening sockets of one process")?;
     room(process.connections.len(), MAX_PROCESSES, "peers of one process")?;

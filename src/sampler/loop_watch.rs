@@ -2,6 +2,7 @@
 
 use super::edge_watch::EdgeWatch;
 use super::gil_watch;
+use super::held_thread::HeldThread;
 use super::keeper::Keeper;
 use super::lock_watch::lock_holder;
 use super::notes::Notes;
@@ -14,7 +15,7 @@ use crate::model::{
 };
 use crate::python::frames::Fingerprint;
 use crate::python::gc::{generation, is_collecting};
-use crate::server::asgi;
+use crate::server::endpoint;
 use crate::target::ReadError;
 use crate::units::{Addr, Bounds, Nanos, Tid, Timestamp};
 
@@ -22,7 +23,8 @@ use crate::units::{Addr, Bounds, Nanos, Tid, Timestamp};
 /// is missed in up to 3 % of looks, between two iterations (measured on a loop of 10 µs rounds).
 const MISSES: u32 = 3;
 
-/// One loop under observation.
+/// One loop under observation, or a thread that serves requests without one: its iterations are
+/// requests.
 #[derive(Debug)]
 pub struct LoopWatch {
     /// Its id in the recording.
@@ -33,6 +35,8 @@ pub struct LoopWatch {
     pub clock: Box<dyn Clock>,
     /// The kernel's record of it.
     pub edges: EdgeWatch,
+    /// What is done otherwise for a thread that serves requests.
+    pub requests: Option<HeldThread>,
     next_base: Timestamp,
     next_fast: Option<Timestamp>,
     jitter: Jitter,
@@ -91,6 +95,7 @@ impl LoopWatch {
             tid,
             clock,
             edges: EdgeWatch::new(id),
+            requests: None,
             next_base: start,
             next_fast: None,
             jitter: Jitter::new(start),
@@ -101,6 +106,19 @@ impl LoopWatch {
             resting: None,
             misses: 0,
         }
+    }
+
+    /// The same for a thread that serves requests without a loop.
+    #[must_use]
+    pub fn of_requests(id: LoopId, tid: Tid, clock: Box<dyn Clock>, start: Timestamp) -> LoopWatch {
+        let requests = Some(HeldThread::default());
+        LoopWatch { requests, ..LoopWatch::new(id, tid, clock, start) }
+    }
+
+    /// Whether an iteration was running at the last look.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.iteration.is_some()
     }
 
     /// Ignores iterations that began before `born`, when this process was forked: memory then shows
@@ -151,25 +169,46 @@ impl LoopWatch {
         pace: &Pace,
     ) -> Result<Outcome, ReadError> {
         let before = now();
-        let reading = match self.resting {
+        let rested = match self.resting {
             Some((reading, mark)) if thread.is_at_rest() && thread.rest_mark() == Some(mark) => {
+                Some(reading)
+            }
+            _ => None,
+        };
+        let reading = match rested {
+            Some(reading) => {
+                self.clock.still(before);
                 reading
             }
-            _ => {
+            None => {
                 self.resting = None;
+                if self.requests.is_some() {
+                    // What is read after a thread was found asleep holds while it sleeps.
+                    thread.settle(scene);
+                }
                 self.clock.look(&thread.view(scene, before))?
             }
         };
         let at = now();
         self.next_fast = None;
         let window = at.since(before);
-        let again = self.edges.see(scene, thread, pace, reading, before);
         let seen = reading;
-        let reading = self.edges.refined(reading, before);
+        let (again, reading) = match &self.requests {
+            Some(_) => (None, reading),
+            None => {
+                let again = self.edges.see(scene, thread, pace, reading, before);
+                (again, self.edges.refined(reading, before))
+            }
+        };
         if self.is_base_due(at, pace) {
             self.count(scene, reading, pace, at);
         }
         match reading {
+            Reading::Polling if self.requests.is_some() => {
+                self.iteration = None;
+                self.captured = None;
+                self.look_at_idle(scene, thread, rested.is_some(), at, window);
+            }
             Reading::Polling => {
                 self.misses = 0;
                 self.iteration = None;
@@ -202,6 +241,28 @@ impl LoopWatch {
             }
         }
         Ok(Outcome::Watching)
+    }
+
+    /// A thread that serves requests waits for one. There may be many such threads.
+    fn look_at_idle(
+        &mut self,
+        scene: &mut Scene<'_>,
+        thread: &mut ThreadWatch,
+        is_rested: bool,
+        at: Timestamp,
+        window: Nanos,
+    ) {
+        let Some(requests) = &mut self.requests else { return };
+        if !is_rested {
+            self.resting = thread.rest_mark().map(|mark| (Reading::Polling, mark));
+        }
+        if thread.is_sampled() {
+            thread.rest_from_samples(scene);
+        }
+        let (sched, faults) = requests.account(thread, is_rested, at);
+        let mut state = self.state(LoopPhase::Polling, at, window);
+        (state.sched, state.major_faults) = (sched, faults);
+        self.keep(scene, state, false);
     }
 
     /// The loop is gone: says so in the recording.
@@ -237,7 +298,10 @@ impl LoopWatch {
         let late = at.since(self.next_base);
         let base = pace.base(self.edges.is_on());
         scene.notes.losses.late_ticks += late.0 / base.0.max(1);
-        self.next_base = at + self.jitter.apply(base);
+        self.next_base = match &self.requests {
+            Some(_) => pace.next_tick(at),
+            None => at + self.jitter.apply(base),
+        };
         scene.notes.saw_loop(self.id, at);
         let new_iteration = match reading {
             Reading::Running(running) => self.iteration != Some(running.began),
@@ -268,13 +332,18 @@ impl LoopWatch {
         if is_new {
             self.iteration = Some(running.began);
             self.captured = None;
+            if let Some(requests) = &mut self.requests {
+                requests.moved(at);
+            }
         }
         // What may be as old as that is looked at as if it were.
         let age = at.since(running.began.lo);
         let mut state = self.state(LoopPhase::Running, at, window);
         state.began = Some(running.began);
         if age < pace.capture_age {
-            thread.rest_from_samples(scene);
+            if self.requests.is_none() || thread.is_sampled() {
+                thread.rest_from_samples(scene);
+            }
             self.next_fast = pace.aim(age).map(|left| at + left);
             if is_new {
                 state.callback = self.clock.callback(&thread.view(scene, at), &running);
@@ -284,6 +353,8 @@ impl LoopWatch {
             self.keep(scene, state, false);
             return Ok(Outcome::Watching);
         }
+        // A request calls one thing after the other: how long it has been at one counts.
+        let age = self.requests.as_ref().map_or(age, |requests| age.min(requests.still_for(at)));
         match self.capture(scene, thread, pace, (running, seen), age)? {
             Capture::Look => {
                 if let Some(last) = &self.captured {
@@ -357,8 +428,13 @@ impl LoopWatch {
             return Ok(Capture::Look);
         }
         let wait = self.until_next_stack(pace, age);
-        if self.captured.as_ref().is_some_and(|last| at.since(last.at) < wait) {
-            return Ok(Capture::NotNow);
+        if let Some(last) = &self.captured
+            && at.since(last.at) < wait
+        {
+            let early = self.requests.is_some() && at.since(last.at) >= pace.recapture(Nanos::ZERO);
+            if !early || thread.fingerprint(scene).is_ok_and(|print| print == last.print) {
+                return Ok(Capture::NotNow);
+            }
         }
         // In this order: what is read after a thread was found asleep holds while it sleeps.
         let cpu = thread.settle(scene);
@@ -407,18 +483,24 @@ impl LoopWatch {
             return Ok(Capture::Stale);
         }
         let callback = self.clock.callback(&thread.view(scene, at), &running);
+        // A request's stack may not have told its endpoint when it had only begun.
+        let untold = |last: &Captured| self.requests.is_some() && last.look.endpoint.is_none();
         let known = self.captured.take().filter(|last| last.identity == running.identity);
+        let known = known.filter(|last| !untold(last));
         let (task, coroutine, endpoint) = match known {
             Some(Captured { look, .. }) => (look.task, look.coroutine, look.endpoint),
             None => {
                 let names = self.clock.task(&thread.view(scene, at), &running);
-                let endpoint = asgi::endpoint(&scene.python, scene.codes, &stack, at);
+                let endpoint = endpoint(&scene.python, scene.codes, &stack, at);
                 let mut intern =
                     |text: Option<String>| text.map(|text| scene.notes.tables.name(&text));
                 (intern(names.task), intern(names.coroutine), intern(endpoint))
             }
         };
         let stack = thread.written(scene, &stack, at);
+        if let Some(requests) = &mut self.requests {
+            requests.stands(stack, at);
+        }
         let is_asleep = matches!(cpu, CpuState::Blocked { .. });
         let in_call = standing.in_call;
         let in_call_with_gil = with_gil(scene, thread, in_call);

@@ -6,6 +6,7 @@
 mod edge_guard;
 pub mod edge_watch;
 pub mod gil_watch;
+pub mod held_thread;
 pub mod keeper;
 pub mod kin;
 pub mod lock_watch;
@@ -16,6 +17,7 @@ pub mod notes;
 pub mod pace;
 pub mod pool_watch;
 pub mod process_watch;
+pub mod request_threads;
 pub mod request_watch;
 pub mod runner;
 pub mod snapshot;
@@ -49,6 +51,8 @@ const MAX_PROCESSES: usize = 512;
 pub struct Ongoing<'a> {
     /// The process.
     pub pid: Pid,
+    /// It is a request that holds a thread of its own, and no loop's.
+    pub occupies: bool,
     /// How old it is.
     pub age: Nanos,
     /// What its thread was last seen doing.
@@ -68,6 +72,8 @@ pub struct Progress<'a> {
     pub processes: usize,
     /// Loops watched now.
     pub loops: usize,
+    /// Threads watched now that serve requests without a loop.
+    pub request_threads: usize,
     /// Iterations looked into so far, by kept looks.
     pub looks: usize,
     /// The oldest iteration that goes on.
@@ -205,6 +211,7 @@ impl Sampler {
             elapsed: at.since(self.attached),
             processes: self.processes.len(),
             loops: self.processes.iter().map(ProcessWatch::loops).sum(),
+            request_threads: self.processes.iter().map(ProcessWatch::request_threads).sum(),
             looks: self.notes.states.len(),
             ongoing: self.ongoing(at),
         }
@@ -212,9 +219,9 @@ impl Sampler {
 
     fn ongoing(&self, at: Timestamp) -> Option<Ongoing<'_>> {
         let all = self.processes.iter().filter_map(|watch| {
-            let (began, stack) = watch.ongoing()?;
+            let (began, stack, occupies) = watch.ongoing()?;
             let (age, tables) = (at.since(began), &self.notes.tables);
-            Some(Ongoing { pid: watch.pid, age, stack, stdlib: watch.stdlib(), tables })
+            Some(Ongoing { pid: watch.pid, occupies, age, stack, stdlib: watch.stdlib(), tables })
         });
         all.max_by_key(|ongoing| ongoing.age)
     }

@@ -66,6 +66,15 @@ impl WorkingDirectory {
     }
 }
 
+/// Name and file of the code that CPython itself puts between a call of a class and its `__init__`,
+/// from 3.12 on: nobody wrote it.
+/// (<https://github.com/python/cpython/blob/v3.13.0/Python/specialize.c#L2870>)
+const INIT_CLEANUP: &str = "__init__";
+
+/// Threads that serve requests and loops together: past it no more of such threads are followed.
+/// Half of what a recording file may hold, so that event loops always have room.
+const MAX_REQUEST_THREADS: usize = 2048;
+
 impl Notes {
     /// Writes a raw stack down.
     pub fn stack(
@@ -81,6 +90,9 @@ impl Notes {
         for frame in &raw.frames {
             // A frame whose code cannot be read was being pushed or popped: nobody was in it.
             let Ok(code) = codes.get(python, frame.code, now) else { continue };
+            if code.name == INIT_CLEANUP && code.filename == INIT_CLEANUP {
+                continue;
+            }
             let line = code.line(python, frame);
             let id = code.interned(line, || {
                 let function = self.tables.name(&code.name);
@@ -132,6 +144,12 @@ impl Notes {
             traced: None,
         });
         id
+    }
+
+    /// Whether no thread that serves requests should be added: some make a thread for each.
+    #[must_use]
+    pub fn is_full_of_loops(&self) -> bool {
+        self.loops.len() >= MAX_REQUEST_THREADS
     }
 
     /// The counts of a loop.

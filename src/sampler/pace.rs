@@ -140,6 +140,15 @@ impl Pace {
         if is_traced { self.base.max(SHORTEST_TRACED) } else { self.base }
     }
 
+    /// The next of the evenly spaced looks at threads that serve requests. All of them are looked at
+    /// at the same times, for there may be hundreds, and to be woken for each would cost more than
+    /// the looks.
+    #[must_use]
+    pub fn next_tick(&self, at: Timestamp) -> Timestamp {
+        let base = self.base.0.max(1);
+        Timestamp((at.0 / base).saturating_add(1).saturating_mul(base))
+    }
+
     /// Distance to a look at an iteration of this age that is to meet it at the capture age; `None`
     /// where evenly spaced looks do.
     #[must_use]
@@ -179,6 +188,14 @@ pub fn now() -> Timestamp {
 pub fn boot_clock() -> Option<Nanos> {
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
     u64::try_from(time.num_nanoseconds()).ok().map(Nanos)
+}
+
+/// How far the wall clock is ahead of `CLOCK_MONOTONIC`.
+#[must_use]
+pub fn wall_ahead() -> Nanos {
+    let wall = clock_gettime(ClockId::CLOCK_REALTIME);
+    let wall = wall.map_or(0, |time| u64::try_from(time.num_nanoseconds()).unwrap_or(0));
+    Nanos(wall.saturating_sub(now().0))
 }
 
 /// Sleeps until `until`, or until a signal comes.

@@ -10,16 +10,17 @@ use super::kin::Kinsman;
 use super::loop_watch::{LoopWatch, Outcome};
 use super::natives::Natives;
 use super::notes::{Notes, WorkingDirectory};
-use super::pace::{Pace, now, thread_cpu};
+use super::pace::{Pace, now, thread_cpu, wall_ahead};
 use super::pool_watch::PoolWatch;
+use super::request_threads::RequestThreads;
 use super::request_watch::RequestWatch;
 use super::socket_watch::{SocketWatch, Sockets};
 use super::thread_watch::{Round, Scene, ThreadWatch};
 use super::throttle_watch::ThrottleWatch;
 use crate::event_loop::{Clock, PROBES, Probe};
 use crate::model::{
-    GilState, GilTally, LoopId, NativeStacks, PoolInfo, PoolReading, ProcessInfo, RequestTally,
-    Role, ServerConfig, StackId, ThreadInfo,
+    GilState, GilTally, LoopId, LoopKind, NativeStacks, Occupancy, PoolInfo, PoolReading,
+    ProcessInfo, RequestTally, Role, ServerConfig, StackId, ThreadInfo,
 };
 use crate::native::AddressSpace;
 use crate::python::code_objects::CodeCache;
@@ -29,6 +30,7 @@ use crate::python::modules::in_module;
 use crate::python::running_loop::AsyncioTables;
 use crate::python::threads::{ThreadIds, threads, unchanged};
 use crate::server::counters::{Counts, counts};
+use crate::server::request_clock::{self, Known};
 use crate::server::settings::settings;
 use crate::server::{Facts, Place, Recognised, ServerObjects, bare, recognise};
 use crate::target::modules::Modules;
@@ -87,7 +89,9 @@ pub struct ProcessWatch {
     pools: PoolWatch,
     sockets: SocketWatch,
     threads: Vec<ThreadWatch>,
+    /// Its loops, and its threads that serve requests without one.
     loops: Vec<LoopWatch>,
+    request_threads: RequestThreads,
     /// Edges of loops that went out of sight, and when: the loop may be found again at once, and then
     /// nothing of it was missed.
     out_of_sight: Vec<(Timestamp, EdgeWatch)>,
@@ -156,6 +160,7 @@ impl ProcessWatch {
             pools: Vec::new(),
             listeners: Vec::new(),
             connections: Vec::new(),
+            occupancy: Occupancy::default(),
             threads: Vec::new(),
         };
         Ok(ProcessWatch {
@@ -175,6 +180,7 @@ impl ProcessWatch {
             sockets: SocketWatch::default(),
             threads: Vec::new(),
             loops: Vec::new(),
+            request_threads: RequestThreads::new(attached),
             out_of_sight: Vec::new(),
             known_loops: Vec::new(),
             info,
@@ -229,7 +235,13 @@ impl ProcessWatch {
     pub fn due(&self, pace: &Pace) -> Timestamp {
         let loops = self.loops.iter().map(LoopWatch::due);
         let sample = pace.sample.map(|_| self.next_sample);
-        loops.chain(sample).chain([self.next_discovery]).min().unwrap_or(self.next_discovery)
+        let threads = self.request_threads.due(pace);
+        loops
+            .chain(sample)
+            .chain(threads)
+            .chain([self.next_discovery])
+            .min()
+            .unwrap_or(self.next_discovery)
     }
 
     /// Does what is due, loops first: a late look at a loop may miss a stall, a late sample costs
@@ -252,6 +264,10 @@ impl ProcessWatch {
         self.see_pools(at)?;
         self.count_requests(false);
         self.see_sockets(notes, stalled, at);
+        self.request_threads.count(&self.loops, &mut self.info.occupancy, pace, at);
+        if self.request_threads.are_new_ones_due(pace, at) {
+            self.next_discovery = at;
+        }
         if Pace::is_due(at, self.next_discovery, DISCOVERY) {
             self.next_discovery = at + DISCOVERY;
             self.discover(notes, pace)?;
@@ -299,9 +315,14 @@ impl ProcessWatch {
         self.info.clone()
     }
 
-    /// The oldest iteration that goes on and was looked into: since when, and what it does.
-    pub(super) fn ongoing(&self) -> Option<(Timestamp, StackId)> {
-        self.loops.iter().filter_map(LoopWatch::ongoing).min_by_key(|(began, _)| *began)
+    /// The oldest iteration that goes on and was looked into: since when, what it does, and whether it
+    /// is a request that holds a thread of its own.
+    pub(super) fn ongoing(&self) -> Option<(Timestamp, StackId, bool)> {
+        let all = self.loops.iter().filter_map(|watch| {
+            let (began, stack) = watch.ongoing()?;
+            Some((began, stack, watch.requests.is_some()))
+        });
+        all.min_by_key(|(began, ..)| *began)
     }
 
     /// Where the standard library lies, once that is known.
@@ -312,7 +333,13 @@ impl ProcessWatch {
     /// Whether any loop was ever found.
     #[must_use]
     pub fn loops(&self) -> usize {
-        self.loops.len()
+        self.loops.iter().filter(|watch| watch.requests.is_none()).count()
+    }
+
+    /// How many threads are known that serve requests without a loop.
+    #[must_use]
+    pub fn request_threads(&self) -> usize {
+        self.loops.len().saturating_sub(self.loops())
     }
 
     /// How many threads are known.
@@ -414,7 +441,9 @@ impl ProcessWatch {
             let mut gone = loops.remove(index);
             let (mut scene, _) = self.scene(notes);
             gone.end(&mut scene, now());
-            self.out_of_sight.push((now(), gone.edges));
+            if gone.requests.is_none() {
+                self.out_of_sight.push((now(), gone.edges));
+            }
             self.next_discovery = now();
         }
         self.loops = loops;
@@ -455,7 +484,8 @@ impl ProcessWatch {
         self.recognise(notes)?;
         // A stack that stands still is not looked at twice by samples, while a loop may have begun in
         // it that has no frame of its own.
-        if changed || pace.sample.is_none() || is_time {
+        let wanted = is_time || pace.sample.is_none() || self.request_threads.are_short_lived;
+        if changed || wanted {
             let without_loop: Vec<usize> = (0..self.threads.len())
                 .filter(|index| {
                     let tid = self.threads.get(*index).map(|thread| thread.tid);
@@ -486,12 +516,18 @@ impl ProcessWatch {
 
     /// Returns whether the list changed.
     pub(super) fn update_threads(&mut self) -> Result<bool, ReadError> {
+        let compared = self.request_threads.compared(now());
         let python = self.located.view(&self.memory);
         let known: Vec<_> = self.threads.iter().map(|watch| watch.thread).collect();
-        if unchanged(&python, &known) {
+        let are_reused = self.request_threads.are_short_lived;
+        if !are_reused && unchanged(&python, &known) {
             return Ok(false);
         }
         let found = threads(&python)?;
+        // Where threads come and go, a new one lies where one was that has ended: its number differs.
+        if are_reused && found == known && found.iter().all(|thread| thread.native.is_some()) {
+            return Ok(false);
+        }
         let ids = match self.procfs.namespace_tids(self.pid) {
             Ok(by_native) => ThreadIds { by_native },
             Err(ProcError::NoSuchProcess(_)) => return Err(ReadError::Gone),
@@ -499,7 +535,11 @@ impl ProcessWatch {
         };
         let mut watches = std::mem::take(&mut self.threads);
         for (index, thread) in found.iter().copied().enumerate() {
-            if let Some(same) = watches.iter().position(|watch| watch.thread == thread) {
+            let is_known = |watch: &ThreadWatch| {
+                watch.thread == thread
+                    && (!are_reused || ids.of(&self.memory, &thread) == Some(watch.tid))
+            };
+            if let Some(same) = watches.iter().position(is_known) {
                 self.threads.push(watches.swap_remove(same));
                 continue;
             }
@@ -510,7 +550,9 @@ impl ProcessWatch {
             if found.iter().skip(index + 1).any(|older| ids.of(&self.memory, older) == Some(tid)) {
                 continue;
             }
-            self.threads.push(ThreadWatch::new(&self.procfs, self.pid, tid, thread));
+            let mut watch = ThreadWatch::new(&self.procfs, self.pid, tid, thread);
+            watch.free_at = compared;
+            self.threads.push(watch);
             if !self.info.threads.iter().any(|info| info.tid == tid) {
                 let name = self.procfs.comm(self.pid, tid).unwrap_or_default();
                 self.info.threads.push(ThreadInfo { tid, name, gil_held: 0 });
@@ -533,6 +575,9 @@ impl ProcessWatch {
         }
         let forked = self.forked;
         let at = now();
+        if self.find_requests(notes, tid, stack, at) {
+            return;
+        }
         for probe in PROBES {
             let Some(clock) = self.probe(notes, *probe, tid, stack, at) else { continue };
             let object = clock.loop_object();
@@ -562,6 +607,42 @@ impl ProcessWatch {
             self.loops.push(watch);
             return;
         }
+        if let Some(thread) = self.threads.iter_mut().find(|thread| thread.tid == tid) {
+            thread.free_at = at;
+        }
+    }
+
+    /// Looks for a thread that serves requests without a loop. Where the process has a loop, only a
+    /// known server's threads are: what a loop hands to a thread does not hold the loop up.
+    fn find_requests(
+        &mut self,
+        notes: &mut Notes,
+        tid: Tid,
+        stack: &RawStack,
+        at: Timestamp,
+    ) -> bool {
+        if self.request_threads.is_full(&self.loops) || notes.is_full_of_loops() {
+            return false;
+        }
+        let has_loop = self.loops() > 0;
+        let in_gthread = self.request_threads.in_gthread;
+        let (mut scene, threads) = self.scene(notes);
+        let Some(thread) = threads.iter().find(|thread| thread.tid == tid) else { return false };
+        let wall_ahead = wall_ahead();
+        let known = Known { in_gthread, has_loop, free_at: thread.free_at, wall_ahead };
+        let mut sight = thread.sight(&mut scene, stack, at);
+        let found = request_clock::find(&mut sight, known);
+        self.request_threads.learn(&mut self.info.occupancy, found.learnt);
+        let Some(clock) = found.clock else { return false };
+        let object = clock.loop_object();
+        let again = self.known_loops.iter().find(|known| known.0 == tid && known.1 == object);
+        let id = again
+            .map_or_else(|| notes.add_loop(self.pid, tid, LoopKind::NoLoop, at), |known| known.2);
+        if again.is_none() {
+            self.known_loops.push((tid, object, id));
+        }
+        self.loops.push(LoopWatch::of_requests(id, tid, clock, at));
+        true
     }
 
     /// Asks a probe; `None` if there is no such thread, or no loop of its kind on it.

@@ -16,7 +16,7 @@ use crate::python::objects::ReprLimits;
 use crate::python::thread_names::thread_names;
 use crate::sampler::notes::Notes;
 use crate::sampler::thread_watch::{Scene, ThreadWatch};
-use crate::server::asgi;
+use crate::server::endpoint;
 use crate::target::{ProcFs, ReadError};
 use crate::units::{Pid, Tid};
 
@@ -281,7 +281,7 @@ fn event_loop(
                 let names = clock.task(&view, &running);
                 seen.task = names.task;
                 seen.coroutine = names.coroutine;
-                seen.endpoint = asgi::endpoint(&scene.python, scene.codes, stack, at);
+                seen.endpoint = endpoint(&scene.python, scene.codes, stack, at);
             }
             _ => {}
         }

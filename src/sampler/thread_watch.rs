@@ -86,6 +86,8 @@ pub struct ThreadWatch {
     pub tid: Tid,
     /// Its files in `/proc`.
     pub files: ThreadFiles,
+    /// It ran no loop and served no request at this time, or did not exist.
+    pub free_at: Timestamp,
     runner: Runner,
     walker: Walker,
     /// The last stack walked, and its id in the notes.
@@ -144,6 +146,7 @@ impl ThreadWatch {
             thread,
             tid,
             files: ThreadFiles::new(procfs, pid, tid),
+            free_at: Timestamp::default(),
             runner: Runner::default(),
             walker: Walker::default(),
             known: None,
@@ -336,7 +339,7 @@ impl ThreadWatch {
         {
             self.idle = self.idle.saturating_add(1);
             let stack = self.with_native(scene, *stack, at);
-            self.sampled_at = at;
+            (self.sampled_at, self.free_at) = (at, at);
             self.write_sample(scene, round, at, count, stack, cpu);
             return Ok(None);
         }
@@ -358,6 +361,9 @@ impl ThreadWatch {
             }
         };
         let fresh = self.known.as_ref().is_none_or(|(known, _)| *known != raw);
+        if !fresh {
+            self.free_at = at;
+        }
         let stack = self.written(scene, &raw, at);
         let asleep = matches!(cpu, CpuState::Blocked { .. });
         self.idle = if asleep && !fresh { self.idle.saturating_add(1) } else { 0 };

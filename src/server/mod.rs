@@ -15,18 +15,24 @@ pub mod granian;
 pub mod gunicorn;
 pub mod hypercorn;
 pub mod pools;
+pub mod request_clock;
+pub mod request_places;
 pub mod settings;
 pub mod tornado;
 pub mod uvicorn;
 pub mod uwsgi;
 pub mod werkzeug;
+pub mod wsgi;
 
 use std::fmt;
 
 pub use facts::{Facts, Place};
 
 use crate::model::{Role, WorkerClass, WorkerTopology};
-use crate::units::Addr;
+use crate::python::Interpreter;
+use crate::python::code_objects::CodeCache;
+use crate::python::frames::RawStack;
+use crate::units::{Addr, Timestamp};
 
 /// All servers stallspy knows, the most telling first: gunicorn runs others' workers, and a
 /// framework's own server is asked for after those that can run it.
@@ -108,4 +114,16 @@ pub trait Probe: fmt::Debug + Sync {
 #[must_use]
 pub fn recognise(facts: &Facts<'_>) -> Recognised {
     PROBES.iter().find_map(|probe| probe.recognise(facts)).unwrap_or_else(bare::recognised)
+}
+
+/// The request that a stack serves, `GET /path`, by whichever protocol; the path without its query,
+/// which may hold secrets.
+#[must_use]
+pub fn endpoint(
+    python: &Interpreter<'_>,
+    codes: &mut CodeCache,
+    stack: &RawStack,
+    now: Timestamp,
+) -> Option<String> {
+    asgi::endpoint(python, codes, stack, now).or_else(|| wsgi::endpoint(python, codes, stack, now))
 }

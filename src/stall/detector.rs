@@ -20,6 +20,10 @@ use super::gaps::Gaps;
 use crate::model::{Evidence, Gap, LoopId, LoopPhase, LoopState};
 use crate::units::{Bounds, Nanos, Timestamp};
 
+/// A beginning known no better than this was not stamped by any clock: it lies between two looks. The
+/// coarsest clock of a loop, libuv's, steps by 1 ms.
+const COARSE: Nanos = Nanos::from_millis(2);
+
 /// Folds loop states into episodes.
 #[derive(Debug, Clone)]
 pub struct Detector<'a> {
@@ -291,7 +295,9 @@ impl<'a> Detector<'a> {
     ) -> Option<Episode<'a>> {
         // The loop's own stamp stood still: the start is exact, and no shorter iteration can have
         // hidden between the looks. Without a stamp, one can.
-        let evidence = if period.is_leaving() { Evidence::Sampled } else { Evidence::Counted };
+        let coarse = period.began.hi.since(period.began.lo) > COARSE;
+        let is_sampled = coarse || period.is_leaving();
+        let evidence = if is_sampled { Evidence::Sampled } else { Evidence::Counted };
         let Bounds { lo, hi } = period.began;
         period.is_confirmed().then(|| Episode {
             loop_id,

@@ -48,6 +48,7 @@ impl Episode<'_> {
         let last_callback = self.during.iter().filter_map(|state| state.callback).map(|c| c.index);
         Stall {
             loop_id: self.loop_id,
+            occupies: !info.kind.is_loop(),
             pid: info.pid,
             tid: info.tid,
             began: self.began,

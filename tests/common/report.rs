@@ -5,7 +5,7 @@
 use stallspy::model::{
     Cause, ConnectionInfo, CpuQuota, CpuState, Culprit, CulpritTotal, EdgeStatus, Evidence,
     Finding, Frame, FrameId, FrameKind, GilState, GilTally, Level, ListenerInfo, LockOwner, LoopId,
-    LoopInfo, LoopKind, LoopPhase, LoopState, LoopSummary, LoopTally, Losses, Measured,
+    LoopInfo, LoopKind, LoopPhase, LoopState, LoopSummary, LoopTally, Losses, Measured, Occupancy,
     Particulars, Peer, PoolInfo, PoolKind, PoolReading, ProcessInfo, Recommendation, Recording,
     Remedy, Report, RequestTally, Role, Sample, SchedTimes, ServerConfig, Setting, SettingSource,
     SettingValue, Settings, Severity, Stack, StackId, Stall, Tables, ThreadInfo, ThreadLook,
@@ -94,6 +94,7 @@ impl Scene {
 fn stall(from_ms: u64, length_ms: u64, width_us: u64, cause: Cause) -> Stall {
     let ended = at(from_ms + length_ms);
     Stall {
+        occupies: false,
         loop_id: LoopId(0),
         pid: Pid(4243),
         tid: Tid(4243),
@@ -231,6 +232,7 @@ fn culprits(stalls: &[Stall]) -> Vec<CulpritTotal> {
                 total.max = total.max.max(stall.duration());
             }
             None => totals.push(CulpritTotal {
+                occupies: stall.occupies,
                 culprit: stall.culprit.clone(),
                 endpoint: stall.endpoint,
                 cause: stall.cause,
@@ -285,6 +287,7 @@ fn processes() -> Vec<ProcessInfo> {
         development: false,
     };
     let process = |pid, ppid, role, threads: &[(i32, &str, u64)]| ProcessInfo {
+        occupancy: Occupancy::default(),
         pid: Pid(pid),
         ppid: Pid(ppid),
         python: "3.12.1".to_owned(),

@@ -50,6 +50,7 @@ mod threads;
 mod trio;
 mod untouched;
 mod uvloop;
+mod wsgi;
 
 use interpreters::{Python, interpreters};
 

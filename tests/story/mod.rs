@@ -74,6 +74,7 @@ impl Story {
             info.tally.count_running(Nanos::from_millis(1));
         }
         let process = ProcessInfo {
+            occupancy: stallspy::model::Occupancy::default(),
             pid: Pid(100),
             ppid: Pid(1),
             python: "3.12.1".to_owned(),
@@ -123,6 +124,19 @@ impl Story {
             own_cpu: Nanos::ZERO,
         };
         Story { recording, now: 0.0, sched: SchedTimes::default(), endpoint: None }
+    }
+
+    /// A server with a thread for each request, of which there may be `limit`, and one was watched. In
+    /// half of all looks `held` of them were.
+    pub fn of_threads(busy: u64, limit: u32, held: usize) -> Story {
+        let mut story = Story::new(busy);
+        story.recording.loops[0].kind = LoopKind::NoLoop;
+        let occupancy = &mut story.recording.processes[0].occupancy;
+        occupancy.limit = Some(limit);
+        for look in 0..1000 {
+            occupancy.count(if look % 2 == 0 { held } else { 0 });
+        }
+        story
     }
 
     /// A stack below the server's own frames, `(file, line, function)` root first.

@@ -36,16 +36,23 @@ impl Rule for Healthy {
             id: self.id().to_owned(),
             severity: Severity::Info,
             summary: summary(recording, allowed, busiest),
-            evidence: vec![ratio("loop_utilization", busiest)],
+            evidence: vec![ratio(busy_name(recording), busiest)],
             stalls: Vec::new(),
             recommendations: Vec::new(),
         })
     }
 }
 
-/// The share of time the busiest loop spent outside its poll, 0 to 1.
+/// What that share is called.
+pub(crate) fn busy_name(recording: &Recording) -> &'static str {
+    if recording.event_loops().next().is_none() { "thread_busy" } else { "loop_utilization" }
+}
+
+/// The share of time the busiest loop spent outside its poll, or the busiest thread in requests, 0 to
+/// 1.
 pub(crate) fn busiest(recording: &Recording) -> Option<f64> {
-    recording.loops.iter().filter_map(|info| info.tally.utilization()).reduce(f64::max)
+    let all = recording.event_loops().chain(recording.request_threads());
+    all.filter_map(|info| info.tally.utilization()).reduce(f64::max)
 }
 
 fn summary(recording: &Recording, allowed: usize, busiest: f64) -> String {
@@ -53,11 +60,16 @@ fn summary(recording: &Recording, allowed: usize, busiest: f64) -> String {
     let busy = wording::percent(busiest);
     if allowed > 0 {
         let accepted = wording::several(allowed, "accepted stall");
+        let what = if recording.event_loops().next().is_none() { "busiest thread" } else { "loop" };
         return format!(
-            "no stall of {threshold} or more besides {accepted}: loop busy {busy} of the time"
+            "no stall of {threshold} or more besides {accepted}: {what} busy {busy} of the time"
         );
     }
-    match recording.loops.len() {
+    match recording.event_loops().count() {
+        0 => format!(
+            "no request held a thread for {threshold} or more: the busiest thread was busy {busy} of \
+             the time"
+        ),
         1 => format!(
             "no stall of {threshold} or more: the event loop was never blocked, and busy {busy} of \
              the time"

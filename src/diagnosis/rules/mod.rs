@@ -11,3 +11,4 @@ pub mod loop_hung;
 pub mod many_small_callbacks;
 pub mod not_under_load;
 pub mod page_faults;
+pub mod threads_occupied;

@@ -3,7 +3,7 @@
 //! Takes the loops' utilisation. A recording of an idle server shows no stalls whatever its code
 //! would do to real traffic.
 
-use super::healthy::busiest;
+use super::healthy::{busiest, busy_name};
 use crate::diagnosis::blocked::ratio;
 use crate::diagnosis::{Rule, lacks, wording};
 use crate::model::{Finding, Recording, Severity, Stall, Verdict};
@@ -42,11 +42,15 @@ impl Rule for NotUnderLoad {
             id: self.id().to_owned(),
             severity: Severity::Info,
             summary: format!(
-                "the server was nearly idle, its event loop busy {} of the time: record again \
-                 under load",
+                "the server was nearly idle, its {} busy {} of the time: record again under load",
+                if recording.event_loops().next().is_none() {
+                    "busiest thread"
+                } else {
+                    "event loop"
+                },
                 wording::percent(busiest)
             ),
-            evidence: vec![ratio("loop_utilization", busiest)],
+            evidence: vec![ratio(busy_name(recording), busiest)],
             stalls: Vec::new(),
             recommendations: Vec::new(),
         })

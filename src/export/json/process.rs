@@ -33,11 +33,32 @@ pub(super) struct ProcessOut<'a> {
     in_flight_mean: Option<f64>,
     in_flight_max: Option<u64>,
     config: &'a ServerConfig,
+    /// Of a process whose requests have threads of their own: how many were held on average, the most
+    /// at the same time, how many there may be, and the share of time in which all of these were.
+    threads_busy_mean: Option<f64>,
+    threads_busy_max: Option<usize>,
+    threads_limit: Option<u32>,
+    threads_at_limit_fraction: Option<f64>,
     loops: Vec<LoopOut>,
+    request_threads: Vec<RequestThreadOut>,
     threads: Vec<ThreadOut<'a>>,
     pools: Vec<pool::PoolOut<'a>>,
     listeners: Vec<socket::ListenerOut<'a>>,
     connections: Vec<socket::ConnectionOut<'a>>,
+}
+
+/// A thread that serves one request at a time, without a loop.
+#[derive(Serialize)]
+struct RequestThreadOut {
+    id: LoopId,
+    tid: Tid,
+    first_seen_ns: Timestamp,
+    last_seen_ns: Timestamp,
+    /// The share of time it was in a request.
+    busy_fraction: Option<f64>,
+    /// At least so many it served.
+    requests_seen: u64,
+    looks: u64,
 }
 
 #[derive(Serialize)]
@@ -69,7 +90,10 @@ struct LoopOut {
 /// A process with its loops.
 pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOut<'a> {
     let topology = &process.topology;
-    let loops = report.recording.loops.iter().filter(|info| info.pid == process.pid);
+    let own = |info: &&LoopInfo| info.pid == process.pid;
+    let loops = report.recording.loops.iter().filter(own).filter(|info| info.kind.is_loop());
+    let request_threads = report.recording.request_threads().filter(own);
+    let occupancy = &process.occupancy;
     ProcessOut {
         pid: process.pid,
         ppid: process.ppid,
@@ -91,7 +115,12 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
         in_flight_mean: process.requests.in_flight_mean(),
         in_flight_max: process.requests.most_in_flight(),
         config: &process.config,
+        threads_busy_mean: occupancy.mean(),
+        threads_busy_max: occupancy.most(),
+        threads_limit: occupancy.limit,
+        threads_at_limit_fraction: occupancy.share_at_limit(),
         loops: loops.map(|info| loop_out(report, info)).collect(),
+        request_threads: request_threads.map(request_thread).collect(),
         threads: process.threads.iter().map(|thread| thread_out(process, thread)).collect(),
         pools: process.pools.iter().map(pool::new).collect(),
         listeners: process.listeners.iter().map(socket::listener).collect(),
@@ -102,6 +131,18 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
 fn thread_out<'a>(process: &ProcessInfo, thread: &'a ThreadInfo) -> ThreadOut<'a> {
     let gil_held_fraction = process.gil.share(thread.gil_held);
     ThreadOut { tid: thread.tid, name: &thread.name, gil_held_fraction }
+}
+
+fn request_thread(info: &LoopInfo) -> RequestThreadOut {
+    RequestThreadOut {
+        id: info.id,
+        tid: info.tid,
+        first_seen_ns: info.first_seen,
+        last_seen_ns: info.last_seen,
+        busy_fraction: info.tally.utilization(),
+        requests_seen: info.tally.iterations_seen,
+        looks: info.tally.looks(),
+    }
 }
 
 fn loop_out(report: &Report, info: &LoopInfo) -> LoopOut {

@@ -43,7 +43,12 @@ fn evidence(report: &Report) -> Vec<String> {
         parts.push("traced: lengths are the kernel's own");
     }
     if has(Evidence::Counted) {
-        parts.push("counted: lengths begin where the loop's own clock says");
+        let threads = report.recording.event_loops().next().is_none();
+        parts.push(if threads {
+            "counted: lengths begin where the server's own clock says"
+        } else {
+            "counted: lengths begin where the loop's own clock says"
+        });
     }
     if marked(Mark::About) {
         parts.push("~ sampled: known to the distance of two looks");
@@ -59,7 +64,7 @@ fn evidence(report: &Report) -> Vec<String> {
 
 /// Which loops the kernel recorded the edges of, if it was asked, and why not the others.
 fn edges(report: &Report) -> Vec<String> {
-    let loops = &report.recording.loops;
+    let loops: Vec<_> = report.recording.event_loops().collect();
     let count = |status| loops.iter().filter(|info| info.edges == status).count();
     let mut parts = Vec::new();
     for (status, why) in NOT_TRACED {

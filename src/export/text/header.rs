@@ -93,7 +93,7 @@ fn kinds(report: &Report) -> Vec<String> {
         })
     });
     let mut kinds = distinct(classes);
-    for kind in distinct(recording.loops.iter().map(|info| info.kind.name().to_owned())) {
+    for kind in distinct(recording.event_loops().map(|info| info.kind.name().to_owned())) {
         if !kinds.iter().any(|known| known.split(' ').next() == Some(&kind)) {
             kinds.push(kind);
         }

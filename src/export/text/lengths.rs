@@ -183,6 +183,7 @@ mod tests {
         let begin = Timestamp(1_000_000_000);
         let end = begin + Nanos::from_millis(ms);
         Stall {
+            occupies: false,
             loop_id: LoopId(0),
             pid: Pid(1),
             tid: Tid(1),

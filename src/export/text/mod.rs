@@ -21,6 +21,7 @@ mod loops;
 mod pools;
 mod sockets;
 mod stalls;
+mod threads;
 
 /// Columns where there is no terminal to ask.
 const DEFAULT_WIDTH: usize = 100;
@@ -44,6 +45,7 @@ impl Exporter for Text {
         page.blank()?;
         stalls::write(&mut page, report, &names)?;
         loops::write(&mut page, report)?;
+        threads::write(&mut page, report)?;
         gil::write(&mut page, report)?;
         pools::write(&mut page, report)?;
         sockets::write(&mut page, report)?;

@@ -28,16 +28,30 @@ const THREAD_NAME: usize = 32;
 /// Most characters of an endpoint.
 const ENDPOINT: usize = 48;
 
+/// What is said above the calls that held a request's thread.
+const THREADS: &str = "Calls that held a request's thread: it served nobody else meanwhile.";
+
 /// Writes the table, the accepted stalls in one of their own.
 pub(super) fn write(page: &mut Page<'_>, report: &Report, names: &FileNames<'_>) -> io::Result<()> {
     let (allowed, gated): (Vec<_>, Vec<_>) =
         report.culprits.iter().partition(|total| total.allowed);
+    let (threads, loops): (Vec<_>, Vec<_>) = gated.iter().partition(|total| total.occupies);
     if gated.is_empty() {
         none(page, report, allowed.is_empty())?;
-    } else {
-        let mut table = Table::new(page, report, names, &gated);
-        table.head()?;
-        table.rows(&gated)?;
+    }
+    for (noun, totals) in [("stalls", &loops), ("calls", &threads)] {
+        if totals.is_empty() {
+            continue;
+        }
+        if totals.len() < gated.len() && noun == "calls" {
+            page.blank()?;
+        }
+        if noun == "calls" {
+            page.prose(&[(Ink::Plain, " ")], Ink::Dim, THREADS)?;
+        }
+        let mut table = Table::new(page, report, names, totals);
+        table.head(noun)?;
+        table.rows(totals)?;
     }
     if !allowed.is_empty() {
         page.blank()?;
@@ -65,12 +79,21 @@ fn none(page: &mut Page<'_>, report: &Report, at_all: bool) -> io::Result<()> {
         let text = format!("No look at a loop could tell anything in {span}.");
         return page.prose(&head, Ink::Warning, &text);
     }
+    let other = if at_all { "" } else { "other " };
+    if recording.event_loops().next().is_none() {
+        let text = format!(
+            "No {other}request held its thread for {} or longer in {span}: {} at {}.",
+            lengths::plain(recording.settings.threshold),
+            lengths::many(looks, "look"),
+            lengths::many(recording.request_threads().count() as u64, "thread"),
+        );
+        return page.prose(&head, Ink::Plain, &text);
+    }
     let text = format!(
-        "No {}stall of {} or longer in {span}: {} at {}.",
-        if at_all { "" } else { "other " },
+        "No {other}stall of {} or longer in {span}: {} at {}.",
         lengths::plain(recording.settings.threshold),
         lengths::many(looks, "look"),
-        lengths::many(recording.loops.len() as u64, "event loop"),
+        lengths::many(recording.event_loops().count() as u64, "event loop"),
     );
     page.prose(&head, Ink::Plain, &text)
 }
@@ -101,9 +124,9 @@ impl<'a, 'p> Table<'a, 'p> {
         &self.report.recording
     }
 
-    fn head(&mut self) -> io::Result<()> {
+    fn head(&mut self, noun: &str) -> io::Result<()> {
         let width = self.cause_width;
-        let mut head = format!(" stalls  {:>7}  {:>7}  cause", "total", "longest");
+        let mut head = format!("{noun:>7}  {:>7}  {:>7}  cause", "total", "longest");
         if self.beside {
             head.push_str(&format!("{:1$}  culprit", "", width - "cause".len()));
         }
@@ -283,16 +306,17 @@ impl<'a, 'p> Table<'a, 'p> {
 fn notes(members: &[&Stall]) -> Vec<String> {
     let ongoing = members.iter().filter(|stall| stall.ongoing).count();
     let before = members.iter().filter(|stall| stall.before_attach).count();
+    let state = if members.iter().all(|stall| stall.occupies) { "held" } else { "blocked" };
     let mut notes = Vec::new();
     match ongoing {
         0 => {}
-        1 => notes.push("still blocked when the recording ended".to_owned()),
-        n => notes.push(format!("{n} of them still blocked when the recording ended")),
+        1 => notes.push(format!("still {state} when the recording ended")),
+        n => notes.push(format!("{n} of them still {state} when the recording ended")),
     }
     match before {
         0 => {}
-        1 => notes.push("already blocked when the recording began".to_owned()),
-        n => notes.push(format!("{n} of them already blocked when the recording began")),
+        1 => notes.push(format!("already {state} when the recording began")),
+        n => notes.push(format!("{n} of them already {state} when the recording began")),
     }
     notes
 }
@@ -301,6 +325,7 @@ fn notes(members: &[&Stall]) -> Vec<String> {
 fn belongs(stall: &Stall, total: &CulpritTotal) -> bool {
     stall.cause == total.cause
         && stall.allowed == total.allowed
+        && stall.occupies == total.occupies
         && stall.culprit.as_ref().map(|culprit| culprit.frame)
             == total.culprit.as_ref().map(|culprit| culprit.frame)
 }

@@ -8,6 +8,7 @@
 mod attributes;
 mod classes;
 mod containers;
+mod dates;
 mod dicts;
 mod numbers;
 mod queues;
@@ -20,6 +21,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
+pub use dates::{DATA as DATETIME_DATA, PACKED as DATETIME_PACKED};
 pub use dicts::DictSlot;
 pub use repr::ReprLimits;
 use types::{Type, TypeCache};

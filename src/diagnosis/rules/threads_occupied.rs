@@ -1,0 +1,122 @@
+//! The rule `threads-occupied`: requests hold threads of their own for long.
+//!
+//! Takes the calls that held them, and how many threads were held at the same time. That a request
+//! holds a thread is how such servers work; how much it matters goes by how often no thread was left.
+
+use super::loop_hung::is_hung;
+use crate::diagnosis::blocked::{Blocked, count, ratio};
+use crate::diagnosis::{HIGH_SHARE, Rule, lacks, remedy, wording};
+use crate::model::{Finding, Measured, Occupancy, Recording, Severity, Stall, Verdict};
+
+/// A share of the time without a free thread from which it matters: below it hardly a request meets
+/// it (docs/findings/threads-occupied.md).
+const SELDOM: f64 = 0.05;
+/// Every thread is held for most of the time: a server that answers nobody else.
+const MOSTLY: f64 = 0.5;
+
+/// See `docs/findings/threads-occupied.md`.
+#[derive(Debug)]
+pub struct ThreadsOccupied;
+
+impl Rule for ThreadsOccupied {
+    fn id(&self) -> &'static str {
+        "threads-occupied"
+    }
+
+    fn page(&self) -> &'static str {
+        include_str!("../../../docs/findings/threads-occupied.md")
+    }
+
+    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+        if let Some(need) = lacks(recording) {
+            return Verdict::NotEnoughData { need };
+        }
+        let Some(blocked) = Blocked::of_threads(recording, stalls) else { return Verdict::Clear };
+        let threads = Threads::of(recording);
+        let lines = blocked.culprits.iter().take(remedy::MOST_LINES);
+        let recommendations = lines.map(|blame| remedy::for_thread(recording, blame)).collect();
+        Verdict::Found(Finding {
+            id: self.id().to_owned(),
+            severity: threads.severity().max(least(stalls)),
+            summary: threads.summary(recording, &blocked),
+            evidence: blocked.measured().into_iter().skip(1).chain(threads.measured()).collect(),
+            stalls: blocked.stalls,
+            recommendations,
+        })
+    }
+}
+
+/// How much it matters at the least: a request that does not end will hold its thread for ever.
+fn least(stalls: &[Stall]) -> Severity {
+    let ended = |stall: &Stall| stall.allowed || !stall.occupies || !is_hung(stall);
+    if stalls.iter().all(ended) { Severity::Info } else { Severity::Medium }
+}
+
+/// The threads of all processes together.
+#[derive(Debug)]
+struct Threads {
+    /// Held on average.
+    mean: f64,
+    /// How many there may be, if that is known of every process.
+    limit: Option<u32>,
+    /// The share of time the worst process had none left, where that is known.
+    full: Option<f64>,
+}
+
+impl Threads {
+    fn of(recording: &Recording) -> Threads {
+        let all = recording.processes.iter().map(|process| &process.occupancy);
+        let seen: Vec<&Occupancy> = all.filter(|one| one.looks() > 0).collect();
+        let limits = seen.iter().map(|one| one.limit);
+        Threads {
+            mean: seen.iter().filter_map(|one| one.mean()).sum(),
+            limit: limits.reduce(|a, b| a?.checked_add(b?)).flatten(),
+            full: seen.iter().filter_map(|one| one.share_at_limit()).reduce(f64::max),
+        }
+    }
+
+    fn severity(&self) -> Severity {
+        match self.full {
+            Some(full) if full >= MOSTLY => Severity::High,
+            Some(full) if full >= HIGH_SHARE => Severity::Medium,
+            Some(full) if full >= SELDOM => Severity::Low,
+            _ => Severity::Info,
+        }
+    }
+
+    fn summary(&self, recording: &Recording, blocked: &Blocked) -> String {
+        let held = match self.limit {
+            Some(1) => {
+                format!("the only thread is held {} of the time", wording::percent(self.mean))
+            }
+            Some(limit) => {
+                let full = self.full.map_or(String::new(), |full| {
+                    format!(", none was free {} of the time", wording::percent(full))
+                });
+                format!("{:.1} of {limit} threads are held on average{full}", self.mean)
+            }
+            None => format!("{:.1} threads are held on average", self.mean),
+        };
+        let longest = wording::length(blocked.max);
+        match blocked.culprits.first() {
+            Some(blame) => format!(
+                "requests occupy their threads: {held}, longest call {longest}, most of it in {}",
+                wording::place(recording, blame.frame)
+            ),
+            None => format!("requests occupy their threads: {held}, longest call {longest}"),
+        }
+    }
+
+    fn measured(&self) -> Vec<Measured> {
+        let mean = Measured {
+            name: "threads_busy_mean".to_owned(),
+            value: self.mean,
+            unit: "count".to_owned(),
+        };
+        let limit = self
+            .limit
+            .map(|limit| count("threads_limit", usize::try_from(limit).unwrap_or(usize::MAX)));
+        let full = self.full.map(|full| ratio("threads_at_limit", full));
+        [Some(mean), limit, full].into_iter().flatten().collect()
+    }
+}

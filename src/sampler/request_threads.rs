@@ -1,0 +1,87 @@
+//! All threads of one process that serve requests: how many are held, and whether new ones may have
+//! begun.
+//!
+//! Takes the watches of these threads, gives the counts of how many were held at the same time.
+//! Never looks at a thread itself.
+
+use super::loop_watch::LoopWatch;
+use super::pace::Pace;
+use crate::model::Occupancy;
+use crate::server::request_places::Learnt;
+use crate::units::{Nanos, Timestamp};
+
+/// Most threads watched of one process. Those of a pool that large are hardly all of use; past it
+/// the others are sampled like any thread.
+const MOST: usize = 256;
+
+/// The threads of one process that serve requests.
+#[derive(Debug)]
+pub struct RequestThreads {
+    /// The process runs gunicorn's gthread.
+    pub in_gthread: bool,
+    /// New threads come with new connections; one that has only begun may not show yet what it is.
+    pub are_short_lived: bool,
+    /// When the list of threads was last compared with the target's.
+    compared: Timestamp,
+    next_count: Timestamp,
+}
+
+impl RequestThreads {
+    /// None known yet.
+    #[must_use]
+    pub fn new(attached: Timestamp) -> RequestThreads {
+        RequestThreads {
+            in_gthread: false,
+            are_short_lived: false,
+            compared: attached,
+            next_count: attached,
+        }
+    }
+
+    /// Takes what a stack told.
+    pub fn learn(&mut self, occupancy: &mut Occupancy, learnt: Learnt) {
+        self.in_gthread |= learnt.in_gthread;
+        self.are_short_lived |= learnt.has_thread_per_connection;
+        occupancy.limit = learnt.limit.or(occupancy.limit);
+    }
+
+    /// The list of threads is being compared. Returns when it was before: a thread that is new began
+    /// after that.
+    pub fn compared(&mut self, at: Timestamp) -> Timestamp {
+        std::mem::replace(&mut self.compared, at)
+    }
+
+    /// Whether a thread may have begun whose request should not be missed.
+    #[must_use]
+    pub fn are_new_ones_due(&self, pace: &Pace, at: Timestamp) -> bool {
+        self.due(pace).is_some_and(|due| at >= due)
+    }
+
+    /// When they should be looked for, if they should.
+    #[must_use]
+    pub fn due(&self, pace: &Pace) -> Option<Timestamp> {
+        self.are_short_lived.then(|| pace.next_tick(self.compared))
+    }
+
+    /// Whether no more threads should be watched.
+    #[must_use]
+    pub fn is_full(&self, loops: &[LoopWatch]) -> bool {
+        loops.len() >= MOST
+    }
+
+    /// Counts how many are held, if that is due.
+    pub fn count(
+        &mut self,
+        loops: &[LoopWatch],
+        occupancy: &mut Occupancy,
+        pace: &Pace,
+        at: Timestamp,
+    ) {
+        let mut threads = loops.iter().filter(|watch| watch.requests.is_some()).peekable();
+        if at < self.next_count || (threads.peek().is_none() && occupancy.busy.is_empty()) {
+            return;
+        }
+        self.next_count = at + Nanos(pace.base(false).0);
+        occupancy.count(threads.filter(|watch| watch.is_running()).count());
+    }
+}

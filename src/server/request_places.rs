@@ -1,0 +1,256 @@
+//! Where servers that give each request a thread of its own call the application.
+//!
+//! Knows functions by their file and name, and the variables in them that tell one request from the
+//! next. Takes stacks, gives the frame of the request in them, and whether a stack without one is
+//! that of a thread that waits for requests. Never reads a request.
+
+use std::rc::Rc;
+
+use crate::python::Interpreter;
+use crate::python::code_objects::{CodeCache, CodeObject};
+use crate::python::frames::{RawFrame, RawStack, local};
+use crate::units::{Addr, Timestamp};
+
+/// A function that runs as long as its thread is held by one request.
+#[derive(Debug)]
+struct Place {
+    file: &'static str,
+    function: &'static str,
+    /// The variable whose object is this request's and no other's.
+    key: &'static str,
+    /// Another, which tells what it does with its client: nothing yet, or the request it has read.
+    read: Option<&'static str>,
+    /// The variable that holds its client's address, or an object that does as `client`.
+    client: Option<&'static str>,
+    /// The variable that holds `datetime.now()` of the request's beginning.
+    start: Option<&'static str>,
+}
+
+const fn place(file: &'static str, function: &'static str, key: &'static str) -> Place {
+    Place { file, function, key, read: None, client: None, start: None }
+}
+
+const fn client(file: &'static str, key: &'static str, client: &'static str) -> Place {
+    let (read, client) = (Some("req"), Some(client));
+    Place { file, function: "handle", key, read, client, start: None }
+}
+
+const fn stamped(file: &'static str, function: &'static str) -> Place {
+    let start = Some("request_start");
+    Place { file, function, key: "req", read: None, client: None, start }
+}
+
+/// The servers' own, the innermost of a stack being the one that counts: gunicorn's `handle` also
+/// reads the request from its client, which holds the thread just as well.
+/// (<https://github.com/benoitc/gunicorn/blob/23.0.0/gunicorn/workers/sync.py#L131>,
+/// <https://github.com/benoitc/gunicorn/blob/23.0.0/gunicorn/workers/gthread.py#L282>,
+/// <https://github.com/pallets/werkzeug/blob/3.0.6/src/werkzeug/serving.py#L254>,
+/// <https://github.com/python/cpython/blob/v3.12.1/Lib/wsgiref/handlers.py#L131>, which Django's
+/// development server uses, <https://github.com/Pylons/waitress/blob/v3.0.0/src/waitress/task.py#L398>,
+/// <https://github.com/cherrypy/cheroot/blob/v10.0.0/cheroot/wsgi.py#L136>)
+const PLACES: &[Place] = &[
+    stamped("/gunicorn/workers/sync.py", "handle_request"),
+    stamped("/gunicorn/workers/gthread.py", "handle_request"),
+    stamped("/gunicorn/workers/gthread.py", "handle_http2_request"),
+    client("/gunicorn/workers/sync.py", "client", "addr"),
+    client("/gunicorn/workers/gthread.py", "conn", "conn"),
+    place("/werkzeug/serving.py", "execute", "environ"),
+    place("/wsgiref/handlers.py", "run", "self"),
+    place("/waitress/task.py", "execute", "self"),
+    place("/cheroot/wsgi.py", "respond", "self"),
+];
+
+/// What an application is called with, where the server is none of those or has no frames at all
+/// (uWSGI, `mod_wsgi`): the outermost function that takes both
+/// (<https://peps.python.org/pep-3333/#the-application-framework-side>).
+const ENVIRON: &[&str] = &["environ", "env"];
+const START_RESPONSE: &str = "start_response";
+
+/// Functions in which a thread waits for requests and does nothing else.
+const WAITING: &[(&str, &str)] = &[
+    ("/gunicorn/workers/sync.py", "run"),
+    ("/waitress/task.py", "handler_thread"),
+    ("/cheroot/workers/threadpool.py", "run"),
+    CONNECTION,
+];
+/// What a thread begins with that `socketserver` makes for a connection.
+const CONNECTION: (&str, &str) = ("/socketserver.py", "process_request_thread");
+/// The pool that gunicorn's gthread takes its threads from is the standard library's. Others use it,
+/// too, so it says something only in a process that runs gthread.
+const POOL: (&str, &str) = ("concurrent/futures/thread.py", "_worker");
+/// The file of gunicorn's gthread worker.
+const GTHREAD: &str = "/gunicorn/workers/gthread.py";
+
+/// What `socketserver` calls the address of the client it serves, a tuple of host and port
+/// (<https://github.com/python/cpython/blob/v3.12.1/Lib/socketserver.py#L344>).
+const CLIENT: &str = "client_address";
+
+/// Parts of paths whose frames show that greenlets serve the requests, many on one thread: what
+/// holds one of them up does not hold the thread.
+const GREENLETS: &[&str] = &["/gevent/", "/eventlet/", "/gunicorn/workers/base_async.py"];
+
+/// The method that is one iteration of asyncio's loop.
+const LOOP: (&str, &str) = ("asyncio/base_events.py", "_run_once");
+
+/// What werkzeug calls after the application to take in what its client still sends: the request is
+/// over (`execute`, see above).
+const AFTERWARDS: &str = "/selectors.py";
+
+/// The frame of the request in a stack.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The frame.
+    pub frame: RawFrame,
+    /// The slot of the variable that tells this request from the next.
+    pub key: usize,
+    /// The slot of another that does.
+    pub read: Option<usize>,
+    /// The slot of the variable that holds when it began.
+    pub start: Option<usize>,
+    /// The frame and slot of the variable that holds its client's address, or an object that does.
+    pub client: Option<(Addr, usize)>,
+}
+
+/// The request that this stack's thread is held by. `any_application`: also where no server is
+/// known, by what the application is called with.
+#[must_use]
+pub fn request(
+    python: &Interpreter<'_>,
+    codes: &mut CodeCache,
+    stack: &RawStack,
+    any_application: bool,
+    now: Timestamp,
+) -> Option<Found> {
+    let mut innermost = None;
+    let mut outermost = None;
+    let mut client = None;
+    let mut callee: Option<Rc<CodeObject>> = None;
+    for frame in &stack.frames {
+        let Ok(code) = codes.get(python, frame.code, now) else { continue };
+        if code.name == LOOP.1 && code.filename.ends_with(LOOP.0) {
+            // Called by a loop's callback: it holds the loop.
+            (innermost, outermost) = (None, None);
+        }
+        if GREENLETS.iter().any(|part| code.filename.contains(part)) {
+            return None;
+        }
+        if innermost.is_none()
+            && let Some(found) = server_frame(frame, &code, callee.as_deref())
+        {
+            innermost = Some(found);
+        }
+        if any_application && let Some(key) = application_frame(&code) {
+            outermost =
+                Some(Some(Found { frame: *frame, key, read: None, start: None, client: None }));
+        }
+        if client.is_none() {
+            client = code.local_index(CLIENT).map(|index| (frame.addr, index));
+        }
+        callee = Some(code);
+    }
+    let found = innermost.or(outermost).flatten()?;
+    Some(Found { client: found.client.or(client), ..found })
+}
+
+/// Whether `frame` is a server's own; `Some(None)` where it is, but the request is over.
+fn server_frame(
+    frame: &RawFrame,
+    code: &CodeObject,
+    callee: Option<&CodeObject>,
+) -> Option<Option<Found>> {
+    let place = PLACES
+        .iter()
+        .find(|place| code.name == place.function && code.filename.ends_with(place.file))?;
+    if callee.is_some_and(|callee| callee.filename.ends_with(AFTERWARDS)) {
+        return Some(None);
+    }
+    let key = code.local_index(place.key)?;
+    let slot = |name: Option<&str>| name.and_then(|name| code.local_index(name));
+    let client = slot(place.client).map(|index| (frame.addr, index));
+    let (read, start) = (slot(place.read), slot(place.start));
+    Some(Some(Found { frame: *frame, key, read, start, client }))
+}
+
+/// The slot of an application's environ.
+fn application_frame(code: &CodeObject) -> Option<usize> {
+    code.local_index(START_RESPONSE)?;
+    ENVIRON.iter().find_map(|name| code.local_index(name))
+}
+
+/// Which threads may be request threads.
+#[derive(Debug, Clone, Copy)]
+pub struct Kinds {
+    /// In the process gunicorn's gthread was seen: the threads of its pool.
+    pub in_gthread: bool,
+    /// Any that an application is called on.
+    pub any_application: bool,
+}
+
+/// Whether the thread of this stack serves requests, or waits for one.
+#[must_use]
+pub fn is_worker(
+    python: &Interpreter<'_>,
+    codes: &mut CodeCache,
+    stack: &RawStack,
+    kinds: Kinds,
+    now: Timestamp,
+) -> bool {
+    if request(python, codes, stack, kinds.any_application, now).is_some() {
+        return true;
+    }
+    let pool = kinds.in_gthread.then_some(&POOL);
+    stack.frames.iter().any(|frame| {
+        let Ok(code) = codes.get(python, frame.code, now) else { return false };
+        let is = |(file, function): &(&str, &str)| {
+            code.name == *function && code.filename.ends_with(file)
+        };
+        WAITING.iter().chain(pool).any(is)
+    })
+}
+
+/// What the stack of any of its threads tells of how a process serves requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Learnt {
+    /// It runs gunicorn's gthread.
+    pub in_gthread: bool,
+    /// Each connection gets a thread of its own, which ends with it.
+    pub has_thread_per_connection: bool,
+    /// How many threads may serve requests at the same time.
+    pub limit: Option<u32>,
+}
+
+/// Reads what a stack tells.
+#[must_use]
+pub fn learn(
+    python: &Interpreter<'_>,
+    codes: &mut CodeCache,
+    stack: &RawStack,
+    now: Timestamp,
+) -> Learnt {
+    let mut learnt = Learnt::default();
+    for frame in &stack.frames {
+        let Ok(code) = codes.get(python, frame.code, now) else { continue };
+        let file = code.filename.as_str();
+        if file.ends_with(GTHREAD) {
+            learnt.in_gthread = true;
+            let worker = code.local_index("self").and_then(|at| local(python, frame.addr, at).ok());
+            learnt.limit = worker.and_then(|worker| pool_size(python, worker));
+        }
+        learnt.has_thread_per_connection |=
+            file.ends_with(CONNECTION.0) && code.name == CONNECTION.1;
+        if file.ends_with("/gunicorn/workers/sync.py") {
+            learnt.limit = Some(1);
+        }
+    }
+    learnt
+}
+
+/// The size of the pool that a gthread worker takes its threads from
+/// (<https://github.com/benoitc/gunicorn/blob/23.0.0/gunicorn/workers/gthread.py#L91>,
+/// <https://github.com/python/cpython/blob/v3.12.1/Lib/concurrent/futures/thread.py#L147>).
+fn pool_size(python: &Interpreter<'_>, worker: Addr) -> Option<u32> {
+    let objects = python.objects();
+    let pool = objects.attribute(worker, "tpool").ok()??;
+    let size = objects.attribute(pool, "_max_workers").ok()??;
+    u32::try_from(objects.int(size).ok()?).ok()
+}
