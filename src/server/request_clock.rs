@@ -90,7 +90,7 @@ struct RequestClock {
 struct Serving {
     frame: Addr,
     key: [Addr; 2],
-    /// When it began by its server's own variable, once that was set. An object's address alone may
+    /// When it began by its server's own variable, if that was set. An object's address alone may
     /// be the next request's as well: what is freed is used again at once.
     shown: Option<Shown>,
     /// The port of its client, which tells connections apart where there is no such time.
@@ -120,13 +120,13 @@ impl RequestClock {
         let shown = found.start.and_then(|index| shown(python, frame, index));
         let port = found.client.filter(|_| shown.is_none());
         let port = port.and_then(|(frame, index)| port_of(python, frame, index));
-        if let Some(known) = &mut self.serving
+        // One whose beginning was not written down yet is not known to be the one that has it now.
+        if let Some(known) = &self.serving
             && known.frame == frame
             && known.key == key
             && known.port == port
-            && (known.shown.is_none() || known.shown == shown)
+            && known.shown == shown
         {
-            known.shown = shown;
             return Ok(known.running);
         }
         let between = Bounds { lo: self.seen.min(now), hi: now };
