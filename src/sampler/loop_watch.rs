@@ -382,7 +382,13 @@ impl LoopWatch {
         };
         // Where the kernel tells the end, only the stacks in between are looked for.
         let next_stack = self.until_next_stack(pace, age);
-        let wait = if self.edges.is_on() { next_stack } else { pace.fast(age).min(next_stack) };
+        let wait = if self.edges.is_on() {
+            next_stack
+        } else {
+            let is_request = self.requests.is_some();
+            let fast = if is_request { pace.fast_of_requests(age) } else { pace.fast(age) };
+            fast.min(next_stack)
+        };
         self.next_fast = Some(at + wait);
         self.keep(scene, state, true);
         Ok(Outcome::Watching)
