@@ -1,6 +1,6 @@
 //! Which sockets listen and which are connected, in a process's network namespace.
 //!
-//! Asks the kernel by netlink where the process shares our namespace ([`super::sock_diag`]), else reads
+//! Asks the kernel by netlink where the process shares our namespace (`sock_diag.rs`), else reads
 //! `/proc/PID/net/{tcp,tcp6}`, which know no limits and no Unix sockets' lines. Both can be long, so
 //! answers are kept for a moment: the workers of a server ask about the same sockets. Bounded.
 
