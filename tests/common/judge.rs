@@ -106,13 +106,26 @@ impl Trial {
         assert!(invented.is_empty(), "reported, and not true: {invented:#?}");
     }
 
-    /// The same where nothing stamps every beginning, so that two requests in a row may once be taken
-    /// for one: no more than one in a hundred.
+    /// The same of threads that serve requests. No line is blamed for nothing in more than one of a
+    /// hundred. Where nothing stamps every beginning two requests in a row may be taken for one
+    /// (docs/LIMITS.md), and then nobody is blamed: one in ten, or three where there are few.
     pub fn invents_hardly_any(&self) {
-        let invented: Vec<String> =
-            self.stalls.iter().filter(|stall| self.is_invented(stall)).map(Stall::brief).collect();
-        let most = (self.stalls.len() / 100).max(1);
-        assert!(invented.len() <= most, "reported, and not true: {invented:#?}");
+        let invented = self.stalls.iter().filter(|stall| self.is_invented(stall));
+        let (blamed, others): (Vec<&Stall>, Vec<&Stall>) =
+            invented.partition(|stall| !stall.json["culprit"].is_null());
+        let brief = |all: &[&Stall]| all.iter().map(|stall| stall.brief()).collect::<Vec<_>>();
+        let many = self.stalls.len();
+        assert!(blamed.len() <= (many / 100).max(1), "blamed for nothing: {:#?}", brief(&blamed));
+        assert!(others.len() <= (many / 10).max(3), "not true: {:#?}", brief(&others));
+    }
+
+    /// So many in a hundred true stalls are in the report, of threads that serve requests: only looks
+    /// tell their beginning and end.
+    pub fn finds_most(&self, least: usize, percent: usize) {
+        let (due, missed) = self.missed();
+        assert!(due >= least, "only {due} true stalls were watched");
+        let found = due - missed.len();
+        assert!(100 * found >= percent * due, "missed {} of {due}: {missed:?}", missed.len());
     }
 
     fn is_invented(&self, stall: &Stall) -> bool {
