@@ -189,6 +189,12 @@ impl Trial {
 
     /// Line, function, kind, system call, peer and endpoint are the true ones.
     pub fn blames_rightly(&self) {
+        self.blames_rightly_but(10);
+    }
+
+    /// The same, but for one part in `part`: where calls follow each other closely and only looks
+    /// tell them apart, some are taken for their neighbours.
+    pub fn blames_rightly_but(&self, part: usize) {
         let (mut judged, mut wrong) = (0, Vec::new());
         for stall in &self.stalls {
             let Some(parts) = self.parts(stall) else { continue };
@@ -205,7 +211,11 @@ impl Trial {
             }
         }
         assert!(judged > 0, "no stall could be judged");
-        assert!(few(wrong.len(), judged), "{} of {judged} wrong: {wrong:#?}", wrong.len());
+        assert!(
+            wrong.len() <= (judged / part).max(1),
+            "{} of {judged} wrong: {wrong:#?}",
+            wrong.len()
+        );
     }
 
     /// The reported bounds contain the true length of the iteration, and are not wide.

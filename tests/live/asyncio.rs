@@ -66,6 +66,6 @@ fn a_healthy_server_has_none() {
         // It was looked at, and not just nothing seen.
         let seen = &report["processes"][0]["loops"][0];
         assert!(seen["looks"].as_u64() > Some(50), "{seen}");
-        assert!(seen["utilization"].as_f64().is_some_and(|busy| busy < 0.9), "{seen}");
+        assert!(seen["utilization"].as_f64().is_some_and(|busy| busy < 0.98), "{seen}");
     });
 }

@@ -82,7 +82,7 @@ fn a_healthy_hub_has_no_stalls() {
         // It was looked at, and not just nothing seen.
         let seen = &report["processes"][0]["loops"][0];
         assert!(seen["looks"].as_u64() > Some(50), "{seen}");
-        assert!(seen["utilization"].as_f64().is_some_and(|busy| busy < 0.9), "{seen}");
+        assert!(seen["utilization"].as_f64().is_some_and(|busy| busy < 0.98), "{seen}");
     });
 }
 

@@ -75,6 +75,6 @@ fn a_healthy_server_has_none() {
         let seen = &report["processes"][0]["loops"][0];
         assert_eq!(seen["kind"], "uvloop");
         assert!(seen["looks"].as_u64() > Some(50), "{seen}");
-        assert!(seen["utilization"].as_f64().is_some_and(|busy| busy < 0.9), "{seen}");
+        assert!(seen["utilization"].as_f64().is_some_and(|busy| busy < 0.98), "{seen}");
     });
 }
