@@ -239,10 +239,7 @@ impl Walker {
             return Ok(Again::Moved);
         }
         let pointer = Addr(u64::from_le_bytes(word));
-        let is_top = match cframe {
-            Some(cframe) => pointer == cframe && Addr(u64::from_le_bytes(inner)) == top,
-            None => pointer == top,
-        };
+        let is_top = leads_to(top, cframe, pointer, Addr(u64::from_le_bytes(inner)));
         let mut again = if is_top { Again::Same } else { Again::Moved };
         for (index, ((_, link), header)) in chain.iter_mut().zip(&headers).enumerate() {
             let now = Link::decode(python, header)?;
@@ -286,10 +283,7 @@ impl Walker {
             return false;
         }
         let pointer = Addr(u64::from_le_bytes(word));
-        let is_top = match cframe {
-            Some(cframe) => pointer == cframe && Addr(u64::from_le_bytes(inner)) == top,
-            None => pointer == top,
-        };
+        let is_top = leads_to(top, cframe, pointer, Addr(u64::from_le_bytes(inner)));
         let instruction = Link::decode(python, &header).map(|link| link.instruction);
         is_top && instruction == Ok(stand.print.instruction) && now == *values
     }
@@ -383,6 +377,15 @@ impl Walker {
             python.memory.read_pointer(pointer.at(offsets.cframe_current_frame))?
         };
         Ok(Prefetched { top, good: filled.saturating_sub(fixed).min(ahead) })
+    }
+}
+
+/// Whether a thread's pointer, and what the `_PyCFrame` says that it must point to if there is one,
+/// lead to the frame `top`.
+fn leads_to(top: Addr, cframe: Option<Addr>, pointer: Addr, inner: Addr) -> bool {
+    match cframe {
+        Some(cframe) => pointer == cframe && inner == top,
+        None => pointer == top,
     }
 }
 

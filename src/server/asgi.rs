@@ -2,6 +2,7 @@
 //!
 //! (<https://asgi.readthedocs.io/en/latest/specs/www.html#http-connection-scope>)
 
+use super::dict_behind;
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::{RawStack, local};
@@ -40,14 +41,9 @@ pub fn endpoint(
     None
 }
 
-fn describe(python: &Interpreter<'_>, mut scope: Addr) -> Result<Option<String>, ReadError> {
+fn describe(python: &Interpreter<'_>, scope: Addr) -> Result<Option<String>, ReadError> {
     let objects = python.objects();
-    if objects.type_name(scope)? == "cell" {
-        scope = objects.cell_contents(scope)?;
-    }
-    if objects.type_name(scope)? != "dict" {
-        return Ok(None);
-    }
+    let Some(scope) = dict_behind(&objects, scope)? else { return Ok(None) };
     let (mut kind, mut method, mut path) = (None, None, None);
     for (key, value) in objects.dict_items(scope, MAX_ENTRIES)? {
         let slot = match objects.str(key).as_deref() {

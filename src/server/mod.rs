@@ -32,6 +32,8 @@ use crate::model::{Role, WorkerClass, WorkerTopology};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::RawStack;
+use crate::python::objects::Objects;
+use crate::target::ReadError;
 use crate::units::{Addr, Timestamp};
 
 /// All servers stallspy knows, the most telling first: gunicorn runs others' workers, and a
@@ -114,6 +116,16 @@ pub trait Probe: fmt::Debug + Sync {
 #[must_use]
 pub fn recognise(facts: &Facts<'_>) -> Recognised {
     PROBES.iter().find_map(|probe| probe.recognise(facts)).unwrap_or_else(bare::recognised)
+}
+
+/// The dict that a variable holds, itself or in a cell; `None` if it holds something else.
+fn dict_behind(objects: &Objects<'_>, value: Addr) -> Result<Option<Addr>, ReadError> {
+    let kind = objects.type_name(value)?;
+    if kind == "cell" {
+        let contents = objects.cell_contents(value)?;
+        return Ok((objects.type_name(contents)? == "dict").then_some(contents));
+    }
+    Ok((kind == "dict").then_some(value))
 }
 
 /// The request that a stack serves, `GET /path`, by whichever protocol; the path without its query,

@@ -6,6 +6,7 @@
 //! (<https://peps.python.org/pep-3333/#environ-variables>,
 //! <https://github.com/benoitc/gunicorn/blob/23.0.0/gunicorn/http/message.py#L169>)
 
+use super::dict_behind;
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::{RawStack, local};
@@ -62,14 +63,9 @@ pub fn endpoint(
 }
 
 /// By the dict itself. One that lacks the keys (gunicorn's is empty at first) gives `None`.
-fn describe(python: &Interpreter<'_>, mut environ: Addr) -> Result<Option<String>, ReadError> {
+fn describe(python: &Interpreter<'_>, environ: Addr) -> Result<Option<String>, ReadError> {
     let objects = python.objects();
-    if objects.type_name(environ)? == "cell" {
-        environ = objects.cell_contents(environ)?;
-    }
-    if objects.type_name(environ)? != "dict" {
-        return Ok(None);
-    }
+    let Some(environ) = dict_behind(&objects, environ)? else { return Ok(None) };
     let (mut method, mut root, mut path) = (None, None, None);
     for (key, value) in objects.dict_items(environ, MAX_ENTRIES)? {
         let slot = match objects.str(key).as_deref() {

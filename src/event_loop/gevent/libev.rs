@@ -4,6 +4,7 @@
 //! in `progress.rs`. A look is one `pread` and one `process_vm_readv`.
 
 use super::progress::{Place, Progress, Seen, Whereabouts};
+use crate::event_loop::float_stamp::to_timestamp;
 use crate::event_loop::{Clock, Reading, Running, Sight, TaskNames, View};
 use crate::layout::libev as layout;
 use crate::layout::shape::FrameLink;
@@ -355,18 +356,6 @@ fn is_hub(python: &Interpreter<'_>, frame: Addr) -> bool {
 
 fn is_epoll(procfs: &ProcFs, pid: Pid, fd: i32) -> bool {
     procfs.epolls(pid).is_ok_and(|fds| fds.contains(&fd))
-}
-
-/// `mn_now` as a time on the host's clock.
-fn to_timestamp(seconds: f64, clock_offset: i64) -> Option<Timestamp> {
-    /// Beyond this a double of seconds cannot be a monotonic time: 300 years.
-    const MAX_SECONDS: f64 = 1e10;
-    if !(0.0..MAX_SECONDS).contains(&seconds) {
-        return None;
-    }
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked just above
-    let nanos = (seconds * 1e9).round() as u64;
-    nanos.checked_add_signed(clock_offset.checked_neg()?).map(Timestamp)
 }
 
 #[cfg(test)]
