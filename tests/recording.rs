@@ -10,11 +10,12 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use stallspy::model::{
-    CallbackRun, ConnectionInfo, CpuQuota, CpuState, EdgeStatus, Frame, FrameId, FrameKind, Gap,
-    GilHolder, GilState, GilTally, Level, ListenerInfo, LockHolder, LoopId, LoopInfo, LoopKind,
-    LoopPhase, LoopState, LoopTally, Losses, NameId, Peer, PoolInfo, PoolKind, PoolReading,
-    ProcessInfo, Recording, Role, Sample, SchedTimes, Settings, Stack, StackId, Tables, ThreadInfo,
-    ThreadLook, Throttle, Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
+    Budget, CallbackRun, ConnectionInfo, CpuQuota, CpuState, EdgeStatus, Frame, FrameId, FrameKind,
+    Gap, GilHolder, GilState, GilTally, Level, ListenerInfo, LockHolder, LoopId, LoopInfo,
+    LoopKind, LoopPhase, LoopState, LoopTally, Losses, Machine, NameId, Peer, PoolInfo, PoolKind,
+    PoolReading, ProcessInfo, Recording, Role, Sample, SchedTimes, Settings, Stack, StackId,
+    Tables, ThreadInfo, ThreadLook, Throttle, Truncation, Turns, Wait, WaitId, WorkerClass,
+    WorkerTopology,
 };
 use stallspy::recording::{Loaded, ReadError, read, write};
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
@@ -154,6 +155,13 @@ prop_compose! {
             requests: Default::default(),
             listeners: vec![listener(ids.2)],
             connections: vec![connection(ids.2)],
+            budget: Budget {
+                quotas: vec![CpuQuota { quota: Nanos(ids.3), period: Nanos(ids.4) }],
+                memory_limit_bytes: Some(ids.3),
+                memory_used_bytes: None,
+                private_bytes: (ids.2 > 9).then_some(ids.4),
+            },
+            turns: Turns { run_delay: Nanos(ids.4), voluntary: ids.3, involuntary: ids.4 },
             gil: GilTally { looks: u64::from(ids.2), held: ids.4 >> 16 },
             threads: threads
                 .into_iter()
@@ -335,6 +343,7 @@ prop_compose! {
                 blind_edges: losses.3,
                 edge_disagreements: losses.2,
             },
+            machine: Machine { cpus: 3, busy: Nanos(times.2), ..Machine::default() },
             own_cpu: Nanos(times.2),
         }
     }

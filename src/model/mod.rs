@@ -3,6 +3,7 @@
 //! No I/O, no clock, no process. Left of [`Recording`] everything observes; right of it everything
 //! concludes. The files here are named after the one noun each of them holds.
 
+pub mod budget;
 pub mod finding;
 pub mod frame;
 pub mod gap;
@@ -22,6 +23,7 @@ pub mod stall;
 pub mod throttle;
 pub mod wait;
 
+pub use budget::{Budget, Machine, Turns};
 pub use finding::{Finding, Measured, Recommendation, Remedy, Severity, Verdict};
 pub use frame::{Frame, FrameId, FrameKind, NameId, Stack, StackId, Truncation};
 pub use gap::{EdgeStatus, Gap};

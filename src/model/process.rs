@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConnectionInfo, GilTally, ListenerInfo, Occupancy, PoolInfo, RequestTally, ServerConfig,
+    Budget, ConnectionInfo, GilTally, ListenerInfo, Occupancy, PoolInfo, RequestTally,
+    ServerConfig, Turns,
 };
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 
@@ -178,6 +179,12 @@ pub struct ProcessInfo {
     /// How many of its threads were held by requests, where each request has a thread.
     #[serde(default, skip_serializing_if = "Occupancy::is_empty")]
     pub occupancy: Occupancy,
+    /// What it may use.
+    #[serde(default, skip_serializing_if = "Budget::is_empty")]
+    pub budget: Budget,
+    /// How it came by the CPUs.
+    #[serde(default, skip_serializing_if = "Turns::is_empty")]
+    pub turns: Turns,
     /// Its threads.
     pub threads: Vec<ThreadInfo>,
 }

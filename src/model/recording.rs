@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Frame, FrameId, Gap, LoopId, LoopInfo, LoopState, NameId, ProcessInfo, Role, Sample, Stack,
-    StackId, Throttle, Wait, WaitId,
+    Frame, FrameId, Gap, LoopId, LoopInfo, LoopState, Machine, NameId, ProcessInfo, Role, Sample,
+    Stack, StackId, Throttle, Wait, WaitId,
 };
 use crate::units::{Nanos, Pid, Timestamp};
 
@@ -228,6 +228,9 @@ pub struct Recording {
     pub throttles: Vec<Throttle>,
     /// Background samples, in time order.
     pub samples: Vec<Sample>,
+    /// The whole machine meanwhile.
+    #[serde(default, skip_serializing_if = "Machine::is_empty")]
+    pub machine: Machine,
     /// What could not be seen.
     pub losses: Losses,
     /// CPU time stallspy itself used.

@@ -10,7 +10,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Frame, Gap, LoopInfo, LoopState, Losses, ProcessInfo, Sample, Settings, Stack, Throttle, Wait,
+    Frame, Gap, LoopInfo, LoopState, Losses, Machine, ProcessInfo, Sample, Settings, Stack,
+    Throttle, Wait,
 };
 use crate::units::{Nanos, Timestamp};
 
@@ -61,6 +62,8 @@ struct AnyHeader {
 struct End {
     detached_ns: Timestamp,
     own_cpu_ns: Nanos,
+    #[serde(default, skip_serializing_if = "Machine::is_empty")]
+    machine: Machine,
 }
 
 /// Every other line while writing: a tag and one thing.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::{AnyHeader, End, FORMAT, FORMAT_VERSION, Header, LineIn, MAX_LINE, check};
 use crate::model::recording::MAX_TABLE;
-use crate::model::{Losses, Recording, Tables};
+use crate::model::{Losses, Machine, Recording, Tables};
 use crate::printable::shortened;
 use crate::units::{Nanos, Timestamp};
 
@@ -108,6 +108,7 @@ pub fn read(input: &mut dyn BufRead, file: &str) -> Result<Loaded, ReadError> {
         gaps: Vec::new(),
         throttles: Vec::new(),
         samples: Vec::new(),
+        machine: Machine::default(),
         losses: Losses::default(),
         own_cpu: Nanos::ZERO,
     };
@@ -131,6 +132,7 @@ pub fn read(input: &mut dyn BufRead, file: &str) -> Result<Loaded, ReadError> {
     if let Some(end) = end {
         recording.detached = end.detached_ns;
         recording.own_cpu = end.own_cpu_ns;
+        recording.machine = end.machine;
     } else {
         recording.detached = last_seen(&recording);
         notes.push(format!(

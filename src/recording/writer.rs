@@ -53,7 +53,8 @@ pub fn write(recording: &Recording, out: &mut dyn Write) -> io::Result<()> {
         line(out, &LineOut::Sample(sample))?;
     }
     line(out, &LineOut::Losses(&recording.losses))?;
-    line(out, &LineOut::End(End { detached_ns: recording.detached, own_cpu_ns: recording.own_cpu }))
+    let (detached_ns, own_cpu_ns) = (recording.detached, recording.own_cpu);
+    line(out, &LineOut::End(End { detached_ns, own_cpu_ns, machine: recording.machine }))
 }
 
 fn line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {

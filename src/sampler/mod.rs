@@ -3,6 +3,7 @@
 //! Takes pids and a [`Pace`], gives a [`Recording`]. One thread, no locks: whatever is due first
 //! is done first, loops before samples. Never stops the target unless told to, never writes to it.
 
+pub mod budget_watch;
 mod edge_guard;
 pub mod edge_watch;
 pub mod gil_watch;
@@ -30,8 +31,9 @@ mod wake_watch;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::{ProcessInfo, Recording, Settings, StackId, Tables};
-use crate::target::{ProcFs, ReadError, Tracepoints};
+use crate::target::{CpuTotals, ProcFs, ReadError, Tracepoints};
 use crate::units::{Nanos, Pid, Timestamp};
+use budget_watch::machine;
 use kin::{Candidates, Kin};
 use notes::Notes;
 use pace::Pace;
@@ -89,6 +91,7 @@ pub struct Sampler {
     follow_children: bool,
     attached: Timestamp,
     cpu_before: Nanos,
+    machine_before: Option<CpuTotals>,
     processes: Vec<ProcessWatch>,
     ended: Vec<ProcessInfo>,
     kin: Kin,
@@ -105,6 +108,7 @@ impl Sampler {
         let mut notes = Notes::default();
         notes.natives.wanted = settings.native;
         Sampler {
+            machine_before: procfs.cpu_totals(),
             pace: Pace::new(settings.threshold, settings.rate_hz),
             procfs,
             settings,
@@ -281,6 +285,7 @@ impl Sampler {
             gaps,
             throttles,
             samples,
+            machine: machine(&self.procfs, self.machine_before),
             losses: self.notes.losses,
             own_cpu: pace::own_cpu().saturating_sub(self.cpu_before),
         }

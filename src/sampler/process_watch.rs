@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use super::budget_watch::BudgetWatch;
 use super::edge_watch::EdgeWatch;
 use super::gil_watch::{GilWatch, Held};
 use super::kin::Kinsman;
@@ -19,8 +20,8 @@ use super::thread_watch::{Round, Scene, ThreadWatch};
 use super::throttle_watch::ThrottleWatch;
 use crate::event_loop::{Clock, PROBES, Probe};
 use crate::model::{
-    GilState, GilTally, LoopId, LoopKind, NativeStacks, Occupancy, PoolInfo, PoolReading,
-    ProcessInfo, RequestTally, Role, ServerConfig, StackId, ThreadInfo,
+    Budget, GilState, GilTally, LoopId, LoopKind, NativeStacks, Occupancy, PoolInfo, PoolReading,
+    ProcessInfo, RequestTally, Role, ServerConfig, StackId, ThreadInfo, Turns,
 };
 use crate::native::AddressSpace;
 use crate::python::code_objects::CodeCache;
@@ -109,6 +110,7 @@ pub struct ProcessWatch {
     /// When it was forked, if it was forked from a process that is watched.
     forked: Option<Timestamp>,
     cpu_before: Nanos,
+    budget: BudgetWatch,
     next_sample: Timestamp,
     next_discovery: Timestamp,
     next_refresh: Timestamp,
@@ -161,6 +163,8 @@ impl ProcessWatch {
             listeners: Vec::new(),
             connections: Vec::new(),
             occupancy: Occupancy::default(),
+            budget: Budget::default(),
+            turns: Turns::default(),
             threads: Vec::new(),
         };
         Ok(ProcessWatch {
@@ -192,6 +196,7 @@ impl ProcessWatch {
             requests: RequestWatch::default(),
             forked: is_child.then(|| born(stat.started)).flatten(),
             cpu_before: stat.cpu,
+            budget: BudgetWatch::new(procfs, pid),
             next_sample: attached,
             next_discovery: attached,
             next_refresh: attached,
@@ -373,6 +378,7 @@ impl ProcessWatch {
     pub fn finish(&mut self, notes: &mut Notes) {
         if self.info.ended.is_none() {
             self.refresh();
+            self.budget.close(&self.procfs, self.pid, &mut self.info.budget, &mut self.info.turns);
             self.count_requests(true);
             self.throttle.see(&self.procfs, self.pid, notes, true, now());
         }

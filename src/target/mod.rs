@@ -32,7 +32,7 @@ pub mod trials;
 mod waits;
 
 pub use capabilities::Capabilities;
-pub use cgroup::{QuotaFile, ThrottleCounts};
+pub use cgroup::{MemoryLimit, QuotaFile, ThrottleCounts};
 pub use children::{Descendants, descendants};
 pub use clock_steps::coarse_step;
 pub use container::{Container, Engine};
@@ -47,7 +47,7 @@ pub use live::{LiveMemory, ReadCounts};
 pub use memory::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span};
 pub use modules::{Module, Modules};
 pub use peers::{PeerText, Peers, Waiting};
-pub use procfs::{Mapping, Perms, ProcError, ProcFs, Standing, Stat};
+pub use procfs::{CpuTotals, Mapping, Perms, ProcError, ProcFs, Standing, Stat, ThreadTurns};
 pub use tee::{Fault, FaultyMemory, TeeMemory};
 pub use thread_files::{SyscallState, ThreadFiles};
 pub use trials::{Gate, Trial};

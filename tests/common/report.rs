@@ -288,6 +288,8 @@ fn processes() -> Vec<ProcessInfo> {
     };
     let process = |pid, ppid, role, threads: &[(i32, &str, u64)]| ProcessInfo {
         occupancy: Occupancy::default(),
+        budget: Default::default(),
+        turns: Default::default(),
         pid: Pid(pid),
         ppid: Pid(ppid),
         python: "3.12.1".to_owned(),
@@ -584,6 +586,7 @@ pub fn rich() -> Report {
                 dropped: 0,
                 ..Losses::default()
             },
+            machine: Default::default(),
             own_cpu: Nanos::from_millis(312),
         },
         stalls,

@@ -100,6 +100,8 @@ impl Story {
             listeners: Vec::new(),
             connections: Vec::new(),
             gil: GilTally::default(),
+            budget: Default::default(),
+            turns: Default::default(),
             threads: Vec::new(),
         };
         let recording = Recording {
@@ -121,6 +123,7 @@ impl Story {
             throttles: Vec::new(),
             samples: Vec::new(),
             losses: Losses::default(),
+            machine: Default::default(),
             own_cpu: Nanos::ZERO,
         };
         Story { recording, now: 0.0, sched: SchedTimes::default(), endpoint: None }

@@ -9,7 +9,7 @@ use std::io;
 use serde::{Serialize, Serializer};
 
 use super::{Exporter, View};
-use crate::model::{Losses, Report};
+use crate::model::{Losses, Machine, Report};
 use crate::units::{Nanos, Timestamp};
 
 mod finding;
@@ -46,11 +46,34 @@ struct ReportOut<'a> {
     threshold_ns: Nanos,
     rate_hz: f64,
     summary: Summary<'a>,
+    machine: MachineOut,
     processes: Vec<process::ProcessOut<'a>>,
     culprits: Vec<stall::CulpritTotalOut<'a>>,
     findings: Vec<finding::FindingOut<'a>>,
     stalls: Stalls<'a>,
     losses: &'a Losses,
+}
+
+/// The whole machine over the recording.
+#[derive(Serialize)]
+struct MachineOut {
+    cpus: Option<u32>,
+    busy_ns: Nanos,
+    idle_ns: Nanos,
+    stolen_ns: Nanos,
+    memory_available_bytes: Option<u64>,
+}
+
+impl MachineOut {
+    fn new(machine: &Machine) -> MachineOut {
+        MachineOut {
+            cpus: (machine.cpus > 0).then_some(machine.cpus),
+            busy_ns: machine.busy,
+            idle_ns: machine.idle,
+            stolen_ns: machine.stolen,
+            memory_available_bytes: machine.memory_available_bytes,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -81,6 +104,7 @@ impl<'a> ReportOut<'a> {
             threshold_ns: recording.settings.threshold,
             rate_hz: recording.settings.rate_hz,
             summary: Summary::new(report),
+            machine: MachineOut::new(&recording.machine),
             processes: recording.processes.iter().map(|one| process::new(report, one)).collect(),
             culprits: culprits.map(|total| stall::culprit_total(recording, total)).collect(),
             findings: known.chain(unknown).collect(),

@@ -27,6 +27,14 @@ pub(super) struct ProcessOut<'a> {
     cpus: u32,
     cpu_ns: Nanos,
     rss_bytes: u64,
+    /// Of its own alone: what one more process like it takes.
+    private_bytes: Option<u64>,
+    memory_limit_bytes: Option<u64>,
+    memory_used_bytes: Option<u64>,
+    cpu_quota_cpus: Option<f64>,
+    run_delay_ns: Option<Nanos>,
+    voluntary_switches: Option<u64>,
+    involuntary_switches: Option<u64>,
     gil_held_fraction: Option<f64>,
     /// `null` where the server does not count them, or not where one could read it.
     requests: Option<u64>,
@@ -94,6 +102,8 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
     let loops = report.recording.loops.iter().filter(own).filter(|info| info.kind.is_loop());
     let request_threads = report.recording.request_threads().filter(own);
     let occupancy = &process.occupancy;
+    // A process that went away before it could be asked has no account.
+    let turns = Some(process.turns).filter(|turns| !turns.is_empty());
     ProcessOut {
         pid: process.pid,
         ppid: process.ppid,
@@ -110,6 +120,13 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
         cpus: process.cpus,
         cpu_ns: process.cpu,
         rss_bytes: process.rss_bytes,
+        private_bytes: process.budget.private_bytes,
+        memory_limit_bytes: process.budget.memory_limit_bytes,
+        memory_used_bytes: process.budget.memory_used_bytes,
+        cpu_quota_cpus: process.budget.quota_cpus(),
+        run_delay_ns: turns.map(|turns| turns.run_delay),
+        voluntary_switches: turns.map(|turns| turns.voluntary),
+        involuntary_switches: turns.map(|turns| turns.involuntary),
         gil_held_fraction: process.gil.share(process.gil.held),
         requests: process.requests.served(),
         in_flight_mean: process.requests.in_flight_mean(),

@@ -6,11 +6,13 @@
 //! size, because the names and the lengths in them belong to the process being looked at.
 
 mod environ;
+mod machine;
 mod maps;
 mod standing;
 pub(in crate::target) mod stat;
 mod status;
 mod tree;
+mod usage;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -22,9 +24,11 @@ use nix::errno::Errno;
 
 use crate::units::{Pid, Tid};
 
+pub use machine::CpuTotals;
 pub use maps::{Mapping, Perms};
 pub use standing::Standing;
 pub use stat::Stat;
+pub use usage::ThreadTurns;
 
 /// Largest small file (`stat`, `status`, …) we take; the kernel writes a few KiB at most.
 const SMALL: u64 = 64 * 1024;

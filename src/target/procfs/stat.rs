@@ -106,7 +106,7 @@ fn after_name(line: &[u8]) -> Option<&[u8]> {
     line.get(close.checked_add(1)?..)
 }
 
-fn ticks(count: u64) -> Nanos {
+pub(super) fn ticks(count: u64) -> Nanos {
     Nanos::from_secs(1).scaled(count, USER_HZ)
 }
 
