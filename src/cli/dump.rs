@@ -5,9 +5,10 @@ use std::io::Write;
 use clap::ArgGroup;
 use regex::Regex;
 
+use super::dump_tasks::tasks;
 use super::written_to_stdout;
 use crate::error::{Error, exit};
-use crate::model::{SettingSource, Snapshot, SnapshotPool};
+use crate::model::{SettingSource, Snapshot, SnapshotFrame, SnapshotPool};
 use crate::printable::printable;
 use crate::session;
 use crate::units::Pid;
@@ -137,19 +138,25 @@ fn print(out: &mut dyn Write, snapshot: &Snapshot) -> std::io::Result<()> {
             writeln!(out)?;
         }
         for frame in &thread.frames {
-            let line = frame.line.map(|line| format!(":{line}")).unwrap_or_default();
-            let place = match (&frame.module, frame.line) {
-                (Some(module), None) => module,
-                _ => &frame.file,
-            };
-            writeln!(out, "    {} ({}{line})", printable(&frame.function), printable(place))?;
-            for (name, value) in frame.locals.iter().flatten() {
-                writeln!(out, "        {} = {}", printable(name), printable(value))?;
-            }
+            frame_line(out, frame)?;
         }
         if thread.truncated {
             writeln!(out, "    (deeper frames could not be read)")?;
         }
+    }
+    tasks(out, &snapshot.tasks, snapshot.tasks_truncated)
+}
+
+/// `    recv (/srv/stalls.py:70)`, and its local variables.
+pub(super) fn frame_line(out: &mut dyn Write, frame: &SnapshotFrame) -> std::io::Result<()> {
+    let line = frame.line.map(|line| format!(":{line}")).unwrap_or_default();
+    let place = match (&frame.module, frame.line) {
+        (Some(module), None) => module,
+        _ => &frame.file,
+    };
+    writeln!(out, "    {} ({}{line})", printable(&frame.function), printable(place))?;
+    for (name, value) in frame.locals.iter().flatten() {
+        writeln!(out, "        {} = {}", printable(name), printable(value))?;
     }
     Ok(())
 }

@@ -206,6 +206,12 @@ fn offsets(table: &SlotTable, slots: &Slots) -> Result<Offsets, &'static str> {
             previous: at("interpreter_frame.previous")?,
             instruction: at("interpreter_frame.instr_ptr")?,
             localsplus: at("interpreter_frame.localsplus")?,
+            // 3.13 does not publish `stacktop`: an `int`, followed by `return_offset` and `owner`, which
+            // fill the word before `localsplus` (Include/internal/pycore_frame.h, v3.13.0).
+            stack_top: match slots.find("interpreter_frame.stackpointer") {
+                Some(pointer) => pointer,
+                None => at("interpreter_frame.localsplus")?.saturating_sub(8),
+            },
             owner: Some(at("interpreter_frame.owner")?),
             is_entry: None,
         },

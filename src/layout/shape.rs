@@ -114,6 +114,54 @@ pub enum GeneratorFrame {
     Inside(u64),
 }
 
+/// Where a suspended frame's evaluation stack ends, by [`FrameOffsets::stack_top`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StackTop {
+    /// A pointer behind the last value: `f_stacktop` (3.8, 3.9), `stackpointer` (3.14 on).
+    Pointer,
+    /// An `int`, how many values lie behind the pointer at this offset, `f_valuestack` (3.10).
+    DepthFrom(u64),
+    /// An `int`, how many words lie between `localsplus` and it (3.11 to 3.13).
+    Words,
+}
+
+/// How a generator tells whether it is suspended, and whether in `await` or `yield from`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GeneratorState {
+    /// Its frame tells: `f_lasti` is below 0 before it starts, and its stack has no top while it runs.
+    /// The instruction after the last is this one where it waits for another (3.8 to 3.10).
+    Frame {
+        /// `YIELD_FROM`.
+        delegates: u8,
+        /// Offset of `co_code`, a `bytes`, in a code object.
+        code: u64,
+    },
+    /// A byte, `gi_frame_state`: below `executing` suspended, above finished.
+    Number {
+        /// `FRAME_CREATED`.
+        created: i8,
+        /// `FRAME_EXECUTING`.
+        executing: i8,
+        /// How it says that it waits for another.
+        delegates: Delegates,
+    },
+}
+
+/// How a suspended generator says that it waits for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delegates {
+    /// The instruction it goes on with is one of these, with an argument of 2 (`yield from`) or 3
+    /// (`await`): `RESUME` in all its forms (3.11, 3.12).
+    Resume(&'static [u8]),
+    /// `FRAME_SUSPENDED_YIELD_FROM`, and how many words below the top the other lies (3.13 on).
+    State {
+        /// The number.
+        number: i8,
+        /// 1, the top itself; 2 from 3.15 on, where iterators take two words.
+        below_top: u64,
+    },
+}
+
 /// How the collector's counts tell which generation it is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Generations {
@@ -163,6 +211,8 @@ pub struct Shape {
     pub wakeup_callback: WakeupCallback,
     pub generations: Generations,
     pub simple_queue: SimpleQueue,
+    pub stack_top: StackTop,
+    pub generator_state: GeneratorState,
     /// Frames whose `owner` is this or more are the interpreter's own and run no Python.
     pub first_shim_owner: Option<u8>,
 }
@@ -234,6 +284,8 @@ pub struct FrameOffsets {
     /// `f_lasti`, `prev_instr` or `instr_ptr`: see [`LastInstruction`].
     pub instruction: u64,
     pub localsplus: u64,
+    /// Says where the evaluation stack ends: see [`StackTop`].
+    pub stack_top: u64,
     pub owner: Option<u64>,
     /// Whether C entered the interpreter with this frame (3.11 alone). Before, it did with every
     /// frame; after, such a frame's caller is one of the interpreter's own.
@@ -358,6 +410,13 @@ impl Layout {
                 GeneratorFrame::Inside(qualname.saturating_add(40))
             }
         }
+    }
+
+    /// Where they keep `gi_frame_state`, a byte (3.11 on): of the four bytes of state, which end a word
+    /// before the frame, the last.
+    #[must_use]
+    pub fn generator_state_at(&self) -> u64 {
+        self.offsets.asyncio.coroutine_qualname.saturating_add(35)
     }
 
     /// Whether this is the layout of the CPython that gives `hexversion` (`sys.hexversion`) as its

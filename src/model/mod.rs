@@ -40,7 +40,9 @@ pub use report::{CulpritTotal, LoopSummary, Report};
 pub use requests::RequestTally;
 pub use sample::{CpuState, GilState, Sample};
 pub use setting::{ServerConfig, Setting, SettingSource, SettingValue};
-pub use snapshot::{Snapshot, SnapshotFrame, SnapshotLoop, SnapshotPool, SnapshotThread};
+pub use snapshot::{
+    Snapshot, SnapshotFrame, SnapshotLoop, SnapshotPool, SnapshotTask, SnapshotThread, TaskState,
+};
 pub use socket::{ConnectionInfo, ListenerInfo};
 pub use stall::{Cause, Contributor, Culprit, Evidence, Particulars, Stall, TimeSplit};
 pub use throttle::{CpuQuota, Throttle, Throttled};

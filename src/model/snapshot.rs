@@ -32,6 +32,12 @@ pub struct Snapshot {
     pub pools: Vec<SnapshotPool>,
     /// Its threads, in the interpreter's order.
     pub threads: Vec<SnapshotThread>,
+    /// asyncio's tasks that are not over.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<SnapshotTask>,
+    /// Whether there are more than could be read.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tasks_truncated: bool,
 }
 
 /// The server part, as in the report.
@@ -124,6 +130,44 @@ pub struct SnapshotLoop {
     pub coroutine: Option<String>,
     /// The request it serves.
     pub endpoint: Option<String>,
+}
+
+/// What a task of asyncio does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Its coroutine was never run.
+    NotStarted,
+    /// Its coroutine is suspended: what it waits for may have come already.
+    Waiting,
+    /// A thread runs it.
+    Running,
+}
+
+/// One task of asyncio.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SnapshotTask {
+    /// Its address, `id(task)`, in hex.
+    pub id: String,
+    /// Its name, `Task-12`.
+    pub name: Option<String>,
+    /// Its coroutine's qualified name.
+    pub coroutine: Option<String>,
+    /// The thread whose loop it is of; `null` where that loop does not run.
+    pub thread: Option<Tid>,
+    /// What it does.
+    pub state: TaskState,
+    /// The class of the object at the end of its chain of awaits: `_asyncio.Future`.
+    pub awaits: Option<String>,
+    /// Ids of the tasks that it waits for.
+    pub awaits_tasks: Vec<String>,
+    /// Ids of the tasks that wait for it.
+    pub awaited_by: Vec<String>,
+    /// Where it waits: each coroutine of the chain, the innermost first. Empty while it runs.
+    pub frames: Vec<SnapshotFrame>,
+    /// Whether the chain was too long to be read.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
 }
 
 /// One frame.

@@ -5,6 +5,7 @@
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))] // the numbers are a stranger's
 
+pub mod awaits;
 pub mod code_objects;
 pub mod coroutines;
 mod frame_headers;
@@ -21,6 +22,7 @@ pub mod locks;
 pub mod modules;
 pub mod objects;
 pub mod running_loop;
+pub mod task_lists;
 pub mod tasks;
 pub mod thread_names;
 pub mod threads;

@@ -26,6 +26,7 @@ pub mod socket_watch;
 mod standing;
 pub mod thread_watch;
 pub mod throttle_watch;
+mod waiting_tasks;
 mod wake_watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -4,6 +4,7 @@ use super::gil_watch::Held;
 use super::natives::{NativeStack, SourceLines};
 use super::pace::now;
 use super::process_watch::{AttachError, ProcessWatch};
+use super::waiting_tasks::{WaitingTasks, waiting_tasks};
 use crate::event_loop::{PROBES, Reading};
 use crate::model::{
     CpuState, LoopKind, Peer, PoolInfo, PoolReading, Snapshot, SnapshotFrame, SnapshotLoop,
@@ -80,6 +81,10 @@ pub fn snapshot(
     let pools = watch.pools_now().map_err(read)?.into_iter().map(pool).collect();
     watch.refresh();
     watch.recognise(&mut notes).map_err(read)?;
+    let WaitingTasks { tasks, truncated: tasks_truncated } = {
+        let (mut scene, watches) = watch.scene(&mut notes);
+        waiting_tasks(&mut scene, watches, locals).map_err(read)?
+    };
     let counts = watch.counts();
     let info = watch.info();
     for thread in &mut threads {
@@ -99,6 +104,8 @@ pub fn snapshot(
         at_ns: now(),
         pools,
         threads,
+        tasks,
+        tasks_truncated,
     })
 }
 
@@ -171,7 +178,7 @@ fn describe(scene: &Scene<'_>, wait: WaitId) -> (Option<String>, Option<String>)
     (Some(tables.text(wait.syscall).to_owned()), peer)
 }
 
-fn frame(scene: &mut Scene<'_>, raw: &RawFrame, locals: bool) -> Option<SnapshotFrame> {
+pub(super) fn frame(scene: &mut Scene<'_>, raw: &RawFrame, locals: bool) -> Option<SnapshotFrame> {
     let code = scene.codes.get(&scene.python, raw.code, now()).ok()?;
     let values = locals.then(|| {
         let objects = scene.python.objects();

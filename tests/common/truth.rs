@@ -29,6 +29,11 @@ pub struct Entry {
     pub endpoint: Option<String>,
     #[serde(default)]
     pub ongoing: bool,
+    /// Of a task or greenlet that is parked: its name, and those that it waits for.
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub waits_for: Vec<String>,
     /// Major page faults in it.
     #[serde(default)]
     pub faults: u64,

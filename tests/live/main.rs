@@ -40,6 +40,7 @@ mod launch;
 mod locks;
 mod many;
 mod masters;
+mod parked;
 mod pools;
 mod quota;
 mod requests;

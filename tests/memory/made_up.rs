@@ -4,12 +4,15 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use stallspy::layout::shape::LineTable;
-use stallspy::layout::{Layout, tables};
+use stallspy::layout::{AsyncioDebug, Layout, tables};
 use stallspy::python::Interpreter;
+use stallspy::python::awaits::chain;
 use stallspy::python::code_objects::CodeCache;
 use stallspy::python::frames::{MAX_DEPTH, RawFrame, Walker};
+use stallspy::python::generators::state_of;
 use stallspy::python::line_table::line_at;
 use stallspy::python::locks::owner_of_awaited;
+use stallspy::python::task_lists::{MAX_TASKS, tasks};
 use stallspy::python::thread_names::thread_names;
 use stallspy::python::threads::{MAX_THREADS, Thread, ThreadIds, threads, unchanged};
 use stallspy::target::{ReadError, RemoteMemory};
@@ -65,8 +68,37 @@ const A_THREAD: Thread = Thread {
     native: None,
 };
 
+/// As found in 3.14.10.
+const ASYNCIO: AsyncioDebug = AsyncioDebug {
+    task_name: 136,
+    task_awaited_by: 96,
+    task_awaited_by_is_set: 109,
+    task_coro: 128,
+    task_node: 152,
+    interpreter_tasks_head: 10_880,
+    running_loop: 864,
+    running_task: 872,
+    thread_tasks_head: 880,
+};
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn await_chains_of_any_memory_end(seed: u64, pointers in 4..16_u64, at in 4096..1_u64 << 47) {
+        for layout in LAYOUTS.iter() {
+            let memory = Counting::new(MadeUp { seed, pointers });
+            let addr = Addr(at & !7);
+            let python = Interpreter { memory: &memory, layout, runtime: addr, clock_offset: 0 };
+            let _ = chain(&python, addr);
+            let _ = state_of(&python, addr);
+            let debug = Some(ASYNCIO);
+            let found = tasks(&python, &[A_THREAD], debug.as_ref());
+            prop_assert!(found.map_or(true, |found| found.tasks.len() <= MAX_TASKS));
+            // 64 interpreters whose modules are looked through, and their lists.
+            memory.assert_within(1 << 20, 1 << 28);
+        }
+    }
 
     #[test]
     fn any_memory_does_no_harm(seed: u64, pointers in 4..16_u64, at in 4096..1_u64 << 47) {

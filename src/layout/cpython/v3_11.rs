@@ -10,10 +10,10 @@
 //! * <https://github.com/python/cpython/blob/v3.11.7/Include/internal/pycore_gil.h>
 
 use crate::layout::shape::{
-    AsyncioOffsets, Attributes, CodeOffsets, DictKeys, FrameLink, FrameOffsets, Generations,
-    GilHome, GilOffsets, IntTag, InterpreterOffsets, LastInstruction, Layout, LineTable,
-    LocalNames, ObjectOffsets, Offsets, RunningLoop, RuntimeOffsets, Shape, SimpleQueue,
-    StackReferences, ThreadOffsets, WakeupCallback,
+    AsyncioOffsets, Attributes, CodeOffsets, Delegates, DictKeys, FrameLink, FrameOffsets,
+    Generations, GeneratorState, GilHome, GilOffsets, IntTag, InterpreterOffsets, LastInstruction,
+    Layout, LineTable, LocalNames, ObjectOffsets, Offsets, RunningLoop, RuntimeOffsets, Shape,
+    SimpleQueue, StackReferences, StackTop, ThreadOffsets, WakeupCallback,
 };
 
 /// CPython 3.11.
@@ -45,6 +45,13 @@ const SHAPE: Shape = Shape {
     wakeup_callback: WakeupCallback::BoundMethod,
     generations: Generations::Counted { before: 176 },
     simple_queue: SimpleQueue::List { items: 32, position: 40 },
+    stack_top: StackTop::Words,
+    generator_state: GeneratorState::Number {
+        created: -2,
+        executing: 0,
+        // RESUME, RESUME_QUICK
+        delegates: Delegates::Resume(&[151, 150]),
+    },
     first_shim_owner: None,
 };
 
@@ -77,6 +84,7 @@ const FRAME: FrameOffsets = FrameOffsets {
     previous: 48,
     instruction: 56,
     localsplus: 72,
+    stack_top: 64,
     owner: Some(69),
     is_entry: Some(68),
 };

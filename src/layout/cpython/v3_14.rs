@@ -8,9 +8,9 @@
 
 use crate::layout::debug_offsets::SlotTable;
 use crate::layout::shape::{
-    AsyncioOffsets, Attributes, DictKeys, FrameLink, Generations, IntTag, LastInstruction,
-    LineTable, LocalNames, ObjectOffsets, RunningLoop, Shape, SimpleQueue, StackReferences,
-    WakeupCallback,
+    AsyncioOffsets, Attributes, Delegates, DictKeys, FrameLink, Generations, GeneratorState,
+    IntTag, LastInstruction, LineTable, LocalNames, ObjectOffsets, RunningLoop, Shape, SimpleQueue,
+    StackReferences, StackTop, WakeupCallback,
 };
 
 /// CPython 3.14.
@@ -30,6 +30,12 @@ const SHAPE: Shape = Shape {
     wakeup_callback: WakeupCallback::BoundMethod,
     generations: Generations::Counted { before: 168 },
     simple_queue: SimpleQueue::Ring { len: 56 },
+    stack_top: StackTop::Pointer,
+    generator_state: GeneratorState::Number {
+        created: -3,
+        executing: 0,
+        delegates: Delegates::State { number: -1, below_top: 1 },
+    },
     // FRAME_OWNED_BY_INTERPRETER, then _BY_CSTACK
     first_shim_owner: Some(3),
 };

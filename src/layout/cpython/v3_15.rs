@@ -8,9 +8,9 @@
 
 use crate::layout::debug_offsets::SlotTable;
 use crate::layout::shape::{
-    AsyncioOffsets, Attributes, DictKeys, FrameLink, Generations, IntTag, LastInstruction,
-    LineTable, LocalNames, ObjectOffsets, RunningLoop, Shape, SimpleQueue, StackReferences,
-    WakeupCallback,
+    AsyncioOffsets, Attributes, Delegates, DictKeys, FrameLink, Generations, GeneratorState,
+    IntTag, LastInstruction, LineTable, LocalNames, ObjectOffsets, RunningLoop, Shape, SimpleQueue,
+    StackReferences, StackTop, WakeupCallback,
 };
 
 /// CPython 3.15.
@@ -30,6 +30,12 @@ const SHAPE: Shape = Shape {
     wakeup_callback: WakeupCallback::BoundMethod,
     generations: Generations::Counted { before: 104 },
     simple_queue: SimpleQueue::Ring { len: 56 },
+    stack_top: StackTop::Pointer,
+    generator_state: GeneratorState::Number {
+        created: 0,
+        executing: 4,
+        delegates: Delegates::State { number: 2, below_top: 2 },
+    },
     // FRAME_OWNED_BY_INTERPRETER
     first_shim_owner: Some(3),
 };

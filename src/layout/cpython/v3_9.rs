@@ -11,9 +11,9 @@
 
 use crate::layout::shape::{
     AsyncioOffsets, Attributes, CodeOffsets, DictKeys, FrameLink, FrameOffsets, Generations,
-    GilHome, GilOffsets, IntTag, InterpreterOffsets, LastInstruction, Layout, LineTable,
-    LocalNames, ObjectOffsets, Offsets, RunningLoop, RuntimeOffsets, Shape, SimpleQueue,
-    StackReferences, ThreadOffsets, WakeupCallback,
+    GeneratorState, GilHome, GilOffsets, IntTag, InterpreterOffsets, LastInstruction, Layout,
+    LineTable, LocalNames, ObjectOffsets, Offsets, RunningLoop, RuntimeOffsets, Shape, SimpleQueue,
+    StackReferences, StackTop, ThreadOffsets, WakeupCallback,
 };
 
 /// CPython 3.9.
@@ -45,6 +45,8 @@ const SHAPE: Shape = Shape {
     wakeup_callback: WakeupCallback::Wrapper,
     generations: Generations::Counted { before: 176 },
     simple_queue: SimpleQueue::List { items: 32, position: 40 },
+    stack_top: StackTop::Pointer,
+    generator_state: GeneratorState::Frame { delegates: 72, code: 48 },
     first_shim_owner: None,
 };
 
@@ -77,6 +79,7 @@ const FRAME: FrameOffsets = FrameOffsets {
     previous: 24,
     instruction: 104,
     localsplus: 360,
+    stack_top: 72,
     owner: None,
     is_entry: None,
 };

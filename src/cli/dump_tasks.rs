@@ -1,0 +1,104 @@
+//! How `stallspy dump` shows tasks: each with where it waits, those that wait alike together.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use super::dump::frame_line;
+use crate::model::{SnapshotTask, TaskState};
+use crate::printable::printable;
+
+/// Most tasks that are named in one line.
+const MAX_NAMES: usize = 8;
+
+/// Writes a section for the tasks, if there are any.
+pub(super) fn tasks(
+    out: &mut dyn Write,
+    tasks: &[SnapshotTask],
+    truncated: bool,
+) -> std::io::Result<()> {
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    let count = |state| tasks.iter().filter(|task| task.state == state).count();
+    let (waiting, new) = (count(TaskState::Waiting), count(TaskState::NotStarted));
+    write!(out, "\nTasks of asyncio: {waiting} waiting")?;
+    for (number, what) in [(count(TaskState::Running), "running"), (new, "not started")] {
+        if number > 0 {
+            write!(out, ", {number} {what}")?;
+        }
+    }
+    writeln!(out, "{}", if truncated { "; there are more" } else { "" })?;
+    let names: HashMap<&str, &str> = tasks.iter().map(|task| (&*task.id, name(task))).collect();
+    let list = |ids: &[String]| {
+        let known = ids.iter().take(MAX_NAMES);
+        let known: Vec<_> =
+            known.map(|id| printable(names.get(&**id).copied().unwrap_or(id))).collect();
+        let more = ids.len().saturating_sub(MAX_NAMES);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{}{more}", known.join(", "))
+    };
+    for alike in alike(tasks) {
+        let Some(first) = alike.first() else { continue };
+        let ids: Vec<String> = alike.iter().map(|task| task.id.clone()).collect();
+        let coroutine = first.coroutine.as_deref().map(|name| format!(" ({})", printable(name)));
+        let thread = first.thread.map_or(String::new(), |tid| format!(" of thread {tid}"));
+        let doing = match first.state {
+            TaskState::NotStarted => "has not started".to_owned(),
+            TaskState::Running => "runs".to_owned(),
+            TaskState::Waiting if !first.awaits_tasks.is_empty() => {
+                format!("waits for {}", list(&first.awaits_tasks))
+            }
+            TaskState::Waiting => match &first.awaits {
+                Some(kind) => format!("waits for a {}", printable(bare(kind))),
+                None => "waits".to_owned(),
+            },
+        };
+        let by = match first.awaited_by.as_slice() {
+            [] => String::new(),
+            by => format!(", awaited by {}", list(by)),
+        };
+        let coroutine = coroutine.unwrap_or_default();
+        writeln!(out, "\n{}{coroutine}{thread}: {doing}{by}", list(&ids))?;
+        for frame in &first.frames {
+            frame_line(out, frame)?;
+        }
+        if first.truncated {
+            writeln!(out, "    (deeper awaits could not be read)")?;
+        }
+    }
+    Ok(())
+}
+
+fn name(task: &SnapshotTask) -> &str {
+    task.name.as_deref().unwrap_or(&task.id)
+}
+
+/// `Future` of `_asyncio.Future`.
+fn bare(kind: &str) -> &str {
+    kind.rsplit('.').next().unwrap_or(kind)
+}
+
+/// Tasks that differ in their names only, in the order of the first of each.
+fn alike(tasks: &[SnapshotTask]) -> Vec<Vec<&SnapshotTask>> {
+    let mut groups: Vec<Vec<&SnapshotTask>> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for task in tasks {
+        let SnapshotTask { coroutine, thread, state, awaits, awaits_tasks, awaited_by, .. } = task;
+        let lines: Vec<_> = task
+            .frames
+            .iter()
+            .map(|frame| (&frame.file, &frame.function, frame.line, &frame.locals))
+            .collect();
+        let key = format!(
+            "{coroutine:?} {thread:?} {state:?} {awaits:?} {awaits_tasks:?} {awaited_by:?} {lines:?}"
+        );
+        match places.get(&key).and_then(|place| groups.get_mut(*place)) {
+            Some(group) => group.push(task),
+            None => {
+                places.insert(key, groups.len());
+                groups.push(vec![task]);
+            }
+        }
+    }
+    groups
+}

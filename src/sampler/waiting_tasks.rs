@@ -1,0 +1,200 @@
+//! asyncio's tasks at one moment: what each of them does, where it waits, and who waits for it.
+//!
+//! Takes a process that is looked at once, gives [`SnapshotTask`]s. The process runs on meanwhile: a task
+//! that changes while it is read is read again, and left out if it never holds still.
+
+use std::collections::HashMap;
+
+use super::snapshot::frame;
+use super::thread_watch::{Scene, ThreadWatch};
+use crate::layout::AsyncioDebug;
+use crate::model::{SnapshotTask, TaskState};
+use crate::python::awaits::{Chain, Progress, chain};
+use crate::python::frames::{RawFrame, local};
+use crate::python::running_loop::RunningLoop;
+use crate::python::task_lists::{MAX_TASKS, is_task, loop_of, tasks};
+use crate::python::tasks::{TaskNames, names_of};
+use crate::sampler::pace::now;
+use crate::target::{ReadError, RemoteMemoryExt};
+use crate::units::{Addr, Tid};
+
+/// A task that changes is read so often before it is left out.
+const TRIES: usize = 5;
+/// Most tasks that one is said to wait for.
+const MAX_AWAITED: usize = 1000;
+
+/// Functions of asyncio that wait for tasks through a future of their own, which keeps no reference to
+/// them: the file's end, the function, the variable that has the tasks, and the attribute of it, if any.
+/// <https://github.com/python/cpython/blob/v3.12.1/Lib/asyncio/tasks.py#L534>, `wait_for` to 3.11, and
+/// <https://github.com/python/cpython/blob/v3.12.1/Lib/asyncio/taskgroups.py#L69>.
+const WAITERS: [(&str, &str, &str, Option<&str>); 4] = [
+    ("asyncio/tasks.py", "_wait", "fs", None),
+    ("asyncio/tasks.py", "wait_for", "fut", None),
+    ("asyncio/taskgroups.py", "__aexit__", "self", Some("_tasks")),
+    ("asyncio/taskgroups.py", "_aexit", "self", Some("_tasks")),
+];
+
+/// All tasks of a process that are not over.
+#[derive(Debug, Default)]
+pub(super) struct WaitingTasks {
+    pub(super) tasks: Vec<SnapshotTask>,
+    /// Whether there are more.
+    pub(super) truncated: bool,
+}
+
+/// Looks at every task once.
+///
+/// # Errors
+/// Only [`ReadError::Gone`] and [`ReadError::Denied`].
+pub(super) fn waiting_tasks(
+    scene: &mut Scene<'_>,
+    threads: &[ThreadWatch],
+    locals: bool,
+) -> Result<WaitingTasks, ReadError> {
+    let python = scene.python;
+    let debug = scene.asyncio.debug(&python, scene.space.modules()).copied();
+    let states: Vec<_> = threads.iter().map(|thread| thread.thread).collect();
+    let list = match tasks(&python, &states, debug.as_ref()) {
+        Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
+        list => list.unwrap_or_default(),
+    };
+    let loops = loops(scene, threads, debug.as_ref());
+    let mut found = Vec::new();
+    for task in list.tasks {
+        let Some(Still { names, event_loop, chain }) = hold_still(scene, task)? else { continue };
+        let state = match chain.progress {
+            Progress::Created => TaskState::NotStarted,
+            Progress::Suspended => TaskState::Waiting,
+            Progress::Running => TaskState::Running,
+            Progress::Finished => continue,
+        };
+        let awaited = awaited(scene, &chain);
+        let kind = chain.awaited.and_then(|object| python.objects().type_name(object).ok());
+        // What a running task does is in its thread's stack.
+        let raw = if state == TaskState::Running { &[][..] } else { &chain.frames };
+        let frames = raw.iter().rev().filter_map(|raw| frame(scene, raw, locals)).collect();
+        let of = loops.get(&event_loop).copied();
+        let task = SnapshotTask {
+            id: id(task),
+            name: names.task,
+            coroutine: names.coroutine,
+            thread: of,
+            state,
+            awaits: kind,
+            awaits_tasks: awaited.into_iter().map(id).collect(),
+            awaited_by: Vec::new(),
+            frames,
+            truncated: chain.truncated,
+        };
+        found.push(task);
+    }
+    link(&mut found);
+    Ok(WaitingTasks { tasks: found, truncated: list.truncated })
+}
+
+/// A task as others are told of it: its address, which is `id(task)`.
+fn id(task: Addr) -> String {
+    format!("{:#x}", task.0)
+}
+
+/// Keeps of what tasks wait for those that are not over, and says to each who waits for it.
+fn link(tasks: &mut [SnapshotTask]) {
+    let places: HashMap<String, usize> =
+        tasks.iter().enumerate().map(|(place, task)| (task.id.clone(), place)).collect();
+    let mut waits = Vec::new();
+    for task in tasks.iter_mut() {
+        task.awaits_tasks.retain(|other| places.contains_key(other) && *other != task.id);
+        waits.extend(task.awaits_tasks.iter().map(|other| (other.clone(), task.id.clone())));
+    }
+    for (awaited, by) in waits {
+        if let Some(task) = places.get(&awaited).and_then(|place| tasks.get_mut(*place)) {
+            task.awaited_by.push(by);
+        }
+    }
+}
+
+/// Which thread runs which loop.
+fn loops(
+    scene: &Scene<'_>,
+    threads: &[ThreadWatch],
+    debug: Option<&AsyncioDebug>,
+) -> HashMap<Addr, Tid> {
+    let running = |thread: &ThreadWatch| {
+        let running = RunningLoop::of(&scene.python, &thread.thread, debug).ok()??;
+        Some((running.object, thread.tid))
+    };
+    threads.iter().filter_map(running).collect()
+}
+
+/// What must stay the same while a task is read.
+#[derive(Debug, PartialEq)]
+struct Still {
+    names: TaskNames,
+    event_loop: Addr,
+    chain: Chain,
+}
+
+/// A task as it was read twice in a row the same; `None` if it never is, or is a task no more.
+fn hold_still(scene: &Scene<'_>, task: Addr) -> Result<Option<Still>, ReadError> {
+    let python = &scene.python;
+    let coroutine = task.at(python.layout.offsets.asyncio.task_coro);
+    let read = || {
+        let chain = chain(python, python.memory.read_pointer(coroutine)?)?;
+        let names = names_of(python, task);
+        Ok(Still { names, event_loop: loop_of(python, task)?, chain })
+    };
+    let mut last = None;
+    for _ in 0..TRIES {
+        let now = match read() {
+            Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
+            read => read.ok(),
+        };
+        if now.is_some() && now == last {
+            // Freed objects keep what they had for a while, but not their place in a list.
+            return Ok(now.filter(|still| still.names.coroutine.is_some() && is_task(python, task)));
+        }
+        last = now;
+    }
+    Ok(None)
+}
+
+/// The tasks that a chain waits for, as far as memory tells.
+fn awaited(scene: &mut Scene<'_>, chain: &Chain) -> Vec<Addr> {
+    let python = scene.python;
+    let objects = python.objects();
+    let mut found = Vec::new();
+    if let Some(object) = chain.awaited {
+        if is_task(&python, object) {
+            found.push(object);
+        } else if let Ok(Some(children)) = objects.attribute(object, "_children") {
+            // `asyncio.gather`'s future.
+            found.extend(objects.list_items(children, MAX_AWAITED).unwrap_or_default());
+        }
+    }
+    if let Some(last) = chain.frames.last()
+        && found.is_empty()
+    {
+        found = of_waiter(scene, last).unwrap_or_default();
+    }
+    found.truncate(MAX_AWAITED);
+    found
+}
+
+/// The tasks that a function of asyncio waits for.
+fn of_waiter(scene: &mut Scene<'_>, raw: &RawFrame) -> Option<Vec<Addr>> {
+    let python = scene.python;
+    let code = scene.codes.get(&python, raw.code, now()).ok()?;
+    let (_, _, variable, attribute) = WAITERS
+        .iter()
+        .find(|(file, function, ..)| code.name == *function && code.filename.ends_with(file))?;
+    let value = local(&python, raw.addr, code.local_index(variable)?).ok()?;
+    let objects = python.objects();
+    let held = match attribute {
+        Some(attribute) => objects.member(value, attribute).ok()??,
+        None => value,
+    };
+    if is_task(&python, held) {
+        return Some(vec![held]);
+    }
+    objects.set_items(held, MAX_TASKS).ok()
+}

@@ -1,0 +1,115 @@
+//! What `dump` shows of those that do not run: asyncio's tasks, each at its lines.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::interpreters::{interpreters, some_interpreters};
+use crate::profiler::stallspy;
+use crate::server::Server;
+use crate::truth::Entry;
+use crate::turn::each;
+
+fn dumped(pid: i32, flags: &[&str]) -> String {
+    let pid = pid.to_string();
+    let mut args = vec!["dump", "-p", &pid];
+    args.extend(flags);
+    let ended = stallspy(&args);
+    assert_eq!(ended.code(), Some(0), "{}", ended.err);
+    ended.out
+}
+
+/// The lines of a task's frames that are the server's own, innermost first.
+fn own_lines(task: &Value, file: &str) -> Vec<u64> {
+    let frames = task["frames"].as_array().expect("frames");
+    let own = frames.iter().filter(|frame| frame["file"] == file);
+    own.map(|frame| frame["line"].as_u64().expect("a line")).collect()
+}
+
+fn parked(server: Server) -> BTreeMap<String, Entry> {
+    let truth = server.end().into_iter().filter(|entry| entry.kind == "parked");
+    truth.map(|entry| (entry.name.clone(), entry)).collect()
+}
+
+/// Compares all tasks of a dump with what the server says of them.
+fn assert_tasks(json: &Value, truth: &BTreeMap<String, Entry>, file: &str, tid: i32) {
+    let tasks = json["tasks"].as_array().expect("tasks");
+    let name_of = |id: &Value| {
+        let task = tasks.iter().find(|task| task["id"] == *id).expect("it is one of them");
+        task["name"].as_str().expect("a name").to_owned()
+    };
+    let names = |ids: &Value| {
+        let ids = ids.as_array().expect("ids");
+        let mut names: Vec<String> = ids.iter().map(name_of).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(tasks.len(), truth.len(), "{tasks:#?}");
+    for task in tasks {
+        let name = task["name"].as_str().expect("a name");
+        let own = truth.get(name).unwrap_or_else(|| panic!("no task is called {name}"));
+        assert_eq!(own_lines(task, file), own.lines, "{name}: {task:#}");
+        assert_eq!(names(&task["awaits_tasks"]), own.waits_for, "{name}: {task:#}");
+        let waiting = truth.values().filter(|other| other.waits_for.iter().any(|one| one == name));
+        let waiting: Vec<&str> = waiting.map(|other| &*other.name).collect();
+        assert_eq!(names(&task["awaited_by"]), waiting, "{name}: {task:#}");
+        assert_eq!((&task["state"], &task["thread"]), (&"waiting".into(), &tid.into()), "{name}");
+        assert_eq!(task["coroutine"], name, "{task:#}");
+    }
+    let task = |name: &str| tasks.iter().find(|task| task["name"] == name).expect("a task");
+    let innermost = |name: &str| task(name)["frames"][0]["function"].clone();
+    assert_eq!(innermost("sleeping"), "sleep");
+    assert_eq!(innermost("locked"), "acquire");
+    for (name, class) in
+        [("chain", "Future"), ("joining", "Task"), ("gathering", "_GatheringFuture")]
+    {
+        let awaits = task(name)["awaits"].as_str().expect("what it waits for");
+        assert!(awaits.ends_with(class), "{name} waits for a {awaits}");
+    }
+}
+
+#[test]
+fn every_task_is_shown_at_its_lines_and_with_whom_it_waits_for() {
+    each(&interpreters(), |python| {
+        let server = Server::start(python, "asyncio_tasks.py", 60, &[]);
+        let (file, tid) = (server.file("asyncio_tasks.py"), server.pid());
+        let json: Value = serde_json::from_str(&dumped(tid, &["--json", "-l"])).unwrap();
+        let text = dumped(tid, &[]);
+        let truth = parked(server);
+        assert_tasks(&json, &truth, &file, tid);
+        let tasks = json["tasks"].as_array().unwrap();
+        let chain = tasks.iter().find(|task| task["name"] == "chain").unwrap();
+        let locals = chain["frames"][0]["locals"].as_array().expect("locals");
+        assert!(locals.iter().any(|local| local[1] == "'seen'"), "{locals:?}");
+
+        assert!(text.contains("Tasks of asyncio: 11 waiting\n"), "{text}");
+        let lines = &truth["chain"].lines;
+        let shown = format!(
+            "chain (chain) of thread {tid}: waits for a Future, awaited by joining\n    \
+             deepest ({file}:{})\n    middle ({file}:{})\n    chain ({file}:{})\n",
+            lines[0], lines[1], lines[2]
+        );
+        assert!(text.contains(&shown), "{text}");
+        assert!(
+            text.contains(&format!("joining (joining) of thread {tid}: waits for chain\n")),
+            "{text}"
+        );
+    });
+}
+
+#[test]
+fn tasks_that_come_and_go_are_shown_whole_or_not_at_all() {
+    each(&some_interpreters(), |python| {
+        let server = Server::start(python, "asyncio_many.py", 60, &[]);
+        for _ in 0..20 {
+            let json: Value = serde_json::from_str(&dumped(server.pid(), &["--json"])).unwrap();
+            for task in json["tasks"].as_array().into_iter().flatten() {
+                let coroutine = task["coroutine"].as_str().expect("a coroutine");
+                assert!(["main", "refresh"].contains(&coroutine), "{task:#}");
+                let frames = task["frames"].as_array().unwrap();
+                let last = frames.last().map(|frame| &frame["function"]);
+                assert!(last.is_none_or(|last| *last == coroutine), "{task:#}");
+            }
+        }
+    });
+}
