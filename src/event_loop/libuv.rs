@@ -186,6 +186,13 @@ impl Iterations {
         if left { Step::Running(began, seen.count) } else { Step::Between(began) }
     }
 
+    /// The thread has slept ever since the last look, which met it in its poll.
+    pub fn still(&mut self, at: Timestamp) {
+        if let (Some((last, _)), None) = (&mut self.polled, self.now) {
+            *last = at.max(*last);
+        }
+    }
+
     /// Whether the poll that `seen` counted last is over: the time was taken since it was counted.
     fn has_left(&self, seen: UvTime) -> bool {
         let before = |earlier: UvTime| {

@@ -15,7 +15,7 @@ use crate::python::running_loop::RunningLoop;
 use crate::python::tasks::{RunningTask, names_of};
 use crate::target::edges::PollCall;
 use crate::target::{ReadError, RemoteMemoryExt, Span, SyscallState, coarse_step};
-use crate::units::Addr;
+use crate::units::{Addr, Timestamp};
 
 /// Words of the loop object searched: the pointer was the fourth in 0.17 to 0.23 (`uvloop/loop.pxd`),
 /// the queue of callbacks is among the first 16.
@@ -198,6 +198,10 @@ impl Clock for UvloopClock {
         let thread = self.thread(view, seen.innermost);
         let step = self.iterations.see(seen.uv, thread, view.now);
         Ok(step.reading([Addr(seen.innermost), Addr(seen.mark), Addr(0)]))
+    }
+
+    fn still(&mut self, at: Timestamp) {
+        self.iterations.still(at);
     }
 
     fn callback(&self, _view: &View<'_>, _running: &Running) -> Option<CallbackRun> {

@@ -25,6 +25,10 @@ const GUESS_AFTER: u32 = 50;
 /// A record that missed something is begun anew so many times: the loop may have opened another
 /// descriptor.
 const TRIES: u32 = 3;
+/// A loop that the record shows asleep in its poll is looked at so often all the same, in case that is
+/// not so.
+const DOUBT: Nanos = Nanos::from_millis(250);
+
 /// Watches the edges of one loop's thread.
 #[derive(Debug)]
 pub struct EdgeWatch {
@@ -68,6 +72,9 @@ struct Tracing {
     whole_since: Option<Timestamp>,
     lost: u64,
     guard: EdgeGuard,
+    /// The last look met the thread in its poll, as the record has it.
+    polls: bool,
+    looked: Timestamp,
 }
 
 impl EdgeWatch {
@@ -78,10 +85,38 @@ impl EdgeWatch {
         EdgeWatch { loop_id, stage: Stage::Learning(Learning::default()), tries: 0, wake }
     }
 
+    /// Where there are none to be had.
+    #[cfg(test)]
+    pub(super) fn off(loop_id: LoopId) -> EdgeWatch {
+        EdgeWatch { stage: Stage::Off, ..EdgeWatch::new(loop_id) }
+    }
+
     /// Whether the end of a stall will be told, so that nobody need look for it.
     #[must_use]
     pub fn is_on(&self) -> bool {
         matches!(self.stage, Stage::On(_))
+    }
+
+    /// Whether there are no edges to be had: only then is it known that none will come.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        matches!(self.stage, Stage::Off)
+    }
+
+    /// Whether the loop's thread has slept in its poll ever since the last look, by the kernel's record
+    /// alone: nothing of it need be read. The thread cannot have run without a record, see
+    /// [`Edges::is_quiet`]. Where there is none, this is never so.
+    #[must_use]
+    pub fn is_at_rest(&self, at: Timestamp) -> bool {
+        let Stage::On(tracing) = &self.stage else { return false };
+        tracing.polls && tracing.edges.is_quiet() && at.since(tracing.looked) < DOUBT
+    }
+
+    /// The loop's thread has slept in its poll ever since the last look, which is why there is none.
+    pub fn still(&mut self, at: Timestamp) {
+        if self.is_off() {
+            self.wake.still(at);
+        }
     }
 
     /// Takes a look at the loop's clock that was begun at `before`. Returns when the thread should
@@ -116,7 +151,12 @@ impl EdgeWatch {
                 }
             },
             Stage::On(tracing) => {
-                return match tracing.check(scene.notes, self.loop_id, thread, reading, before) {
+                let verdict = tracing.check(scene.notes, self.loop_id, thread, reading, before);
+                tracing.looked = before;
+                tracing.polls = reading == Reading::Polling
+                    && verdict == Verdict::Sound
+                    && matches!(tracing.edges.whereabouts(), Whereabouts::Inside(_));
+                return match verdict {
                     Verdict::Sound | Verdict::Suspect(_) => None,
                     Verdict::Leaving(left) => {
                         let began = Bounds::exactly(left);
@@ -210,6 +250,8 @@ impl EdgeWatch {
             whole_since: None,
             lost: 0,
             guard: EdgeGuard::default(),
+            polls: false,
+            looked: since,
         }));
         if self.tries == 0 {
             self.say(scene, EdgeStatus::Traced);

@@ -1,11 +1,9 @@
 //! What a thread that serves requests needs beside what every loop does.
 //!
 //! Knows how long the thread has stood at one place, so that what a long request calls last is
-//! looked into as closely as what it calls first; and the account of a thread that sleeps, which
-//! need not be read again. Decides nothing.
+//! looked into as closely as what it calls first. Decides nothing.
 
-use super::thread_watch::ThreadWatch;
-use crate::model::{SchedTimes, StackId};
+use crate::model::StackId;
 use crate::units::{Nanos, Timestamp};
 
 /// One thread that serves requests.
@@ -14,9 +12,6 @@ pub struct HeldThread {
     /// The stack it was last met with, and since when that is.
     stack: Option<StackId>,
     since: Timestamp,
-    /// The account of its last sleep.
-    sched: Option<SchedTimes>,
-    faults: Option<u64>,
 }
 
 impl HeldThread {
@@ -36,20 +31,5 @@ impl HeldThread {
     #[must_use]
     pub fn still_for(&self, at: Timestamp) -> Nanos {
         at.since(self.since)
-    }
-
-    /// The account of a thread that waits for a request: its scheduler clock and page faults.
-    pub fn account(
-        &mut self,
-        thread: &mut ThreadWatch,
-        has_slept_on: bool,
-        at: Timestamp,
-    ) -> (Option<SchedTimes>, Option<u64>) {
-        if has_slept_on && self.sched.is_some() {
-            self.sched = self.sched.map(|sched| SchedTimes { at, ..sched });
-        } else {
-            (self.sched, self.faults) = (thread.files.sched(at), thread.major_faults_lately(at));
-        }
-        (self.sched, self.faults)
     }
 }

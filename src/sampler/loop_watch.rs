@@ -1,5 +1,6 @@
 //! One event loop under observation: looks at its clock, and a closer look when an iteration ages.
 
+use super::account::Account;
 use super::edge_watch::EdgeWatch;
 use super::gil_watch;
 use super::held_thread::HeldThread;
@@ -16,7 +17,8 @@ use crate::model::{
 use crate::python::frames::Fingerprint;
 use crate::python::gc::{generation, is_collecting};
 use crate::server::endpoint;
-use crate::target::ReadError;
+use crate::target::syscalls::is_poll_like;
+use crate::target::{ReadError, SyscallState};
 use crate::units::{Addr, Bounds, Nanos, Tid, Timestamp};
 
 /// So many looks in a row that miss the loop's frame mean that it may be gone. A busy loop's frame
@@ -49,6 +51,7 @@ pub struct LoopWatch {
     /// What was read of the loop after its thread was found asleep, and the mark of that rest: true
     /// while it sleeps on.
     resting: Option<(Reading, u64)>,
+    account: Account,
     misses: u32,
 }
 
@@ -104,6 +107,7 @@ impl LoopWatch {
             inherited: None,
             captured: None,
             resting: None,
+            account: Account::default(),
             misses: 0,
         }
     }
@@ -169,12 +173,7 @@ impl LoopWatch {
         pace: &Pace,
     ) -> Result<Outcome, ReadError> {
         let before = now();
-        let rested = match self.resting {
-            Some((reading, mark)) if thread.is_at_rest() && thread.rest_mark() == Some(mark) => {
-                Some(reading)
-            }
-            _ => None,
-        };
+        let rested = self.rested(thread, before);
         let reading = match rested {
             Some(reading) => {
                 self.clock.still(before);
@@ -182,7 +181,7 @@ impl LoopWatch {
             }
             None => {
                 self.resting = None;
-                if self.requests.is_some() {
+                if self.requests.is_some() || self.may_come_to_rest() {
                     // What is read after a thread was found asleep holds while it sleeps.
                     thread.settle(scene);
                 }
@@ -193,9 +192,13 @@ impl LoopWatch {
         self.next_fast = None;
         let window = at.since(before);
         let seen = reading;
-        let (again, reading) = match &self.requests {
-            Some(_) => (None, reading),
-            None => {
+        let (again, reading) = match (&self.requests, rested) {
+            (Some(_), _) => (None, reading),
+            (None, Some(Reading::Polling)) => {
+                self.edges.still(at);
+                (None, reading)
+            }
+            (None, _) => {
                 let again = self.edges.see(scene, thread, pace, reading, before);
                 (again, self.edges.refined(reading, before))
             }
@@ -211,13 +214,15 @@ impl LoopWatch {
             }
             Reading::Polling => {
                 self.misses = 0;
+                if rested.is_none() {
+                    thread.rest_from_samples(scene);
+                    self.come_to_rest(thread);
+                }
                 self.iteration = None;
-                thread.rest_from_samples(scene);
                 self.next_fast = again;
                 let mut state = self.state(LoopPhase::Polling, at, window);
                 // The baseline of the next stall, and the account of the last.
-                state.sched = thread.files.sched(at);
-                state.major_faults = thread.major_faults_lately(at);
+                (state.sched, state.major_faults) = self.account.of(thread, rested.is_some(), at);
                 self.keep(scene, state, false);
             }
             Reading::Running(running) if self.is_inherited(running.began) => {}
@@ -243,6 +248,33 @@ impl LoopWatch {
         Ok(Outcome::Watching)
     }
 
+    /// What the last look showed, if the thread has slept ever since so that it is so still.
+    fn rested(&self, thread: &mut ThreadWatch, at: Timestamp) -> Option<Reading> {
+        if self.requests.is_none() && self.edges.is_at_rest(at) {
+            return Some(Reading::Polling);
+        }
+        let (reading, mark) = self.resting?;
+        (thread.is_at_rest() && thread.rest_mark() == Some(mark)).then_some(reading)
+    }
+
+    /// Whether to find out before a look if the thread sleeps, so that the next looks may be spared:
+    /// where no record of the kernel's tells, and the loop was not seen running.
+    fn may_come_to_rest(&self) -> bool {
+        self.edges.is_off() && self.iteration.is_none()
+    }
+
+    /// The loop polls: where its thread was asleep before that was read, and in a poll, it is so until
+    /// the thread is put on a CPU.
+    fn come_to_rest(&mut self, thread: &ThreadWatch) {
+        let is_in_poll = |(call, _): (SyscallState, CpuState)| match call {
+            SyscallState::Blocked { nr, .. } => is_poll_like(nr),
+            _ => false,
+        };
+        if self.may_come_to_rest() && thread.found_asleep().is_some_and(is_in_poll) {
+            self.resting = thread.rest_mark().map(|mark| (Reading::Polling, mark));
+        }
+    }
+
     /// A thread that serves requests waits for one. There may be many such threads.
     fn look_at_idle(
         &mut self,
@@ -252,16 +284,14 @@ impl LoopWatch {
         at: Timestamp,
         window: Nanos,
     ) {
-        let Some(requests) = &mut self.requests else { return };
         if !is_rested {
             self.resting = thread.rest_mark().map(|mark| (Reading::Polling, mark));
         }
         if thread.is_sampled() {
             thread.rest_from_samples(scene);
         }
-        let (sched, faults) = requests.account(thread, is_rested, at);
         let mut state = self.state(LoopPhase::Polling, at, window);
-        (state.sched, state.major_faults) = (sched, faults);
+        (state.sched, state.major_faults) = self.account.of(thread, is_rested, at);
         self.keep(scene, state, false);
     }
 
@@ -298,9 +328,10 @@ impl LoopWatch {
         let late = at.since(self.next_base);
         let base = pace.base(self.edges.is_on());
         scene.notes.losses.late_ticks += late.0 / base.0.max(1);
-        self.next_base = match &self.requests {
-            Some(_) => pace.next_tick(at),
-            None => at + self.jitter.apply(base),
+        // Where the kernel records its edges, some are farther apart than the others.
+        self.next_base = match base > pace.base(false) && self.requests.is_none() {
+            true => at + self.jitter.apply(base),
+            false => pace.tick,
         };
         scene.notes.saw_loop(self.id, at);
         let new_iteration = match reading {
@@ -604,3 +635,7 @@ enum Capture {
     Moved,
     Stale,
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // a tree of its own
+mod tests;

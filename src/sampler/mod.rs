@@ -3,6 +3,7 @@
 //! Takes pids and a [`Pace`], gives a [`Recording`]. One thread, no locks: whatever is due first
 //! is done first, loops before samples. Never stops the target unless told to, never writes to it.
 
+pub mod account;
 pub mod budget_watch;
 mod edge_guard;
 pub mod edge_watch;
@@ -174,6 +175,7 @@ impl Sampler {
             if at >= following {
                 following = at + self.adopt_children();
             }
+            self.pace.keep_ticking(at);
             self.look();
             let due = self.processes.iter().map(|watch| watch.due(&self.pace)).min();
             let limit = pace::now() + LONGEST_SLEEP;

@@ -69,7 +69,7 @@ pub(super) const POOL_LOOK: Nanos = Nanos::from_millis(211);
 const NICE: i32 = -15;
 
 /// How often to look, worked out from what the user asked for.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Pace {
     /// The shortest stall to report.
     pub threshold: Nanos,
@@ -81,6 +81,10 @@ pub struct Pace {
     pub sample: Option<Nanos>,
     /// How many samples one look stands for.
     pub stride: u32,
+    /// When evenly spaced looks are due next: at all loops at the same time, for to be woken for each
+    /// would cost more than the looks.
+    pub tick: Timestamp,
+    jitter: Jitter,
     recapture: Nanos,
 }
 
@@ -98,7 +102,17 @@ impl Pace {
             capture_age: threshold.scaled(CAPTURE_AGE_PERCENT, 100),
             sample: (rate_hz > 0.0).then(|| Nanos((1e9 / rate_hz) as u64)),
             stride: 1,
+            tick: Timestamp::default(),
+            jitter: Jitter::new(now()),
             recapture: Nanos(recapture),
+        }
+    }
+
+    /// We are awake at `at`: if the evenly spaced looks are due, they are taken now, and their next
+    /// time is set.
+    pub fn keep_ticking(&mut self, at: Timestamp) {
+        if Pace::is_due(at, self.tick, self.base) {
+            self.tick = at + self.jitter.apply(self.base);
         }
     }
 
@@ -142,9 +156,8 @@ impl Pace {
         if is_traced { self.base.max(SHORTEST_TRACED) } else { self.base }
     }
 
-    /// The next of the evenly spaced looks at threads that serve requests. All of them are looked at
-    /// at the same times, for there may be hundreds, and to be woken for each would cost more than
-    /// the looks.
+    /// When the threads of a process that makes one for each connection are listed again: at fixed
+    /// times, so that all such processes are at the same wake-up.
     #[must_use]
     pub fn next_tick(&self, at: Timestamp) -> Timestamp {
         let base = self.base.0.max(1);
@@ -248,7 +261,7 @@ pub fn own_cpu() -> Nanos {
 }
 
 /// Small random shifts, so that evenly spaced looks do not keep step with a timer in the target.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Jitter(u64);
 
 impl Jitter {

@@ -37,6 +37,13 @@ struct Out {
 }
 
 impl WakeWatch {
+    /// The thread has slept in its poll ever since the last look, which met it there.
+    pub(super) fn still(&mut self, at: Timestamp) {
+        if self.out.is_none() {
+            self.fine_at = Some(at);
+        }
+    }
+
     /// Takes a look at the loop's clock. Returns when to look again, if soon.
     pub(super) fn see(
         &mut self,

@@ -200,6 +200,15 @@ impl Edges {
         }
     }
 
+    /// Whether nothing was recorded since the last [`Edges::drain`]. Then the thread has not been put
+    /// on a CPU since: the kernel records that before it lets the thread go on
+    /// (`perf_event_task_sched_in`, kernel/events/core.c), and no BPF program can hold back a record
+    /// that is of no tracepoint. Costs no system call.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.ring.as_ref().is_some_and(|ring| !ring.has_news())
+    }
+
     /// Where the thread was at the last [`Edges::drain`].
     #[must_use]
     pub fn whereabouts(&self) -> Whereabouts {

@@ -117,6 +117,11 @@ impl Ring {
         sound
     }
 
+    /// Whether records came since the last [`Ring::drain`]: two reads of shared memory, no call.
+    pub(super) fn has_news(&self) -> bool {
+        self.head().load(Ordering::Acquire) != self.tail().load(Ordering::Relaxed)
+    }
+
     /// Copies `length` bytes from position `from`, round the end, into `scratch`.
     fn copy(&mut self, from: u64, length: u64) {
         let length = usize::try_from(length.min(self.size)).unwrap_or(0).min(LONGEST);

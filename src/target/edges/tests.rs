@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use nix::libc;
 
 use super::*;
-use crate::units::Nanos;
+use crate::target::{ProcFs, SyscallState, ThreadFiles};
+use crate::units::{Nanos, Pid};
 
 /// What the thread did between two polls, by the clock that edges use too.
 struct Truth {
@@ -47,6 +48,50 @@ fn server(tell: &mpsc::Sender<Tid>, go: &mpsc::Receiver<()>) -> Vec<Truth> {
     // SAFETY: as above.
     unsafe { libc::poll(std::ptr::null_mut(), 0, 2) };
     truth
+}
+
+#[test]
+fn a_thread_that_sleeps_on_is_quiet_and_one_that_woke_is_not() {
+    let points = match Tracepoints::learn() {
+        Ok(points) => points,
+        Err(error) => return assert!(!is_root(), "{error}"),
+    };
+    let (tell, told) = mpsc::channel();
+    let (go, begin) = mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        // SAFETY: takes and touches nothing.
+        let tid = Tid(unsafe { libc::gettid() });
+        tell.send(tid).unwrap();
+        while begin.recv().is_ok() {
+            tell.send(tid).unwrap();
+        }
+    });
+    let tid = told.recv().unwrap();
+    let poll = PollCall { names: vec!["poll", "ppoll"], epfd: None };
+    let mut edges = match Edges::open(tid, &poll, &points) {
+        Ok(edges) => edges,
+        Err(error) => return assert!(!is_root(), "{error}"),
+    };
+    // It may have been on its way to sleep, and have told of that.
+    while !is_asleep(tid) {
+        std::thread::yield_now();
+    }
+    edges.drain(|_| {});
+    assert!(edges.is_quiet());
+    // It polls nothing: that it ran is enough.
+    go.send(()).unwrap();
+    told.recv().unwrap();
+    assert!(!edges.is_quiet());
+    edges.drain(|_| {});
+    drop(go);
+    thread.join().unwrap();
+    assert!(!edges.is_quiet());
+}
+
+/// Whether a thread of ours has left its CPU.
+fn is_asleep(tid: Tid) -> bool {
+    let files = ThreadFiles::new(&ProcFs::host(), Pid(std::process::id().cast_signed()), tid);
+    matches!(files.syscall(), SyscallState::Blocked { .. })
 }
 
 #[test]
