@@ -9,6 +9,7 @@ use crate::attribution::{Attribution, Witnesses};
 use crate::diagnosis::blocked::{self, Blocked};
 use crate::diagnosis::rules::loop_hung::is_hung;
 use crate::diagnosis::{RULES, wording};
+use crate::load::loads;
 use crate::model::{
     Cause, CulpritTotal, Finding, FrameId, LoopInfo, LoopSummary, Recording, Report, Stall, Verdict,
 };
@@ -27,6 +28,7 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
     let verdict = verdict(&recording, &stalls, &findings);
     Report {
         culprits: culprits(&stalls),
+        loads: loads(&recording),
         loops: recording.event_loops().map(|info| summarize(info, &stalls)).collect(),
         stalls,
         findings,

@@ -191,6 +191,21 @@ impl Bounds<Timestamp> {
     }
 }
 
+/// A count as a part of fractions. Counts of things stay far below 2^53, up to which it is exact.
+#[must_use]
+#[allow(clippy::cast_precision_loss)]
+pub fn to_f64(count: u64) -> f64 {
+    count as f64
+}
+
+/// The whole number that a fraction stands for, cut off; 0 for what is negative or no number, and the
+/// largest there is for what is larger.
+#[must_use]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // `as` saturates
+pub fn whole(value: f64) -> u32 {
+    value as u32
+}
+
 /// A process id in the namespace stallspy runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

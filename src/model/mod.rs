@@ -8,6 +8,7 @@ pub mod finding;
 pub mod frame;
 pub mod gap;
 pub mod gil;
+pub mod load;
 pub mod loop_state;
 pub mod occupancy;
 pub mod pool;
@@ -28,6 +29,7 @@ pub use finding::{Finding, Measured, Recommendation, Remedy, Severity, Verdict};
 pub use frame::{Frame, FrameId, FrameKind, NameId, Stack, StackId, Truncation};
 pub use gap::{EdgeStatus, Gap};
 pub use gil::{GilHolder, GilTally};
+pub use load::{Cores, Costs, Load, Memory};
 pub use loop_state::{
     CallbackRun, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, SchedTimes,
     ThreadLook,

@@ -1,6 +1,6 @@
 //! The report: a recording and everything concluded from it. What exporters write.
 
-use super::{Cause, Culprit, Finding, LoopId, NameId, Recording, Stall};
+use super::{Cause, Culprit, Finding, Load, LoopId, NameId, Recording, Stall};
 use crate::units::Nanos;
 
 /// All stalls with the same culprit and cause.
@@ -52,6 +52,8 @@ pub struct Report {
     pub culprits: Vec<CulpritTotal>,
     /// Loops.
     pub loops: Vec<LoopSummary>,
+    /// Servers: what they had to do, and what with.
+    pub loads: Vec<Load>,
     /// Findings, the one that explains most first.
     pub findings: Vec<Finding>,
     /// Rules that could not tell, and what they would need.

@@ -552,7 +552,8 @@ pub fn rich() -> Report {
         lag_p99: info.tally.lag_quantile(0.99),
         lag_max: Nanos::from_millis(longest),
     };
-    Report {
+    let mut report = Report {
+        loads: Vec::new(),
         culprits: culprits(&stalls),
         loops: vec![summary(&loops[0], 412), summary(&loops[1], 5_200)],
         findings: findings(&scene),
@@ -590,7 +591,9 @@ pub fn rich() -> Report {
             own_cpu: Nanos::from_millis(312),
         },
         stalls,
-    }
+    };
+    report.loads = stallspy::load::loads(&report.recording);
+    report
 }
 
 /// The same servers on a good day: looked at for as long, and no stall.

@@ -17,6 +17,7 @@ mod layout;
 mod place;
 mod pool;
 mod process;
+mod server;
 mod socket;
 mod stall;
 
@@ -47,6 +48,7 @@ struct ReportOut<'a> {
     rate_hz: f64,
     summary: Summary<'a>,
     machine: MachineOut,
+    servers: Vec<server::ServerOut<'a>>,
     processes: Vec<process::ProcessOut<'a>>,
     culprits: Vec<stall::CulpritTotalOut<'a>>,
     findings: Vec<finding::FindingOut<'a>>,
@@ -105,6 +107,7 @@ impl<'a> ReportOut<'a> {
             rate_hz: recording.settings.rate_hz,
             summary: Summary::new(report),
             machine: MachineOut::new(&recording.machine),
+            servers: report.loads.iter().map(server::new).collect(),
             processes: recording.processes.iter().map(|one| process::new(report, one)).collect(),
             culprits: culprits.map(|total| stall::culprit_total(recording, total)).collect(),
             findings: known.chain(unknown).collect(),

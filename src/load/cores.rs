@@ -1,0 +1,21 @@
+//! P: the CPUs a server may use, and what others on the machine leave of them.
+
+use crate::model::{Cores, ProcessInfo, Recording};
+use crate::units::Nanos;
+
+pub(super) fn of(recording: &Recording, workers: &[&ProcessInfo], own: Nanos) -> Cores {
+    let machine = &recording.machine;
+    let affinity = workers.iter().map(|one| one.cpus).min().unwrap_or(1).max(1);
+    let quotas = workers.iter().filter_map(|one| one.budget.quota_cpus());
+    let quota = quotas.min_by(f64::total_cmp).filter(|quota| *quota > 0.0);
+    let mut budget = f64::from(affinity);
+    if machine.cpus > 0 {
+        budget = budget.min(f64::from(machine.cpus));
+    }
+    budget = budget.min(quota.unwrap_or(f64::INFINITY));
+    // Stallspy itself will be gone.
+    let known = own + recording.own_cpu;
+    let others = (!machine.is_empty() && machine.busy > Nanos::ZERO)
+        .then(|| machine.busy.saturating_sub(known).share_of(recording.length()));
+    Cores { affinity, quota, budget, others, idle: machine.idle_cpus() }
+}

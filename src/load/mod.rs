@@ -1,0 +1,140 @@
+//! What a server had to do, what it did it with, and what a request cost: the figures that sizes and
+//! findings about whole servers rest on.
+//!
+//! Takes a recording, gives one [`Load`] per server: a master with its workers, or a process that
+//! serves on its own. Unknown is `None`, and never 0. Only adds up; never judges.
+//!
+//! Little's law (L = λR; Little, *Operations Research* 9, 1961) ties the figures together: the symbols
+//! are explained in `model/load.rs`.
+
+mod cores;
+mod costs;
+mod memory;
+mod queue;
+
+use crate::model::{Load, LoopTally, ProcessInfo, Recording, Role, ServerConfig, WorkerClass};
+use crate::units::{Nanos, to_f64};
+
+/// All servers of a recording, in the order in which they were found.
+#[must_use]
+pub fn loads(recording: &Recording) -> Vec<Load> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for process in &recording.processes {
+        if process.topology.role == Role::Master {
+            groups.push(Group { master: Some(process), workers: Vec::new() });
+        }
+    }
+    for process in &recording.processes {
+        if process.topology.role == Role::Master || !process.topology.is_server() {
+            continue;
+        }
+        let of_master =
+            |group: &&mut Group<'_>| group.master.is_some_and(|master| master.pid == process.ppid);
+        match groups.iter_mut().find(of_master) {
+            Some(group) => group.workers.push(process),
+            None => groups.push(Group { master: None, workers: vec![process] }),
+        }
+    }
+    let serving = groups.iter().filter(|group| !group.workers.is_empty());
+    serving.map(|group| group.load(recording)).collect()
+}
+
+/// A master and its workers.
+struct Group<'a> {
+    master: Option<&'a ProcessInfo>,
+    workers: Vec<&'a ProcessInfo>,
+}
+
+impl Group<'_> {
+    fn load(&self, recording: &Recording) -> Load {
+        let window = recording.length();
+        let alive: Vec<&ProcessInfo> =
+            self.workers.iter().copied().filter(|one| one.ended.is_none()).collect();
+        let ended = self.workers.len() - alive.len();
+        let now = if alive.is_empty() { &self.workers } else { &alive };
+        // Workers are alike; the first says how they are run.
+        let like = now.first().copied();
+        let served = self.served();
+        let costs = costs::of(recording, &self.workers, served);
+        let occupied = costs::occupied(recording, &self.workers);
+        Load {
+            master: self.master.map(|master| master.pid),
+            workers: now.iter().map(|worker| worker.pid).collect(),
+            ended,
+            server: like.map_or(String::new(), |one| one.topology.server.clone()),
+            class: like.map_or(WorkerClass::Unknown, |one| one.topology.class),
+            development: self.all().any(|one| one.topology.development),
+            config: self.config(),
+            window,
+            cores: cores::of(recording, &self.workers, self.all().map(|one| one.cpu).sum()),
+            memory: memory::of(recording, now),
+            cpu: self.workers.iter().map(|one| one.cpu).sum(),
+            served,
+            in_flight: self.in_flight(recording),
+            slots: now.iter().filter_map(|one| one.occupancy.limit).max(),
+            busy: occupied.map(|occupied| occupied.share_of(window)),
+            full: self.full(),
+            queued: queue::of(&self.workers),
+            utilization: self.utilization(recording),
+            costs,
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &ProcessInfo> {
+        self.master.into_iter().chain(self.workers.iter().copied())
+    }
+
+    /// That of the worker that knows most of it: an idle one may not show its own.
+    fn config(&self) -> ServerConfig {
+        self.all()
+            .max_by_key(|one| one.config.len())
+            .map(|one| one.config.clone())
+            .unwrap_or_default()
+    }
+
+    /// All workers' requests; `None` if one that worked does not tell.
+    fn served(&self) -> Option<u64> {
+        let told = self.workers.iter().filter(|one| one.cpu > Nanos::ZERO || has_served(one));
+        let mut told = told.map(|one| one.requests.served()).peekable();
+        told.peek()?;
+        told.sum()
+    }
+
+    fn in_flight(&self, recording: &Recording) -> Option<f64> {
+        let window = recording.length();
+        let of = |one: &&ProcessInfo| {
+            let lived = lived(recording, one).share_of(window);
+            one.requests.in_flight_mean().map(|mean| mean * lived)
+        };
+        self.workers.iter().map(of).sum()
+    }
+
+    /// Each worker's share, weighted alike: a request meets a full worker with this probability where
+    /// the kernel hands connections to any of them.
+    fn full(&self) -> Option<f64> {
+        let shares: Vec<f64> =
+            self.workers.iter().filter_map(|one| one.occupancy.share_at_limit()).collect();
+        let count = to_f64(shares.len() as u64);
+        (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / count)
+    }
+
+    fn utilization(&self, recording: &Recording) -> Option<(f64, f64)> {
+        let of_worker = |worker: &ProcessInfo| {
+            let own = recording.event_loops().filter(|info| info.pid == worker.pid);
+            own.filter_map(|info| LoopTally::utilization(&info.tally)).reduce(f64::max)
+        };
+        let shares: Vec<f64> = self.workers.iter().filter_map(|one| of_worker(one)).collect();
+        let least = shares.iter().copied().reduce(f64::min)?;
+        let most = shares.iter().copied().reduce(f64::max)?;
+        Some((least, most))
+    }
+}
+
+fn has_served(process: &ProcessInfo) -> bool {
+    process.requests.served().is_some_and(|served| served > 0)
+}
+
+/// How long a process was watched.
+fn lived(recording: &Recording, process: &ProcessInfo) -> Nanos {
+    process.ended.unwrap_or(recording.detached).since(process.attached.max(recording.attached))
+}

@@ -1,0 +1,181 @@
+//! One server over a recording: what it had to do, what it did it with, and what a request cost.
+//!
+//! The symbols in the comments are those of queueing theory: P cores, M memory, λ rate, L in flight, C
+//! and N CPU with and without the interpreter lock, B blocked, G waiting for the lock, U utilization, Q
+//! the accept queue.
+
+use super::{ServerConfig, SettingValue, WorkerClass};
+use crate::units::{Nanos, Pid, to_f64, whole};
+
+/// One server over the recording.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Load {
+    /// Its master, if it has one that was watched.
+    pub master: Option<Pid>,
+    /// Its workers that were still there at the end; all that were seen, if none was.
+    pub workers: Vec<Pid>,
+    /// Workers that ended while they were watched.
+    pub ended: usize,
+    /// Its name, `gunicorn`.
+    pub server: String,
+    /// How its workers run requests.
+    pub class: WorkerClass,
+    /// Whether it is meant for development.
+    pub development: bool,
+    /// Its configuration in force.
+    pub config: ServerConfig,
+    /// How long it was watched.
+    pub window: Nanos,
+    /// P: the CPUs it may use.
+    pub cores: Cores,
+    /// M: the memory it may use.
+    pub memory: Memory,
+    /// CPU time its workers used.
+    pub cpu: Nanos,
+    /// Requests served.
+    pub served: Option<u64>,
+    /// L: requests in flight on average, those that wait for a thread included where that is known.
+    pub in_flight: Option<f64>,
+    /// Requests each worker can serve at the same time; `None` where a loop serves them.
+    pub slots: Option<u32>,
+    /// How many of all workers' threads were held by requests on average.
+    pub busy: Option<f64>,
+    /// The share of time in which a worker had no free thread, over all workers.
+    pub full: Option<f64>,
+    /// Q: connections that waited to be accepted, and requests that waited for a thread, on average.
+    pub queued: Option<f64>,
+    /// U: the share of time each worker's loop was out of its poll, the least and the most.
+    pub utilization: Option<(f64, f64)>,
+    /// What one request took.
+    pub costs: Option<Costs>,
+}
+
+impl Load {
+    /// λ: requests a second.
+    #[must_use]
+    pub fn rate(&self) -> Option<f64> {
+        let seconds = self.window.as_secs_f64();
+        (seconds > 0.0).then_some(())?;
+        self.served.map(|served| to_f64(served) / seconds)
+    }
+
+    /// Cores' worth of CPU time that its workers used.
+    #[must_use]
+    pub fn cores_used(&self) -> f64 {
+        self.cpu.share_of(self.window)
+    }
+
+    /// Requests that were there at the same time: being served, or waiting to be. Under a closed load,
+    /// where each client waits for its answer, that is the number of clients; under an open one it is
+    /// what had piled up. A lower bound of what there is to serve at once.
+    #[must_use]
+    pub fn demand(&self) -> Option<f64> {
+        let served = self.busy.or(self.in_flight)?;
+        Some(served + self.queued.unwrap_or(0.0))
+    }
+
+    /// A number in the configuration in force.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<u32> {
+        match self.config.get(name)?.value {
+            SettingValue::Number(value) => u32::try_from(value).ok(),
+            _ => None,
+        }
+    }
+}
+
+/// The CPUs of one server.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cores {
+    /// CPUs the kernel lets its workers run on.
+    pub affinity: u32,
+    /// The tightest CPU quota above them.
+    pub quota: Option<f64>,
+    /// The least of these: what it may use.
+    pub budget: f64,
+    /// CPUs' worth that everything else on the machine used; `None` if that was not counted.
+    pub others: Option<f64>,
+    /// CPUs' worth that had nothing to run.
+    pub idle: Option<f64>,
+}
+
+/// A server never gets less than this share of the CPUs it may use: others have to share them, too
+/// (sched(7), CFS: groups and threads of the same weight get the same).
+const FAIR_SHARE: f64 = 0.5;
+
+impl Cores {
+    /// What can be counted on: its budget, less what others used of it.
+    #[must_use]
+    pub fn usable(&self) -> f64 {
+        let left = self.budget - self.others.unwrap_or(0.0);
+        left.max(self.budget * FAIR_SHARE)
+    }
+
+    /// Whole ones that it may use, at least one.
+    #[must_use]
+    pub fn whole(&self) -> u32 {
+        whole(self.budget.ceil().max(1.0))
+    }
+}
+
+/// The memory of one server, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// What one more worker takes: what a worker has of its own alone, the largest of them.
+    pub per_worker: Option<u64>,
+    /// What is left: to the tightest limit of its control groups, or of the machine.
+    pub left: Option<u64>,
+    /// Whether that is a control group's limit.
+    pub is_limited: bool,
+}
+
+impl Memory {
+    /// How many more workers fit in.
+    #[must_use]
+    pub fn more_workers(&self) -> Option<u64> {
+        Some(self.left? / self.per_worker?.max(1))
+    }
+}
+
+/// The time of one request, on average, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Costs {
+    /// Requests it is the mean of.
+    pub requests: u64,
+    /// C + N: CPU time.
+    pub cpu: f64,
+    /// The share of the CPU time that held the interpreter lock; all of it, if that was not seen.
+    pub gil_share: f64,
+    /// R: how long a request took from its begin in a worker to its end; `None` where nothing tells.
+    pub total: Option<f64>,
+    /// G: waiting for the interpreter lock, in threads that serve requests.
+    pub gil_wait: f64,
+    /// Ready and waiting for a CPU.
+    pub run_delay: f64,
+}
+
+impl Costs {
+    /// C: CPU time holding the interpreter lock.
+    #[must_use]
+    pub fn gil(&self) -> f64 {
+        self.cpu * self.gil_share
+    }
+
+    /// N: CPU time without it.
+    #[must_use]
+    pub fn free(&self) -> f64 {
+        self.cpu - self.gil()
+    }
+
+    /// B: blocked in calls; what is left when everything else is taken off.
+    #[must_use]
+    pub fn blocked(&self) -> Option<f64> {
+        Some((self.total? - self.cpu - self.gil_wait - self.run_delay).max(0.0))
+    }
+
+    /// R without the waits that a better size takes away: what a request needs.
+    #[must_use]
+    pub fn needed(&self) -> Option<f64> {
+        Some(self.cpu + self.blocked()?)
+    }
+}

@@ -1,0 +1,206 @@
+//! How many workers and threads a server without a loop should have: the smallest shape that gets
+//! nearly all done that any shape could.
+
+use super::capacity::{Needs, Shape, capacity};
+use crate::units::Bounds;
+
+/// A shape that gets this much of what the best would is as good: measured throughput of one shape
+/// varies by as much from run to run.
+pub const NEARLY_ALL: f64 = 0.97;
+/// Workers use at most this share of what they are sized for (ρ), so that work that comes in bunches
+/// does not queue for long: at 0.75 the wait for one of many servers is a small part of the service time
+/// (Kleinrock, *Queueing Systems* I, 1975, §3.5).
+pub const TARGET_USE: f64 = 0.75;
+/// Most threads of a worker that are suggested. Python's own pools stop at 32
+/// (`ThreadPoolExecutor`), anyio's at 40; past some dozens per lock an event loop serves better.
+pub const MOST_THREADS: u32 = 64;
+/// Another process costs memory, a thread hardly any: one worker weighs as much as so many threads.
+const WORKER_WEIGHT: u32 = 4;
+
+/// What keeps a shape from being larger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// There is no more to serve at once.
+    Demand,
+    /// The CPUs are busy.
+    Cores,
+    /// More threads would only wait for the interpreter lock.
+    Lock,
+    /// More workers do not fit into memory.
+    Memory,
+    /// gunicorn's rule of thumb, 2 × cores + 1 (<https://docs.gunicorn.org/en/stable/design.html>).
+    Workers,
+    /// As many threads as are sensible.
+    Threads,
+}
+
+impl Limit {
+    /// In words, to follow "limited by".
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Limit::Demand => "what there is to serve at once",
+            Limit::Cores => "the CPUs",
+            Limit::Lock => "the interpreter lock of each worker",
+            Limit::Memory => "memory",
+            Limit::Workers => "2 × cores + 1 workers",
+            Limit::Threads => "64 threads in a worker",
+        }
+    }
+}
+
+/// What a size is sought for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Task {
+    /// What a request needs.
+    pub needs: Needs,
+    /// Requests that are there at the same time.
+    pub demand: f64,
+    /// CPUs that can be counted on.
+    pub cores: f64,
+    /// Most workers that fit: memory.
+    pub fit: u32,
+    /// Most workers that are sensible.
+    pub most_workers: u32,
+    /// Most threads of a worker; 1 for workers that have but one.
+    pub most_threads: u32,
+}
+
+/// The size found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Found {
+    /// The shape.
+    pub shape: Shape,
+    /// Workers and threads that will do as well, by the errors of what was measured.
+    pub workers: Bounds<u32>,
+    /// The same of threads.
+    pub threads: Bounds<u32>,
+    /// Requests a second, as computed.
+    pub capacity: f64,
+    /// What keeps it from being larger.
+    pub limit: Limit,
+}
+
+/// The smallest shape that does nearly all that any could. `error` is the relative error of the needs and
+/// of the demand.
+#[must_use]
+pub fn find(task: &Task, error: f64) -> Found {
+    let shape = smallest(task);
+    let vary = |by: f64| {
+        let needs = task.needs;
+        let blocked = needs.blocked * by;
+        // More waiting and more demand ask for more slots.
+        smallest(&Task { needs: Needs { blocked, ..needs }, demand: task.demand * by, ..*task })
+    };
+    let (low, high) = (vary(1.0 - error.clamp(0.0, 0.5)), vary(1.0 + error.clamp(0.0, 0.5)));
+    let span = |of: fn(Shape) -> u32| {
+        let three = [of(shape), of(low), of(high)];
+        let lo = three.into_iter().fold(u32::MAX, u32::min);
+        Bounds { lo, hi: three.into_iter().fold(0, u32::max) }
+    };
+    Found {
+        shape,
+        workers: span(|shape| shape.workers),
+        threads: span(|shape| shape.threads),
+        capacity: capacity(task.needs, shape, task.cores, task.demand),
+        limit: limit(task, shape),
+    }
+}
+
+fn smallest(task: &Task) -> Shape {
+    let mut all = Vec::new();
+    let most_workers = task.most_workers.min(task.fit).max(1);
+    for workers in 1..=most_workers {
+        for threads in 1..=task.most_threads.max(1) {
+            let shape = Shape { workers, threads };
+            all.push((shape, capacity(task.needs, shape, task.cores, task.demand)));
+        }
+    }
+    let best = all.iter().map(|(_, capacity)| *capacity).fold(0.0, f64::max);
+    let enough = all.iter().filter(|(_, capacity)| *capacity >= best * NEARLY_ALL);
+    let weight =
+        |shape: &Shape| shape.slots().saturating_add(shape.workers.saturating_mul(WORKER_WEIGHT));
+    let least = enough.map(|(shape, _)| *shape).min_by_key(|shape| (weight(shape), shape.workers));
+    let mut shape = least.unwrap_or(Shape { workers: 1, threads: 1 });
+    if task.most_threads > 1 && shape.threads > 1 {
+        // Room for bunches, and for workers that got more than their share of the connections.
+        let roomy = (f64::from(shape.threads) / TARGET_USE).ceil();
+        shape.threads = crate::units::whole(roomy).min(task.most_threads);
+    }
+    shape
+}
+
+fn limit(task: &Task, shape: Shape) -> Limit {
+    let at = |shape: Shape, demand: f64| capacity(task.needs, shape, task.cores, demand);
+    let now = at(shape, task.demand);
+    let gains = |more: f64| more > now / NEARLY_ALL;
+    let workers = Shape { workers: shape.workers.saturating_add(1), ..shape };
+    if gains(at(workers, task.demand)) {
+        return if shape.workers >= task.fit { Limit::Memory } else { Limit::Workers };
+    }
+    if gains(at(Shape { threads: shape.threads.saturating_mul(2), ..shape }, task.demand)) {
+        return Limit::Threads;
+    }
+    let by_cpus = task.cores / (task.needs.gil + task.needs.free).max(f64::MIN_POSITIVE);
+    if now > by_cpus * CPUS_BUSY {
+        return Limit::Cores;
+    }
+    if f64::from(shape.slots()) >= task.demand { Limit::Demand } else { Limit::Lock }
+}
+
+/// From this share of what the CPUs could do on, they are what limits.
+const CPUS_BUSY: f64 = 0.85;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(gil: f64, free: f64, blocked: f64, demand: f64) -> Task {
+        let needs = Needs { gil, free, blocked };
+        Task { needs, demand, cores: 2.0, fit: 100, most_workers: 5, most_threads: MOST_THREADS }
+    }
+
+    #[test]
+    fn computing_gets_a_worker_per_cpu_and_little_more() {
+        let found = find(&task(0.02, 0.0, 0.0, 16.0), 0.05);
+        assert!((2..=4).contains(&found.shape.workers), "{found:?}");
+        assert_eq!((found.shape.threads, found.limit), (1, Limit::Cores));
+    }
+
+    #[test]
+    fn waiting_gets_threads_for_all_that_is_there() {
+        let found = find(&task(0.0005, 0.0, 0.1, 40.0), 0.05);
+        let slots = found.shape.slots();
+        assert!((38..=80).contains(&slots), "{found:?}");
+        assert_eq!(found.limit, Limit::Demand);
+        assert!(found.threads.lo <= found.shape.threads && found.shape.threads <= found.threads.hi);
+    }
+
+    #[test]
+    fn what_does_both_gets_more_workers_than_cpus() {
+        let found = find(&task(0.0037, 0.0, 0.045, 44.0), 0.05);
+        assert!((3..=5).contains(&found.shape.workers), "{found:?}");
+    }
+
+    #[test]
+    fn memory_is_a_limit() {
+        let mut small = task(0.02, 0.0, 0.0, 16.0);
+        small.fit = 1;
+        let found = find(&small, 0.05);
+        assert_eq!((found.shape.workers, found.limit), (1, Limit::Memory));
+    }
+
+    #[test]
+    fn workers_of_one_thread_that_wait_want_more_than_are_sensible() {
+        let sync = Task { most_threads: 1, ..task(0.001, 0.0, 0.1, 40.0) };
+        let found = find(&sync, 0.05);
+        assert_eq!((found.shape, found.limit), (Shape { workers: 5, threads: 1 }, Limit::Workers));
+    }
+
+    #[test]
+    fn one_client_needs_no_more_than_one() {
+        let found = find(&task(0.01, 0.0, 0.01, 1.0), 0.05);
+        assert_eq!(found.shape, Shape { workers: 1, threads: 1 });
+        assert_eq!(found.limit, Limit::Demand);
+    }
+}
