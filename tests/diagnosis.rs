@@ -8,12 +8,16 @@ mod story;
 
 use stallspy::conclusion::conclude;
 use stallspy::diagnosis::RULES;
-use stallspy::model::{Cause, CpuState, LoopTally, Peer, Recording, Remedy, Report, Stall};
+use stallspy::model::{
+    Cause, CpuState, LoopTally, Peer, Recording, Remedy, Report, Role, Stall, WorkerClass,
+};
 use story::{Part, Story, at};
 
 /// Every rule has a column. A new rule fails the test until it has one.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 14] = [
     "loop-hung",
+    "sync-starved",
+    "gthread-starved",
     "threads-occupied",
     "loop-blocked-by-call",
     "loop-blocked-by-cpu",
@@ -178,6 +182,28 @@ fn stories() -> Vec<(&'static str, Report)> {
     let call = in_request(&mut story);
     story.busy(5_000.0, &[Part { ms: 5_000.0, ..call }], false);
     rows.push(("a request that does not end", story));
+
+    for (name, class, free, waiting) in [
+        ("all workers busy, others wait", WorkerClass::Sync, 0, 3),
+        ("all workers busy, nobody waits", WorkerClass::Sync, 0, 0),
+        ("requests wait in a thread pool", WorkerClass::Gthread, 1, 3),
+        ("all threads busy, nobody waits", WorkerClass::Gthread, 0, 0),
+    ] {
+        let mut story = Story::of_threads(400, 1, 1);
+        let call = in_request(&mut story);
+        story.stall(500.0, call);
+        story.crowd(class, 4, 4 - free, waiting, 40);
+        rows.push((name, story));
+    }
+
+    let mut story = Story::of_threads(400, 1, 1);
+    story.crowd(WorkerClass::Sync, 1, 1, 3, 5);
+    rows.push(("few looks at the line", story));
+
+    let mut story = Story::of_threads(400, 1, 1);
+    story.crowd(WorkerClass::Sync, 1, 1, 3, 40);
+    story.recording.processes[0].topology.role = Role::Worker;
+    rows.push(("one of several workers, alone", story));
 
     let mut reports: Vec<_> = rows
         .into_iter()

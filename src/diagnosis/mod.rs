@@ -8,6 +8,7 @@ pub mod blocked;
 pub mod greenlets;
 pub mod remedy;
 pub mod rules;
+mod starved;
 pub mod wording;
 
 use std::fmt::Debug;
@@ -52,8 +53,10 @@ pub trait Rule: Debug + Sync {
 
 /// All rules. Of two findings that explain the same share of time and matter the same, the one
 /// further up comes first.
-pub static RULES: [&dyn Rule; 12] = [
+pub static RULES: [&dyn Rule; 14] = [
     &rules::loop_hung::LoopHung,
+    &rules::sync_starved::SyncStarved,
+    &rules::gthread_starved::GthreadStarved,
     &rules::threads_occupied::ThreadsOccupied,
     &rules::loop_blocked_by_call::LoopBlockedByCall,
     &rules::loop_blocked_by_cpu::LoopBlockedByCpu,

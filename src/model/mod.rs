@@ -4,6 +4,7 @@
 //! concludes. The files here are named after the one noun each of them holds.
 
 pub mod budget;
+pub mod crowd;
 pub mod finding;
 pub mod frame;
 pub mod gap;
@@ -25,6 +26,7 @@ pub mod throttle;
 pub mod wait;
 
 pub use budget::{Budget, Machine, Turns};
+pub use crowd::{Crowd, CrowdLook};
 pub use finding::{Finding, Measured, Recommendation, Remedy, Severity, Verdict};
 pub use frame::{Frame, FrameId, FrameKind, NameId, Stack, StackId, Truncation};
 pub use gap::{EdgeStatus, Gap};

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Crowd;
+
 /// Number of buckets of [`Occupancy::busy`]: from here on numbers of threads are counted together.
 pub const MOST_COUNTED: usize = 256;
 
@@ -16,13 +18,16 @@ pub struct Occupancy {
     /// Looks by how many threads were held: place `n` counts those that saw `n`. Never longer than
     /// [`MOST_COUNTED`].
     pub busy: Vec<u64>,
+    /// Looks at the server as a whole, where the number of threads of all its processes is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crowd: Option<Crowd>,
 }
 
 impl Occupancy {
     /// Whether nothing was seen.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.limit.is_none() && self.busy.is_empty()
+        self.limit.is_none() && self.busy.is_empty() && self.crowd.is_none()
     }
 
     /// Counts a look that saw `held` threads held.

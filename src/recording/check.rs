@@ -96,6 +96,10 @@ pub(super) fn process(so_far: &Recording, process: &ProcessInfo) -> Checked {
         return Err(format!("{} counts of busy threads, {MOST_COUNTED} at most", busy.len()));
     }
     { counts.chain(busy.iter().copied()) }.try_for_each(count)?;
+    if let Some(crowd) = &process.occupancy.crowd {
+        [crowd.full, crowd.starved].into_iter().try_for_each(count)?;
+        [crowd.threads, crowd.held, crowd.waiting].into_iter().try_for_each(level)?;
+    }
     process.pools.iter().try_for_each(pool)?;
     room(process.listeners.len(), MAX_PROCESSES, "listening sockets of one process")?;
     room(process.connections.len(), MAX_PROCESSES, "peers of one process")?;

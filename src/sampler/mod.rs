@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod budget_watch;
+pub mod crowd_watch;
 mod edge_guard;
 pub mod edge_watch;
 pub mod gil_watch;
@@ -36,6 +37,7 @@ use crate::model::{ProcessInfo, Recording, Settings, StackId, Tables};
 use crate::target::{CpuTotals, ProcFs, ReadError, Tracepoints};
 use crate::units::{Nanos, Pid, Timestamp};
 use budget_watch::machine;
+use crowd_watch::CrowdWatch;
 use kin::{Candidates, Kin};
 use notes::Notes;
 use pace::Pace;
@@ -97,6 +99,7 @@ pub struct Sampler {
     processes: Vec<ProcessWatch>,
     ended: Vec<ProcessInfo>,
     kin: Kin,
+    crowds: CrowdWatch,
     notes: Notes,
 }
 
@@ -120,6 +123,7 @@ impl Sampler {
             processes: Vec::new(),
             ended: Vec::new(),
             kin: Kin::default(),
+            crowds: CrowdWatch::default(),
             notes,
         }
     }
@@ -201,6 +205,7 @@ impl Sampler {
                 _ => index += 1,
             }
         }
+        self.crowds.see(&self.procfs, &mut self.processes, &mut self.notes);
     }
 
     /// Keeps what is known of a process that ended, as far as there is room: a server whose workers

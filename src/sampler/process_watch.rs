@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::budget_watch::BudgetWatch;
+use super::crowd_watch::Part;
 use super::edge_watch::EdgeWatch;
 use super::gil_watch::{GilWatch, Held};
 use super::kin::Kinsman;
@@ -20,8 +21,8 @@ use super::thread_watch::{Round, Scene, ThreadWatch};
 use super::throttle_watch::ThrottleWatch;
 use crate::event_loop::{Clock, PROBES, Probe};
 use crate::model::{
-    Budget, GilState, GilTally, LoopId, LoopKind, NativeStacks, Occupancy, PoolInfo, PoolReading,
-    ProcessInfo, RequestTally, Role, ServerConfig, StackId, ThreadInfo, Turns,
+    Budget, CrowdLook, GilState, GilTally, LoopId, LoopKind, NativeStacks, Occupancy, PoolInfo,
+    PoolReading, ProcessInfo, RequestTally, Role, ServerConfig, StackId, ThreadInfo, Turns,
 };
 use crate::native::AddressSpace;
 use crate::python::code_objects::CodeCache;
@@ -345,6 +346,29 @@ impl ProcessWatch {
     #[must_use]
     pub fn request_threads(&self) -> usize {
         self.loops.len().saturating_sub(self.loops())
+    }
+
+    /// What it adds to its server as a whole; `None` of a process that serves nobody by threads of its
+    /// own, or from no socket that is known.
+    pub(super) fn part_of_crowd(&self) -> Option<Part> {
+        if self.info.topology.role == Role::Master || self.info.listeners.is_empty() {
+            return None;
+        }
+        let mut inodes: Vec<u64> = self.info.listeners.iter().map(|one| one.inode).collect();
+        inodes.sort_unstable();
+        let held = self.loops.iter().filter(|watch| watch.requests.is_some() && watch.is_running());
+        let held = u32::try_from(held.count()).unwrap_or(u32::MAX);
+        let threads = self.info.occupancy.limit;
+        // gthread takes connections in before it has a thread for them.
+        let taken_in = if self.request_threads.in_gthread { self.counts().in_flight } else { None };
+        let queued = taken_in.map_or(0, |all| all.saturating_sub(u64::from(held)));
+        let queued = u32::try_from(queued).unwrap_or(u32::MAX);
+        Some(Part { inodes, threads, held, queued })
+    }
+
+    /// Its server was looked at as a whole.
+    pub(super) fn see_crowd(&mut self, look: CrowdLook) {
+        self.info.occupancy.crowd.get_or_insert_default().add(look);
     }
 
     /// How many threads are known.

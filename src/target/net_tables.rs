@@ -79,6 +79,27 @@ impl NetTables {
         if let Some(known) = fresh(&self.listeners, &space, now, FRESH_LISTENERS) {
             return Some(known);
         }
+        self.ask(procfs, pid, space, now)
+    }
+
+    /// The same, asked now, for what must be of one moment.
+    pub fn listeners_now(
+        &mut self,
+        procfs: &ProcFs,
+        pid: Pid,
+        now: Timestamp,
+    ) -> Option<Rc<Vec<Listener>>> {
+        let space = procfs.net_namespace(pid).ok()?;
+        self.ask(procfs, pid, space, now)
+    }
+
+    fn ask(
+        &mut self,
+        procfs: &ProcFs,
+        pid: Pid,
+        space: PathBuf,
+        now: Timestamp,
+    ) -> Option<Rc<Vec<Listener>>> {
         let asked = self.diag(procfs, &space).and_then(SockDiag::listeners);
         let found = asked.or_else(|| read_listeners(procfs, pid))?;
         Some(keep(&mut self.listeners, space, now, found))

@@ -1,9 +1,11 @@
 //! Servers that have a thread for each request: which call held it, for which request, and how many
 //! threads were held; and nothing where requests are short.
 
+use std::time::Duration;
+
 use crate::interpreters::{Python, interpreters};
 use crate::judge::Trial;
-use crate::profiler::record;
+use crate::profiler::{record, stallspy};
 use crate::server::Server;
 use crate::turn::each;
 use crate::{in_ci, say};
@@ -85,6 +87,53 @@ fn so_are_the_threads_of_development_servers() {
     }
 }
 
+/// Requests that take longer than the recording, more of them than there are threads.
+fn starved(python: &Python, kind: &str) {
+    let args = ["--server", kind, "--workers", "2", "--threads", "2"];
+    let server = Server::start(python, "wsgi_stalls.py", 60, &args);
+    std::thread::sleep(Duration::from_secs(1));
+    let load = ["--url-mix", "1:/sleep?ms=10000", "--connections", "7", "--seconds", "1"];
+    let load = server.load(&load);
+    std::thread::sleep(Duration::from_secs(1));
+    let (report, _) = record(server.pid(), 4, &[]);
+    let text = stallspy(&["record", "-q", "-d", "3", "-p", &server.pid().to_string()]).out;
+    let threads = if kind == "sync" { 2 } else { 4 };
+    let held = report["stalls"].as_array().expect("a report has stalls").iter().filter(|stall| {
+        let is_whole =
+            stall["ongoing"] == true && stall["duration_ns"].as_u64() > Some(3_000_000_000);
+        is_whole && stall["endpoint"] == "GET /sleep" && stall["culprit"]["function"] == "sleep"
+    });
+    // gthread's workers take what comes and do not share it: a thread may be left.
+    let held = held.count();
+    assert!(held >= 2 && held <= threads && (kind == "gthread" || held == threads), "{report:#}");
+    let found = report["findings"].as_array().expect("a report has findings");
+    let id = format!("{kind}-starved");
+    let one = found.iter().find(|one| one["id"] == *id).expect("it is found");
+    assert_eq!(one["severity"], "high");
+    let figure = |name: &str| {
+        let all = one["evidence"].as_array().expect("evidence");
+        all.iter().find(|measured| measured["name"] == name).expect("it is there")["value"].as_f64()
+    };
+    assert_eq!(figure("threads_limit"), Some(threads as f64), "{one:#}");
+    // Those who wait are the others of the seven, from the first look to the last.
+    assert!(figure("starved_share") > Some(0.9), "{one:#}");
+    assert_eq!(figure("waiting_mean"), Some((7 - held) as f64), "{one:#}");
+    assert!(text.contains("others wait") && text.contains("GET /sleep"), "{text}");
+    let words = if kind == "sync" { "VERDICT  all 2 workers" } else { "VERDICT  requests waited" };
+    assert!(text.contains(words) && !text.contains("0 stalls"), "{text}");
+    drop(load);
+    server.end();
+}
+
+#[test]
+fn where_every_worker_is_stuck_that_is_what_is_said() {
+    let all = with(&["flask", "gunicorn"]);
+    let newest: Vec<Python> = all.last().cloned().into_iter().collect();
+    for kind in ["sync", "gthread"] {
+        each(&newest, |python| starved(python, kind));
+    }
+}
+
 #[test]
 fn short_requests_hold_nothing() {
     let all = with(&["flask", "gunicorn"]);
@@ -99,6 +148,9 @@ fn short_requests_hold_nothing() {
             assert!(requests > 20 && errors == 0, "{requests} requests, {errors} errors");
             let seen = |process: &serde_json::Value| process["threads_busy_mean"].is_number();
             assert!(report["processes"].as_array().expect("processes").iter().any(seen));
+            let found = report["findings"].as_array().expect("a report has findings");
+            let is_starved = |one: &serde_json::Value| one["id"] == format!("{kind}-starved");
+            assert!(!found.iter().any(is_starved), "{found:#?}");
             Trial::new(&report, &ended, server.end()).invents_hardly_any();
         });
     }

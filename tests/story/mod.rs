@@ -142,6 +142,18 @@ impl Story {
         story
     }
 
+    /// The server as a whole: `looks` at its `threads`, in half of which `held` were while `waiting`
+    /// waited.
+    pub fn crowd(&mut self, class: WorkerClass, threads: u32, held: u32, waiting: u32, looks: u32) {
+        let process = &mut self.recording.processes[0];
+        process.topology.class = class;
+        let crowd = process.occupancy.crowd.get_or_insert_default();
+        for look in 0..looks {
+            let (held, waiting) = if look % 2 == 0 { (held, waiting) } else { (0, 0) };
+            crowd.add(stallspy::model::CrowdLook { threads, held, waiting });
+        }
+    }
+
     /// A stack below the server's own frames, `(file, line, function)` root first.
     pub fn stack(&mut self, frames: &[(&str, u32, &str)]) -> StackId {
         let base = [

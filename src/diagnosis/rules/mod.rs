@@ -3,6 +3,7 @@
 pub mod cpu_starved;
 pub mod gc_pause;
 pub mod gil_held_elsewhere;
+pub mod gthread_starved;
 pub mod healthy;
 pub mod loop_blocked_by_call;
 pub mod loop_blocked_by_cpu;
@@ -11,4 +12,5 @@ pub mod loop_hung;
 pub mod many_small_callbacks;
 pub mod not_under_load;
 pub mod page_faults;
+pub mod sync_starved;
 pub mod threads_occupied;

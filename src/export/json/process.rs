@@ -47,6 +47,11 @@ pub(super) struct ProcessOut<'a> {
     threads_busy_max: Option<usize>,
     threads_limit: Option<u32>,
     threads_at_limit_fraction: Option<f64>,
+    /// Of the server as a whole, all processes that accept from the same sockets: the share of time in
+    /// which someone waited because no thread was free, and how many did meanwhile.
+    starved_fraction: Option<f64>,
+    starved_waiting_mean: Option<f64>,
+    starved_waiting_max: Option<u32>,
     loops: Vec<LoopOut>,
     request_threads: Vec<RequestThreadOut>,
     threads: Vec<ThreadOut<'a>>,
@@ -136,6 +141,9 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
         threads_busy_max: occupancy.most(),
         threads_limit: occupancy.limit,
         threads_at_limit_fraction: occupancy.share_at_limit(),
+        starved_fraction: occupancy.crowd.and_then(|crowd| crowd.starved_share()),
+        starved_waiting_mean: occupancy.crowd.and_then(|crowd| crowd.waiting.mean()),
+        starved_waiting_max: occupancy.crowd.and_then(|crowd| crowd.waiting.most()),
         loops: loops.map(|info| loop_out(report, info)).collect(),
         request_threads: request_threads.map(request_thread).collect(),
         threads: process.threads.iter().map(|thread| thread_out(process, thread)).collect(),

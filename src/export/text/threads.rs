@@ -24,8 +24,8 @@ pub(super) fn write(page: &mut Page<'_>, report: &Report) -> io::Result<()> {
     let names: Vec<String> = seen.iter().map(|one| name(one)).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(7);
     let head = format!(
-        " {:<width$}  {:>6}  {:>6}  {:>6}  {:>7}  {:>15}",
-        "threads", "busy", "most", "of", "no free", "longest request"
+        " {:<width$}  {:>6}  {:>6}  {:>6}  {:>7}  {:>11}  {:>15}",
+        "threads", "busy", "most", "of", "no free", "others wait", "longest request"
     );
     page.line(&[(Ink::Dim, &head)])?;
     for (process, name) in seen.iter().zip(&names).take(MOST) {
@@ -46,9 +46,14 @@ fn row(page: &mut Page<'_>, report: &Report, process: &ProcessInfo, name: &str) 
     let full = seen.share_at_limit();
     let ink = if full.is_some_and(|full| full >= OFTEN) { Ink::AlarmBold } else { Ink::Plain };
     let full = full.map_or("?".to_owned(), lengths::percent);
+    // While no thread of the whole server was free.
+    let waited = seen.crowd.and_then(|crowd| crowd.starved_share());
+    let waited_ink = if waited >= Some(OFTEN) { Ink::AlarmBold } else { Ink::Plain };
+    let waited = waited.map_or("?".to_owned(), lengths::percent);
     page.line(&[
         (Ink::Plain, &format!("{name}  {busy:>6}  {most:>6}  {limit:>6}  ")),
         (ink, &format!("{full:>7}")),
+        (waited_ink, &format!("  {waited:>11}")),
         (Ink::Plain, &format!("  {:>15}", longest(report, process))),
     ])
 }

@@ -1,0 +1,150 @@
+//! Servers that have no thread free while someone waits for one: what the rules `sync-starved` and
+//! `gthread-starved` share.
+//!
+//! Takes looks that saw both at the same moment (the threads of all workers, and who waits for one),
+//! gives the finding. Both alone are no fault: threads are there to be held, and everybody stands in a
+//! line for a moment. Together they are requests that wait for a thread.
+
+use super::blocked::{count, ratio};
+use super::{HIGH_SHARE, Rule, lacks, wording};
+use crate::model::{
+    Crowd, Finding, Measured, ProcessInfo, Recommendation, Recording, Remedy, Role, Severity,
+    Stall, Verdict, WorkerClass,
+};
+
+/// A share of the time from which it is found: below it hardly a request meets it, and chance alone
+/// makes two requests come at once.
+const SELDOM: f64 = 0.05;
+/// For most of the time: what comes in waits.
+const MOSTLY: f64 = 0.5;
+/// Fewer looks than this show no share: two seconds of them (`sampler/pace.rs`, `POOL_LOOK`).
+const LEAST_LOOKS: u64 = 10;
+
+const NEED_SIBLINGS: &str = "the server's other workers: record its master's pid";
+const NEED_LOOKS: &str = "2 s of looks at all its threads and at who waits for one";
+
+/// Whether the server that runs requests as `class` was starved.
+pub(super) fn check(
+    rule: &dyn Rule,
+    class: WorkerClass,
+    recording: &Recording,
+    stalls: &[Stall],
+) -> Verdict {
+    let is_own = |process: &&ProcessInfo| {
+        process.topology.class == class && process.topology.role != Role::Master
+    };
+    let own: Vec<&ProcessInfo> = recording.processes.iter().filter(is_own).collect();
+    if own.is_empty() {
+        return Verdict::Clear;
+    }
+    if let Some(need) = lacks(recording) {
+        return Verdict::NotEnoughData { need };
+    }
+    if own.iter().all(|process| has_unseen_siblings(recording, process)) {
+        return Verdict::NotEnoughData { need: NEED_SIBLINGS };
+    }
+    let crowds = own.iter().filter_map(|process| process.occupancy.crowd);
+    let crowds = crowds.filter(|crowd| crowd.looks() >= LEAST_LOOKS);
+    let share = |crowd: &Crowd| crowd.starved_share().unwrap_or(0.0);
+    let Some(worst) = crowds.reduce(|a, b| if share(&b) > share(&a) { b } else { a }) else {
+        return Verdict::NotEnoughData { need: NEED_LOOKS };
+    };
+    let starved = share(&worst);
+    if starved < SELDOM {
+        return Verdict::Clear;
+    }
+    let holds = |stall: &Stall| {
+        stall.occupies && !stall.allowed && own.iter().any(|process| process.pid == stall.pid)
+    };
+    Verdict::Found(Finding {
+        id: rule.id().to_owned(),
+        severity: severity(starved),
+        summary: summary(class, &worst, starved),
+        evidence: measured(&worst, starved),
+        stalls: { stalls.iter().enumerate() }
+            .filter_map(|(index, stall)| holds(stall).then_some(index))
+            .collect(),
+        recommendations: vec![recommendation(class, &worst, starved)],
+    })
+}
+
+/// Whether it is one of several workers, and the others are not watched.
+fn has_unseen_siblings(recording: &Recording, process: &ProcessInfo) -> bool {
+    let is_master = |master: &ProcessInfo| master.topology.role == Role::Master;
+    process.topology.role == Role::Worker
+        && !recording.get_process(process.ppid).is_some_and(is_master)
+}
+
+fn severity(starved: f64) -> Severity {
+    if starved >= MOSTLY {
+        Severity::High
+    } else if starved >= HIGH_SHARE {
+        Severity::Medium
+    } else {
+        Severity::Low
+    }
+}
+
+fn summary(class: WorkerClass, crowd: &Crowd, starved: f64) -> String {
+    let threads = crowd.threads.max;
+    let share = wording::percent(starved);
+    let (mean, most) = (crowd.waiting.mean().unwrap_or(0.0), crowd.waiting.max);
+    match (class, threads) {
+        (WorkerClass::Sync, 1) => format!(
+            "the only worker was busy while others waited {share} of the time, {mean:.1} of them on \
+             average and up to {most}"
+        ),
+        (WorkerClass::Sync, several) => format!(
+            "all {several} workers were busy while others waited {share} of the time, {mean:.1} of \
+             them on average and up to {most}"
+        ),
+        _ => format!(
+            "requests waited for a thread {share} of the time, {mean:.1} of them on average and up to \
+             {most}: {:.1} of {threads} threads were held",
+            crowd.held.mean().unwrap_or(0.0)
+        ),
+    }
+}
+
+/// How many would have been served at once, had there been threads: at least those that were held, and
+/// those that waited. A client that sends no more before it is answered waits unseen.
+fn wanted(crowd: &Crowd) -> f64 {
+    f64::from(crowd.threads.max) + crowd.waiting.mean().unwrap_or(0.0)
+}
+
+fn measured(crowd: &Crowd, starved: f64) -> Vec<Measured> {
+    let mean = |name: &str, value: Option<f64>| {
+        let (name, unit) = (name.to_owned(), "count".to_owned());
+        value.map(|value| Measured { name, value, unit })
+    };
+    let figures =
+        [mean("threads_held_mean", crowd.held.mean()), mean("waiting_mean", crowd.waiting.mean())];
+    let mut all = vec![
+        ratio("starved_share", starved),
+        count("threads_limit", usize::try_from(crowd.threads.max).unwrap_or(usize::MAX)),
+    ];
+    all.extend(figures.into_iter().flatten());
+    all
+}
+
+fn recommendation(class: WorkerClass, crowd: &Crowd, starved: f64) -> Recommendation {
+    let at_least = wanted(crowd).ceil();
+    let command = match class {
+        WorkerClass::Sync => format!(
+            "shorten the calls that hold the workers; if they wait, let at least {at_least:.0} run at \
+             once: `--workers`, or threads (`-k gthread --threads`); if they compute, no more workers \
+             than CPUs"
+        ),
+        _ => format!(
+            "shorten the calls that hold the threads; if they wait, let at least {at_least:.0} run at \
+             once: `--threads` times `--workers`; if they compute, more workers up to the CPUs"
+        ),
+    };
+    Recommendation {
+        remedy: Remedy::Config,
+        command,
+        reason: "requests wait, as every thread that could serve them is held by another"
+            .to_owned(),
+        inputs: measured(crowd, starved),
+    }
+}
