@@ -5,6 +5,7 @@ use std::io::Write;
 use clap::ArgGroup;
 use regex::Regex;
 
+use super::dump_greenlets::greenlets;
 use super::dump_tasks::tasks;
 use super::written_to_stdout;
 use crate::error::{Error, exit};
@@ -144,7 +145,8 @@ fn print(out: &mut dyn Write, snapshot: &Snapshot) -> std::io::Result<()> {
             writeln!(out, "    (deeper frames could not be read)")?;
         }
     }
-    tasks(out, &snapshot.tasks, snapshot.tasks_truncated)
+    tasks(out, &snapshot.tasks, snapshot.tasks_truncated)?;
+    greenlets(out, &snapshot.greenlets, snapshot.greenlets_note)
 }
 
 /// `    recv (/srv/stalls.py:70)`, and its local variables.

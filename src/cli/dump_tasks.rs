@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use super::dump::frame_line;
-use crate::model::{SnapshotTask, TaskState};
+use crate::model::{SnapshotFrame, SnapshotTask, TaskState};
 use crate::printable::printable;
 
 /// Most tasks that are named in one line.
@@ -80,23 +80,34 @@ fn bare(kind: &str) -> &str {
 
 /// Tasks that differ in their names only, in the order of the first of each.
 fn alike(tasks: &[SnapshotTask]) -> Vec<Vec<&SnapshotTask>> {
-    let mut groups: Vec<Vec<&SnapshotTask>> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
-    for task in tasks {
+    grouped(tasks, |task| {
         let SnapshotTask { coroutine, thread, state, awaits, awaits_tasks, awaited_by, .. } = task;
-        let lines: Vec<_> = task
-            .frames
-            .iter()
-            .map(|frame| (&frame.file, &frame.function, frame.line, &frame.locals))
-            .collect();
-        let key = format!(
-            "{coroutine:?} {thread:?} {state:?} {awaits:?} {awaits_tasks:?} {awaited_by:?} {lines:?}"
-        );
+        let lines = lines(&task.frames);
+        format!(
+            "{coroutine:?} {thread:?} {state:?} {awaits:?} {awaits_tasks:?} {awaited_by:?} {lines}"
+        )
+    })
+}
+
+/// Where frames are, as a key.
+pub(super) fn lines(frames: &[SnapshotFrame]) -> String {
+    let line = |frame: &SnapshotFrame| {
+        format!("{} {} {:?} {:?}", frame.file, frame.function, frame.line, frame.locals)
+    };
+    frames.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Those with the same key together, in the order of the first of each.
+pub(super) fn grouped<T>(all: &[T], key: impl Fn(&T) -> String) -> Vec<Vec<&T>> {
+    let mut groups: Vec<Vec<&T>> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for one in all {
+        let key = key(one);
         match places.get(&key).and_then(|place| groups.get_mut(*place)) {
-            Some(group) => group.push(task),
+            Some(group) => group.push(one),
             None => {
                 places.insert(key, groups.len());
-                groups.push(vec![task]);
+                groups.push(vec![one]);
             }
         }
     }

@@ -6,6 +6,7 @@ mod completions;
 mod demo;
 mod doctor;
 mod dump;
+mod dump_greenlets;
 mod dump_tasks;
 mod man;
 mod outputs;
@@ -43,7 +44,8 @@ enum Command {
     Record(record::Args),
     /// Render a recording again, in any format
     Report(report::Args),
-    /// Look once: every thread's Python stack, what its event loop is doing, and where tasks wait
+    /// Look once: every thread's Python stack, what its event loop is doing, and where tasks and greenlets
+    /// wait
     Dump(dump::Args),
     /// What this kernel, user and container allow, and what to type to be allowed more
     Doctor(doctor::Args),

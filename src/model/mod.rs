@@ -45,7 +45,8 @@ pub use requests::RequestTally;
 pub use sample::{CpuState, GilState, Sample};
 pub use setting::{ServerConfig, Setting, SettingSource, SettingValue};
 pub use snapshot::{
-    Snapshot, SnapshotFrame, SnapshotLoop, SnapshotPool, SnapshotTask, SnapshotThread, TaskState,
+    Snapshot, SnapshotFrame, SnapshotGreenlet, SnapshotLoop, SnapshotPool, SnapshotTask,
+    SnapshotThread, TaskState,
 };
 pub use socket::{ConnectionInfo, ListenerInfo};
 pub use stall::{Cause, Contributor, Culprit, Evidence, Particulars, Stall, TimeSplit};

@@ -38,6 +38,12 @@ pub struct Snapshot {
     /// Whether there are more than could be read.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tasks_truncated: bool,
+    /// Suspended greenlets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub greenlets: Vec<SnapshotGreenlet>,
+    /// Why there may be more of them than are told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub greenlets_note: Option<&'static str>,
 }
 
 /// The server part, as in the report.
@@ -167,6 +173,19 @@ pub struct SnapshotTask {
     pub frames: Vec<SnapshotFrame>,
     /// Whether the chain was too long to be read.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+}
+
+/// One suspended greenlet.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SnapshotGreenlet {
+    /// Its address, `id(greenlet)`, in hex.
+    pub id: String,
+    /// Its class: `gevent._gevent_cgreenlet.Greenlet`.
+    pub class: String,
+    /// Where it was switched away from, innermost first.
+    pub frames: Vec<SnapshotFrame>,
+    /// Whether frames are missing at the root end.
     pub truncated: bool,
 }
 

@@ -32,17 +32,33 @@ pub fn is_collecting(python: &Interpreter<'_>, interpreter: Addr) -> bool {
 /// what the last collection left.
 #[must_use]
 pub fn generation(python: &Interpreter<'_>, interpreter: Addr) -> Option<u8> {
-    let Generations::Counted { before } = python.layout.shape.generations else { return None };
-    let flag = flag(python, interpreter)?;
-    let mut found = ALIGNMENTS
-        .iter()
-        .filter_map(|more| counts(python, Addr(flag.0.checked_sub(before.checked_add(*more)?)?)));
-    let (counts, other) = (found.next()?, found.next());
-    if other.is_some() {
-        return None; // Either could be it.
-    }
+    let (_, counts) = place(python, interpreter)?;
     let next = (1..=OLDEST).zip(counts.iter().skip(1)).find(|(_, count)| **count != 0);
     Some(next.map_or(OLDEST, |(next, _)| next.saturating_sub(1)))
+}
+
+/// The heads of the lists of all objects that the collector keeps track of, the youngest first. `None`
+/// where they cannot be told.
+#[must_use]
+pub fn generations(python: &Interpreter<'_>, interpreter: Addr) -> Option<Vec<Addr>> {
+    let (first, counts) = place(python, interpreter)?;
+    let stride = u64::try_from(GENERATION).unwrap_or_default();
+    let places =
+        (0..u64::try_from(counts.len()).unwrap_or_default()).map(|n| n.checked_mul(stride));
+    places.map(|offset| Some(first.at(offset?))).collect()
+}
+
+/// Where the generations lie, and their counts.
+fn place(python: &Interpreter<'_>, interpreter: Addr) -> Option<(Addr, Vec<u32>)> {
+    let Generations::Counted { before } = python.layout.shape.generations else { return None };
+    let flag = flag(python, interpreter)?;
+    let mut found = ALIGNMENTS.iter().filter_map(|more| {
+        let first = Addr(flag.0.checked_sub(before.checked_add(*more)?)?);
+        Some((first, counts(python, first)?))
+    });
+    let (place, other) = (found.next()?, found.next());
+    // Else either could be it.
+    other.is_none().then_some(place)
 }
 
 /// The counts of the generations at `first`, if generations are there: lists have no null in them.

@@ -18,6 +18,7 @@ pub mod named;
 pub mod natives;
 pub mod notes;
 pub mod pace;
+mod parked_greenlets;
 pub mod pool_watch;
 pub mod process_watch;
 pub mod request_threads;

@@ -32,6 +32,7 @@ use crate::python::modules::in_module;
 use crate::python::running_loop::AsyncioTables;
 use crate::python::threads::{ThreadIds, threads, unchanged};
 use crate::server::counters::{Counts, counts};
+use crate::server::hub::main_greenlet;
 use crate::server::request_clock::{self, Known};
 use crate::server::settings::settings;
 use crate::server::{Facts, Place, Recognised, ServerObjects, bare, recognise};
@@ -792,7 +793,12 @@ impl ProcessWatch {
             let (mut scene, threads) = self.scene(notes);
             let Some(thread) = threads.get_mut(index) else { break };
             match thread.walk(&mut scene) {
-                Ok(stack) => stacks.push(places(&mut scene, &stack)),
+                Ok(stack) => {
+                    let named = places(&mut scene, &stack);
+                    let main = main_greenlet(&scene.python, &named);
+                    stacks.push(named);
+                    stacks.extend(main.map(|stack| places(&mut scene, &stack)));
+                }
                 Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
                 Err(_) => {}
             }

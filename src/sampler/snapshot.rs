@@ -3,6 +3,7 @@
 use super::gil_watch::Held;
 use super::natives::{NativeStack, SourceLines};
 use super::pace::now;
+use super::parked_greenlets::{ParkedGreenlets, parked_greenlets};
 use super::process_watch::{AttachError, ProcessWatch};
 use super::waiting_tasks::{WaitingTasks, waiting_tasks};
 use crate::event_loop::{PROBES, Reading};
@@ -85,6 +86,10 @@ pub fn snapshot(
         let (mut scene, watches) = watch.scene(&mut notes);
         waiting_tasks(&mut scene, watches, locals).map_err(read)?
     };
+    let ParkedGreenlets { greenlets, note: greenlets_note } = {
+        let (mut scene, _) = watch.scene(&mut notes);
+        parked_greenlets(&mut scene, locals).map_err(read)?
+    };
     let counts = watch.counts();
     let info = watch.info();
     for thread in &mut threads {
@@ -106,6 +111,8 @@ pub fn snapshot(
         threads,
         tasks,
         tasks_truncated,
+        greenlets,
+        greenlets_note,
     })
 }
 

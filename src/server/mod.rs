@@ -13,6 +13,7 @@ pub mod django;
 pub mod facts;
 pub mod granian;
 pub mod gunicorn;
+pub mod hub;
 pub mod hypercorn;
 pub mod pools;
 pub mod request_clock;

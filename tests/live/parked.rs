@@ -1,11 +1,13 @@
-//! What `dump` shows of those that do not run: asyncio's tasks, each at its lines.
+//! What `dump` shows of those that do not run: asyncio's tasks and greenlets, each at its lines.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::gevent::with_gevent;
 use crate::interpreters::{interpreters, some_interpreters};
-use crate::profiler::stallspy;
+use crate::pools::with_gunicorn;
+use crate::profiler::{record, stallspy};
 use crate::server::Server;
 use crate::truth::Entry;
 use crate::turn::each;
@@ -111,5 +113,55 @@ fn tasks_that_come_and_go_are_shown_whole_or_not_at_all() {
                 assert!(last.is_none_or(|last| *last == coroutine), "{task:#}");
             }
         }
+    });
+}
+
+#[test]
+fn every_suspended_greenlet_is_shown_at_its_lines() {
+    each(&with_gevent(interpreters()), |python| {
+        let server = Server::start(python, "gevent_parked.py", 60, &[]);
+        let (file, pid) = (server.file("gevent_parked.py"), server.pid());
+        let json: Value = serde_json::from_str(&dumped(pid, &["--json", "-l"])).unwrap();
+        let text = dumped(pid, &[]);
+        let truth = parked(server);
+        let greenlets = json["greenlets"].as_array().expect("greenlets");
+        assert_eq!(json["greenlets_note"], Value::Null);
+        let mut shown: Vec<Vec<u64>> =
+            greenlets.iter().map(|greenlet| own_lines(greenlet, &file)).collect();
+        let mut own: Vec<Vec<u64>> = truth.values().map(|entry| entry.lines.clone()).collect();
+        shown.sort();
+        own.sort();
+        assert_eq!(shown, own, "{greenlets:#?}");
+        for greenlet in greenlets {
+            let class = greenlet["class"].as_str().expect("a class");
+            let outermost = &greenlet["frames"].as_array().unwrap().last().unwrap()["function"];
+            let wanted = if outermost == "<module>" { "greenlet.greenlet" } else { "Greenlet" };
+            assert!(class.ends_with(wanted), "{class}: {outermost}");
+            assert_eq!(greenlet["truncated"], false, "{greenlet:#}");
+        }
+        assert!(text.contains("Greenlets: 5 suspended\n"), "{text}");
+        let lines = &truth["event"].lines;
+        let wanted = format!(
+            "Greenlet, parked at\n    inner ({file}:{})\n    <lambda> ({file}:{})\n    event \
+             ({file}:{})\n",
+            lines[0], lines[1], lines[1]
+        );
+        assert!(text.contains(&wanted), "{text}");
+        assert!(text.contains("'seen'") || json.to_string().contains("'seen'"), "{json:#}");
+    });
+}
+
+#[test]
+fn an_idle_worker_on_greenlets_shows_its_counters_and_settings() {
+    each(&with_gunicorn(), |python| {
+        let server = Server::start(python, "gunicorn_pools.py", 60, &["--class", "gevent"]);
+        let (report, _) = record(server.pid(), 1, &[]);
+        let processes = report["processes"].as_array().expect("processes");
+        let worker = processes.iter().find(|one| one["role"] == "worker").expect("a worker");
+        assert_eq!(worker["worker_class"], "gevent");
+        assert_eq!(worker["requests"], 0, "{worker:#}");
+        let setting = &worker["config"]["worker_connections"];
+        assert_eq!((&setting["value"], &setting["source"]), (&50.into(), &"memory".into()));
+        server.end();
     });
 }

@@ -96,7 +96,7 @@ fn handlers_wait_for_a_thread_of_anyio() {
 }
 
 /// Interpreters that have gunicorn and gevent.
-fn with_gunicorn() -> Vec<Python> {
+pub fn with_gunicorn() -> Vec<Python> {
     let both = |python: &Python| python.has("gunicorn") && python.has("gevent");
     let all: Vec<Python> = interpreters().into_iter().filter(both).collect();
     assert!(!(in_ci() && all.is_empty()), "STALLSPY_INTERPRETERS lists none with gunicorn");

@@ -46,7 +46,11 @@ impl Objects<'_> {
         Ok(None)
     }
 
-    fn bases(&self, kind: Addr) -> Result<Vec<Addr>, ReadError> {
+    /// The class at `kind` and what it is derived from, by first bases.
+    ///
+    /// # Errors
+    /// [`ReadError`] when no class is there.
+    pub fn bases(&self, kind: Addr) -> Result<Vec<Addr>, ReadError> {
         let mut found = vec![object_address(kind)?];
         let mut next = self.memory.read_pointer(kind.at(TP_BASE))?;
         while !next.is_null() && found.len() < MAX_BASES {
