@@ -4,10 +4,14 @@
 //! family; adding one is a file and a line in [`PROBES`].
 
 pub mod asyncio;
+pub mod eventlet;
 pub mod float_stamp;
+mod framed;
 pub mod gevent;
 pub mod libuv;
 pub mod trio;
+mod turns;
+pub mod twisted;
 pub mod uvloop;
 
 use std::fmt;
@@ -26,8 +30,14 @@ use crate::units::{Addr, Bounds, Pid, Tid, Timestamp};
 
 /// All families stallspy knows, in the order they are asked. The first that finds a loop on a
 /// thread has it.
-pub const PROBES: &[&dyn Probe] =
-    &[&asyncio::Asyncio, &uvloop::Uvloop, &gevent::Gevent, &trio::Trio];
+pub const PROBES: &[&dyn Probe] = &[
+    &asyncio::Asyncio,
+    &uvloop::Uvloop,
+    &gevent::Gevent,
+    &trio::Trio,
+    &eventlet::Eventlet,
+    &twisted::Twisted,
+];
 
 /// What a probe may look at to find a loop: one thread, whose stack was just read.
 #[derive(Debug)]
@@ -116,6 +126,16 @@ pub struct Running {
 }
 
 impl Running {
+    /// Whether all that is known is that the loop is awake: it may have polled any number of times
+    /// since it was last seen to.
+    #[must_use]
+    pub fn is_anyhow(&self) -> bool {
+        self.began.hi == Self::ANY_TIME
+    }
+
+    /// The end of [`Running::began`] where nothing is known of it.
+    pub const ANY_TIME: Timestamp = Timestamp(u64::MAX);
+
     /// Whether `began` is a moment that names the iteration.
     #[must_use]
     pub fn is_exact(&self) -> bool {

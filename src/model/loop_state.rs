@@ -38,6 +38,12 @@ impl LoopKind {
         self != LoopKind::NoLoop
     }
 
+    /// Whether something in its memory says when it left its poll, to a few milliseconds at the worst.
+    #[must_use]
+    pub fn keeps_time(self) -> bool {
+        !matches!(self, LoopKind::Eventlet | LoopKind::Twisted)
+    }
+
     /// The name users know it by; also the JSON value.
     #[must_use]
     pub fn name(self) -> &'static str {

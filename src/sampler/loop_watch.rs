@@ -204,7 +204,7 @@ impl LoopWatch {
             }
         };
         if self.is_base_due(at, pace) {
-            self.count(scene, reading, pace, at);
+            self.count(scene, counted(seen, reading), pace, at);
         }
         match reading {
             Reading::Polling if self.requests.is_some() => {
@@ -346,6 +346,7 @@ impl LoopWatch {
                 tally.count_running(at.since(running.began.middle()));
                 tally.iterations_seen += u64::from(new_iteration);
             }
+            Reading::Between(running) if running.is_anyhow() => tally.count_running(Nanos::ZERO),
             Reading::Between(_) | Reading::Moving | Reading::Torn => tally.unknown += 1,
         }
     }
@@ -612,6 +613,14 @@ impl LoopWatch {
         let mut kept = Vec::new();
         self.keeper.see(state, old, &mut kept);
         scene.notes.keep(&mut kept);
+    }
+}
+
+/// What a look counts as: a loop that was seen awake, though nobody knows since when, is busy.
+fn counted(seen: Reading, refined: Reading) -> Reading {
+    match (seen, refined) {
+        (Reading::Between(running), Reading::Polling) if running.is_anyhow() => seen,
+        _ => refined,
     }
 }
 

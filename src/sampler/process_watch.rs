@@ -54,8 +54,8 @@ const RECOGNITION: Nanos = Nanos::from_secs(5);
 const MAX_ASKED: usize = 32;
 /// A fork's birth is known to one clock tick of `/proc` (10 ms); stamps within it are not trusted.
 const BIRTH_STEP: Nanos = Nanos::from_millis(10);
-/// Packages of event loops that are not read yet, by their folders' names.
-const UNREAD_LOOPS: &[&str] = &["eventlet"];
+/// Packages of event loops that are not read yet, by the names of the folders that their libraries lie in.
+const UNREAD_LOOPS: &[&str] = &["rloop"];
 /// Most source files remembered for recognising the server.
 const MAX_FILES: usize = 4096;
 

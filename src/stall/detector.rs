@@ -29,6 +29,8 @@ const COARSE: Nanos = Nanos::from_millis(2);
 pub struct Detector<'a> {
     threshold: Nanos,
     watched_from: BTreeMap<LoopId, Timestamp>,
+    /// Loops that keep no time of their polls.
+    timeless: BTreeSet<LoopId>,
     loops: BTreeMap<LoopId, Watch<'a>>,
     gaps: Gaps<'a>,
     /// Gaps that are spoken for, by where they begin: told as an episode, or refuted.
@@ -66,6 +68,7 @@ impl<'a> Detector<'a> {
         Detector {
             threshold,
             watched_from: BTreeMap::new(),
+            timeless: BTreeSet::new(),
             loops: BTreeMap::new(),
             gaps: Gaps::default(),
             settled: BTreeSet::new(),
@@ -84,6 +87,12 @@ impl<'a> Detector<'a> {
     /// Says since when a loop's process is observed, to tell episodes that began before.
     pub fn watch_from(&mut self, loop_id: LoopId, attached: Timestamp) {
         self.watched_from.insert(loop_id, attached);
+    }
+
+    /// Says that a loop keeps no time of its polls: what only looks tell of it counts as far as it is
+    /// certain, since those just outside may have met other iterations.
+    pub fn doubt(&mut self, loop_id: LoopId) {
+        self.timeless.insert(loop_id);
     }
 
     /// Takes the next state. Gives an episode once the loop's next iteration has been seen.
@@ -223,10 +232,10 @@ impl<'a> Detector<'a> {
             // The kernel missed nothing, and saw no such time outside the poll.
             return None;
         }
-        let leaving = period.is_leaving();
-        let episode = self.episode(period, loop_id, Bounds { lo, hi }, false)?;
         // Between two looks that found the thread out of its poll it may have been in it.
-        let least = if leaving { episode.length().lo } else { episode.length().hi };
+        let doubtful = period.is_leaving() || self.timeless.contains(&loop_id);
+        let episode = self.episode(period, loop_id, Bounds { lo, hi }, false)?;
+        let least = if doubtful { episode.length().lo } else { episode.length().hi };
         if least < self.threshold {
             return None;
         }
@@ -399,6 +408,26 @@ mod tests {
         assert_eq!(episode.before, Some(&states[0]));
         assert_eq!(episode.during, [&states[1], &states[2]]);
         assert_eq!(episode.after, Some(&states[3]));
+    }
+
+    #[test]
+    fn what_looks_alone_tell_of_a_loop_without_a_clock_must_be_certain() {
+        let met = |at_ms, began: (u64, u64)| {
+            let began = Bounds { lo: Timestamp(began.0 * MS), hi: Timestamp(began.1 * MS) };
+            LoopState { began: Some(began), ..running(at_ms, 0) }
+        };
+        let short = [polling(98), met(106, (98, 106)), met(110, (98, 106)), polling(111)];
+        let long = [polling(98), met(106, (98, 106)), met(117, (98, 106)), polling(118)];
+        let found = |states: &[LoopState], timeless: bool| {
+            let mut detector = Detector::new(Nanos::from_millis(10));
+            if timeless {
+                detector.doubt(LoopId(0));
+            }
+            states.iter().for_each(|state| assert!(detector.feed(state).is_none()));
+            detector.finish(Timestamp(500 * MS)).len()
+        };
+        assert_eq!((found(&short, false), found(&short, true)), (1, 0));
+        assert_eq!(found(&long, true), 1);
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub fn episodes_and_disagreements(recording: &Recording) -> (Vec<Episode<'_>>, u
         if let Some(process) = recording.get_process(info.pid) {
             detector.watch_from(info.id, process.attached);
         }
+        if !info.kind.keeps_time() {
+            detector.doubt(info.id);
+        }
     }
     let mut found: Vec<Episode<'_>> =
         recording.loop_states.iter().filter_map(|state| detector.feed(state)).collect();

@@ -26,6 +26,7 @@ mod truth;
 mod turn;
 
 mod asyncio;
+mod clockless;
 mod collector;
 mod doctor;
 mod dump;
