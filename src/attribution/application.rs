@@ -67,6 +67,7 @@ pub const PLUMBING: &[&str] = &[
     "eventlet",
     "trio",
     "sniffio",
+    "twisted",
     // instrumentation
     "sentry_sdk",
     "opentelemetry",

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::greenlets::Hub;
 use crate::model::{FrameId, LoopId, LoopKind, Measured, Recording, Stall, WaitId};
 use crate::units::{Nanos, Timestamp};
 
@@ -36,8 +37,8 @@ pub struct Blame {
     pub releases_gil: Option<bool>,
     /// The C frame it was in, and the one that the library called, in the longest of them.
     pub native: [Option<FrameId>; 2],
-    /// Whether the longest of them was a hub's of greenlets.
-    pub in_greenlet: bool,
+    /// The loop that the longest of them blocked.
+    pub kind: Option<LoopKind>,
     /// Whether every one of them served a request whose endpoint is known.
     pub in_request: bool,
     /// How many.
@@ -88,7 +89,7 @@ impl Blocked {
                     wait: None,
                     releases_gil: None,
                     native: [None; 2],
-                    in_greenlet: false,
+                    kind: None,
                     in_request: true,
                     count: 0,
                     total: Nanos::ZERO,
@@ -98,7 +99,7 @@ impl Blocked {
                     (blame.library, blame.wait) = (culprit.library, culprit.wait);
                     blame.releases_gil = stall.particulars.releases_gil;
                     blame.native = [culprit.native, culprit.native_library];
-                    blame.in_greenlet = is_greenlets(recording, stall);
+                    blame.kind = kind(recording, stall);
                 }
                 blame.in_request &= stall.endpoint.is_some();
                 blame.count += 1;
@@ -128,6 +129,12 @@ impl Blocked {
 }
 
 impl Blame {
+    /// The hub of greenlets that the longest of them blocked, if it was one.
+    #[must_use]
+    pub fn hub(&self) -> Option<&'static Hub> {
+        self.kind.and_then(Hub::of)
+    }
+
     /// The figures a recommendation about this line rests on.
     #[must_use]
     pub fn measured(&self, recording: &Recording) -> Vec<Measured> {
@@ -139,10 +146,9 @@ impl Blame {
     }
 }
 
-/// Whether a stall's loop is a hub of greenlets.
-fn is_greenlets(recording: &Recording, stall: &Stall) -> bool {
-    let info = recording.loops.iter().find(|info| info.id == stall.loop_id);
-    info.is_some_and(|info| matches!(info.kind, LoopKind::Gevent | LoopKind::Eventlet))
+/// The kind of a stall's loop.
+fn kind(recording: &Recording, stall: &Stall) -> Option<LoopKind> {
+    recording.loops.iter().find(|info| info.id == stall.loop_id).map(|info| info.kind)
 }
 
 /// The part of a stall that lies within the recording. A stall that began before can be longer

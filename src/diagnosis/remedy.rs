@@ -5,8 +5,8 @@
 //! loop), cure second (use something that does not block). Never decides whether to recommend.
 
 use super::blocked::Blame;
-use super::greenlets;
-use crate::model::{FrameId, Peer, Recommendation, Recording, Remedy, Tables};
+use super::greenlets::{self, Hub};
+use crate::model::{FrameId, LoopKind, Peer, Recommendation, Recording, Remedy, Tables};
 
 /// Lines to recommend something for: the costliest few. With more, none gets done.
 pub const MOST_LINES: usize = 3;
@@ -41,6 +41,12 @@ const ASYNC_INSTEAD: &[(&str, &str)] = &[
     ("threading", "use asyncio's own `Lock`, `Event` or `Condition` on the loop"),
 ];
 
+/// Off twisted's reactor, where asyncio's ways are none.
+const TO_THREAD_OF_TWISTED: &str = "`twisted.internet.threads.deferToThread(…)`";
+
+/// Why a call that waits is a matter of the loop.
+const LOOP_SLEEPS: &str =
+    "the call sleeps on the loop's thread, and nothing else runs until it returns";
 /// Why a call that waits is a matter of a hub's greenlets.
 const HUB_SLEEPS: &str =
     "the call sleeps on the hub's thread, and no greenlet runs until it returns";
@@ -52,9 +58,21 @@ const HUB_COMPUTES: &str = "it computes on the hub's thread, and no greenlet run
 #[must_use]
 pub fn for_call(recording: &Recording, blame: &Blame) -> Recommendation {
     let tables = &recording.tables;
-    if blame.in_greenlet {
-        let command = greenlets::for_call(client_in_c(tables, blame));
+    if let Some(hub) = blame.hub() {
+        let command = hub.for_call(client_in_c(hub, tables, blame));
         return recommendation(recording, blame, command, HUB_SLEEPS);
+    }
+    if blame.kind == Some(LoopKind::Twisted) {
+        let command = match wait_kind(tables, blame) {
+            Some(WaitKind::Sleep) => {
+                "`twisted.internet.task.deferLater(reactor, …)` instead".to_owned()
+            }
+            Some(WaitKind::Child) => {
+                format!("{TO_THREAD_OF_TWISTED}; or use `reactor.spawnProcess`")
+            }
+            None => TO_THREAD_OF_TWISTED.to_owned(),
+        };
+        return recommendation(recording, blame, command, LOOP_SLEEPS);
     }
     let take_off = if blame.in_request {
         "make the handler `def`, or `await asyncio.to_thread(…)`"
@@ -72,27 +90,26 @@ pub fn for_call(recording: &Recording, blame: &Blame) -> Recommendation {
         (_, Some(cure)) => format!("{take_off}; or {cure}"),
         (_, None) => take_off.to_owned(),
     };
-    recommendation(
-        recording,
-        blame,
-        command,
-        "the call sleeps on the loop's thread, and nothing else runs until it returns",
-    )
+    recommendation(recording, blame, command, LOOP_SLEEPS)
 }
 
 /// What to do about a line that computes.
 #[must_use]
 pub fn for_cpu(recording: &Recording, blame: &Blame) -> Recommendation {
-    if blame.in_greenlet {
-        let command = greenlets::FOR_CPU.to_owned();
+    if let Some(hub) = blame.hub() {
+        let command = hub.for_cpu.to_owned();
         return recommendation(recording, blame, command, HUB_COMPUTES);
     }
+    let command = if blame.kind == Some(LoopKind::Twisted) {
+        "run it in another process; or split it with `task.cooperate(…)`"
+    } else {
+        "run it in a process pool: `await loop.run_in_executor(process_pool, …)`; or split it \
+         with `await asyncio.sleep(0)` between the parts"
+    };
     recommendation(
         recording,
         blame,
-        "run it in a process pool: `await loop.run_in_executor(process_pool, …)`; or split it \
-         with `await asyncio.sleep(0)` between the parts"
-            .to_owned(),
+        command.to_owned(),
         "it computes in Python on the loop's thread; on another thread it would hold the \
          interpreter lock as well",
     )
@@ -101,8 +118,10 @@ pub fn for_cpu(recording: &Recording, blame: &Blame) -> Recommendation {
 /// What to do about a line that calls C code which computes.
 #[must_use]
 pub fn for_native(recording: &Recording, blame: &Blame) -> Recommendation {
-    let thread = if blame.in_greenlet {
-        greenlets::THREAD
+    let thread = if let Some(hub) = blame.hub() {
+        hub.thread
+    } else if blame.kind == Some(LoopKind::Twisted) {
+        TO_THREAD_OF_TWISTED
     } else if blame.in_request {
         "make the handler `def`, or `await asyncio.to_thread(…)`"
     } else {
@@ -112,9 +131,13 @@ pub fn for_native(recording: &Recording, blame: &Blame) -> Recommendation {
         Some(true) => {
             (thread.to_owned(), "the C code lets go of the interpreter lock while it computes")
         }
-        Some(false) if blame.in_greenlet => (
+        Some(false) if blame.hub().is_some() => (
             greenlets::FOR_HOLDING.to_owned(),
             "the C code holds the interpreter lock all along: a thread would block the hub as well",
+        ),
+        Some(false) if blame.kind == Some(LoopKind::Twisted) => (
+            greenlets::FOR_HOLDING.to_owned(),
+            "the C code holds the interpreter lock all along: a thread would block the reactor as well",
         ),
         Some(false) => (
             "run it in a process pool: `await loop.run_in_executor(process_pool, …)`".to_owned(),
@@ -164,8 +187,10 @@ pub fn for_thread(recording: &Recording, blame: &Blame) -> Recommendation {
 /// What to do about a line that did not come back.
 #[must_use]
 pub fn for_hang(recording: &Recording, blame: &Blame) -> Recommendation {
-    let take_off =
-        if blame.in_greenlet { greenlets::THREAD } else { "`await asyncio.to_thread(…)`" };
+    let take_off = match blame.kind {
+        Some(LoopKind::Twisted) => TO_THREAD_OF_TWISTED,
+        _ => blame.hub().map_or("`await asyncio.to_thread(…)`", |hub| hub.thread),
+    };
     recommendation(
         recording,
         blame,
@@ -176,11 +201,11 @@ pub fn for_hang(recording: &Recording, blame: &Blame) -> Recommendation {
 }
 
 /// What helps where the client it calls waits in C code, out of reach of monkey-patching.
-fn client_in_c(tables: &Tables, blame: &Blame) -> Option<&'static str> {
+fn client_in_c(hub: &Hub, tables: &Tables, blame: &Blame) -> Option<&'static str> {
     let frames = blame.native.into_iter().chain([blame.library]).flatten();
     let frames: Vec<_> = frames.filter_map(|id| tables.get_frame(id)).collect();
     let names = frames.iter().flat_map(|frame| [frame.file, frame.module]).flatten();
-    greenlets::for_client(names.map(|name| tables.text(name)))
+    hub.for_client(names.map(|name| tables.text(name)))
 }
 
 enum WaitKind {

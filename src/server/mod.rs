@@ -20,6 +20,7 @@ pub mod request_clock;
 pub mod request_places;
 pub mod settings;
 pub mod tornado;
+pub mod twisted_web;
 pub mod uvicorn;
 pub mod uwsgi;
 pub mod werkzeug;
@@ -138,5 +139,7 @@ pub fn endpoint(
     stack: &RawStack,
     now: Timestamp,
 ) -> Option<String> {
-    asgi::endpoint(python, codes, stack, now).or_else(|| wsgi::endpoint(python, codes, stack, now))
+    asgi::endpoint(python, codes, stack, now)
+        .or_else(|| wsgi::endpoint(python, codes, stack, now))
+        .or_else(|| twisted_web::endpoint(python, codes, stack, now))
 }
