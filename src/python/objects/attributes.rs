@@ -1,7 +1,7 @@
 //! Attributes of an instance: what is, or would be, in its `__dict__`.
 //!
 //! Where they lie changed with almost every version: see
-//! [`Attributes`](crate::layout::shape::Attributes). Slots (`__slots__`) and attributes of the class
+//! [`Attributes`]. Slots (`__slots__`) and attributes of the class
 //! are not among them.
 
 use super::dicts::Entry;
