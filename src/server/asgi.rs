@@ -2,7 +2,7 @@
 //!
 //! (<https://asgi.readthedocs.io/en/latest/specs/www.html#http-connection-scope>)
 
-use super::dict_behind;
+use super::{dict_behind, innermost};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::{RawStack, local};
@@ -13,8 +13,6 @@ use crate::units::{Addr, Timestamp};
 const SCOPE: &str = "scope";
 /// Most entries of a scope that are read. The specification has 13; frameworks add a few.
 const MAX_ENTRIES: usize = 64;
-/// Most frames of one stack whose `scope` is tried.
-const MAX_TRIED: usize = 8;
 
 /// `GET /path` of the request that the innermost `scope` in the stack describes; the path without
 /// its query, which may hold secrets.
@@ -25,20 +23,10 @@ pub fn endpoint(
     stack: &RawStack,
     now: Timestamp,
 ) -> Option<String> {
-    let mut tried = 0;
-    for frame in &stack.frames {
-        let Ok(code) = codes.get(python, frame.code, now) else { continue };
-        let Some(index) = code.local_index(SCOPE) else { continue };
-        tried += 1;
-        if tried > MAX_TRIED {
-            return None;
-        }
-        let found = local(python, frame.addr, index).and_then(|scope| describe(python, scope));
-        if let Ok(Some(endpoint)) = found {
-            return Some(endpoint);
-        }
-    }
-    None
+    innermost(python, codes, stack, now, |frame, code| {
+        let scope = local(python, frame.addr, code.local_index(SCOPE)?);
+        Some(scope.and_then(|scope| describe(python, scope)).ok().flatten())
+    })
 }
 
 fn describe(python: &Interpreter<'_>, scope: Addr) -> Result<Option<String>, ReadError> {

@@ -1,7 +1,7 @@
 //! Django's development server: `manage.py runserver`, under its reloader or not.
 //! <https://github.com/django/django/blob/5.0/django/utils/autoreload.py>
 
-use super::{Facts, Probe, Recognised};
+use super::{Facts, Probe, Recognised, under_reloader};
 use crate::model::{Role, WorkerClass};
 
 const COMMAND: &str = "/django/core/management/commands/runserver.py";
@@ -16,13 +16,7 @@ impl Probe for Django {
         if !facts.has_file(COMMAND) {
             return None;
         }
-        let role = if facts.frame(RELOADER, "restart_with_reloader").is_some() {
-            Role::Master
-        } else if facts.frame(RELOADER, "start_django").is_some() {
-            Role::Worker
-        } else {
-            Role::Single
-        };
+        let role = under_reloader(facts, RELOADER, "start_django").unwrap_or(Role::Single);
         let version = facts.version("django");
         let found = Recognised::new("django", version, role, WorkerClass::ThreadPerRequest);
         Some(found.for_development())

@@ -32,8 +32,8 @@ pub use facts::{Facts, Place};
 
 use crate::model::{Role, WorkerClass, WorkerTopology};
 use crate::python::Interpreter;
-use crate::python::code_objects::CodeCache;
-use crate::python::frames::RawStack;
+use crate::python::code_objects::{CodeCache, CodeObject};
+use crate::python::frames::{RawFrame, RawStack};
 use crate::python::objects::Objects;
 use crate::target::ReadError;
 use crate::units::{Addr, Timestamp};
@@ -118,6 +118,39 @@ pub trait Probe: fmt::Debug + Sync {
 #[must_use]
 pub fn recognise(facts: &Facts<'_>) -> Recognised {
     PROBES.iter().find_map(|probe| probe.recognise(facts)).unwrap_or_else(bare::recognised)
+}
+
+/// Most frames of one stack whose variables are tried.
+const MAX_TRIED: usize = 8;
+
+/// What the innermost frame tells that can. `ask` gives `None` of a frame that has no such variable.
+fn innermost<T>(
+    python: &Interpreter<'_>,
+    codes: &mut CodeCache,
+    stack: &RawStack,
+    now: Timestamp,
+    mut ask: impl FnMut(&RawFrame, &CodeObject) -> Option<Option<T>>,
+) -> Option<T> {
+    let mut tried = 0;
+    for frame in &stack.frames {
+        let Ok(code) = codes.get(python, frame.code, now) else { continue };
+        let Some(told) = ask(frame, &code) else { continue };
+        tried += 1;
+        if told.is_some() || tried >= MAX_TRIED {
+            return told;
+        }
+    }
+    None
+}
+
+/// What a process is to a reloader whose code is in `file`: it starts its own program again, and that
+/// runs under `child`.
+fn under_reloader(facts: &Facts<'_>, file: &str, child: &str) -> Option<Role> {
+    if facts.frame(file, "restart_with_reloader").is_some() {
+        Some(Role::Master)
+    } else {
+        facts.frame(file, child).map(|_| Role::Worker)
+    }
 }
 
 /// The dict that a variable holds, itself or in a cell; `None` if it holds something else.

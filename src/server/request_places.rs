@@ -75,6 +75,10 @@ const WAITING: &[(&str, &str)] = &[
 ];
 /// What a thread begins with that `socketserver` makes for a connection.
 const CONNECTION: (&str, &str) = ("/socketserver.py", "process_request_thread");
+/// Where `socketserver` waits for connections, and the class of servers that make a thread for each
+/// (<https://github.com/python/cpython/blob/v3.12.1/Lib/socketserver.py#L660>).
+const ACCEPTING: (&str, &str) = ("/socketserver.py", "serve_forever");
+const THREADING: &str = "ThreadingMixIn";
 /// The pool that gunicorn's gthread takes its threads from is the standard library's. Others use it,
 /// too, so it says something only in a process that runs gthread.
 const POOL: (&str, &str) = ("concurrent/futures/thread.py", "_worker");
@@ -236,13 +240,25 @@ pub fn learn(
             let worker = code.local_index("self").and_then(|at| local(python, frame.addr, at).ok());
             learnt.limit = worker.and_then(|worker| pool_size(python, worker));
         }
-        learnt.has_thread_per_connection |=
-            file.ends_with(CONNECTION.0) && code.name == CONNECTION.1;
+        let is = |(name, function): (&str, &str)| file.ends_with(name) && code.name == function;
+        learnt.has_thread_per_connection |= is(CONNECTION)
+            || (is(ACCEPTING) && {
+                let own = code.local_index("self");
+                let server = own.and_then(|at| local(python, frame.addr, at).ok());
+                server.is_some_and(|server| makes_threads(python, server))
+            });
         if file.ends_with("/gunicorn/workers/sync.py") {
             learnt.limit = Some(1);
         }
     }
     learnt
+}
+
+/// Whether a server of `socketserver` makes a thread for each connection: that is known before the first
+/// of them comes.
+fn makes_threads(python: &Interpreter<'_>, server: Addr) -> bool {
+    let classes = python.objects().class_names(server).unwrap_or_default();
+    classes.iter().any(|name| name == THREADING)
 }
 
 /// The size of the pool that a gthread worker takes its threads from

@@ -1,7 +1,7 @@
 //! Flask's development server, which is werkzeug's: `flask run`, `app.run()`, under its reloader or
 //! not. <https://github.com/pallets/werkzeug/blob/3.0.0/src/werkzeug/_reloader.py>
 
-use super::{Facts, Probe, Recognised};
+use super::{Facts, Probe, Recognised, under_reloader};
 use crate::model::{Role, WorkerClass};
 
 const SERVING: &str = "/werkzeug/serving.py";
@@ -13,18 +13,12 @@ pub struct Werkzeug;
 
 impl Probe for Werkzeug {
     fn recognise(&self, facts: &Facts<'_>) -> Option<Recognised> {
-        let is_serving = ["run_simple", "serve_forever"]
-            .iter()
-            .any(|function| facts.frame(SERVING, function).is_some());
-        let role = if facts.frame(RELOADER, "restart_with_reloader").is_some() {
-            Role::Master
-        } else if facts.frame(RELOADER, "run_with_reloader").is_some() {
-            Role::Worker
-        } else if is_serving {
-            Role::Single
-        } else {
-            return None;
+        let is_serving = || {
+            let functions = ["run_simple", "serve_forever"];
+            functions.iter().any(|function| facts.frame(SERVING, function).is_some())
         };
+        let role = under_reloader(facts, RELOADER, "run_with_reloader")
+            .or_else(|| is_serving().then_some(Role::Single))?;
         let version = facts.version("werkzeug");
         let found = Recognised::new("werkzeug", version, role, WorkerClass::ThreadPerRequest);
         Some(found.for_development())

@@ -6,7 +6,7 @@
 //! (<https://peps.python.org/pep-3333/#environ-variables>,
 //! <https://github.com/benoitc/gunicorn/blob/23.0.0/gunicorn/http/message.py#L169>)
 
-use super::dict_behind;
+use super::{dict_behind, innermost};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::{RawStack, local};
@@ -24,8 +24,6 @@ const GUNICORN: &str = "/gunicorn/workers/";
 /// Most entries of an environ that are read. It has some 30; wsgiref adds the process's own
 /// environment, which on a large host has a few hundred.
 const MAX_ENTRIES: usize = 512;
-/// Most frames of one stack whose variables are tried.
-const MAX_TRIED: usize = 8;
 
 /// `GET /path` of the request that the innermost environ in the stack describes; the path without
 /// its query, which may hold secrets.
@@ -36,30 +34,19 @@ pub fn endpoint(
     stack: &RawStack,
     now: Timestamp,
 ) -> Option<String> {
-    let mut tried = 0;
-    for frame in &stack.frames {
-        let Ok(code) = codes.get(python, frame.code, now) else { continue };
+    innermost(python, codes, stack, now, |frame, code| {
         let environ = NAMES.iter().find_map(|name| code.local_index(name));
         let in_gunicorn = || code.filename.contains(GUNICORN);
         let request = code.local_index(GUNICORN_REQUEST).filter(|_| in_gunicorn());
         if environ.is_none() && request.is_none() {
-            continue;
-        }
-        tried += 1;
-        if tried > MAX_TRIED {
             return None;
         }
         let value = |index| local(python, frame.addr, index);
         let by_environ = environ.map(|index| value(index).and_then(|dict| describe(python, dict)));
-        if let Some(Ok(Some(endpoint))) = by_environ {
-            return Some(endpoint);
-        }
-        let by_request = request.map(|index| value(index).and_then(|req| of_request(python, req)));
-        if let Some(Ok(Some(endpoint))) = by_request {
-            return Some(endpoint);
-        }
-    }
-    None
+        let by_request = || request.map(|at| value(at).and_then(|req| of_request(python, req)));
+        let told = |told: Option<Result<Option<String>, ReadError>>| told?.ok().flatten();
+        Some(told(by_environ).or_else(|| told(by_request())))
+    })
 }
 
 /// By the dict itself. One that lacks the keys (gunicorn's is empty at first) gives `None`.

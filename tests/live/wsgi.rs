@@ -46,11 +46,9 @@ fn occupied(python: &Python, kind: &str, connections: &str) {
     let (requests, errors) = load.finish();
     assert!(requests > 40 && errors == 0, "{requests} requests, {errors} errors");
     let trial = Trial::new(&report, &ended, server.end());
-    // A thread that is started for a connection has to be found first.
-    let lives_on = ["sync", "gthread"].contains(&kind);
-    trial.finds_most(30, if lives_on { 95 } else { 80 });
+    trial.finds_most(30, 95);
     trial.invents_hardly_any();
-    trial.blames_rightly_but(if lives_on { 10 } else { 5 });
+    trial.blames_rightly_but(if kind == "wsgiref" { 5 } else { 10 });
     assert!(trial.stalls().iter().all(|stall| stall.json["loop"] == "none"), "a loop was seen");
 
     let processes = report["processes"].as_array().expect("a report has processes");
