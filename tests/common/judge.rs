@@ -122,8 +122,16 @@ impl Trial {
     /// So many in a hundred true stalls are in the report, of threads that serve requests: only looks
     /// tell their beginning and end.
     pub fn finds_most(&self, least: usize, percent: usize) {
-        let (due, missed) = self.missed();
+        self.finds_most_from(self.threshold, least, percent);
+    }
+
+    /// The same of those of `length` nanoseconds or more.
+    pub fn finds_most_from(&self, length: u64, least: usize, percent: usize) {
+        let (_, missed) = self.missed();
+        let is_long = |entry: &&Entry| entry.length() >= length;
+        let due = { self.blocked().filter(|entry| self.inside(entry)).filter(is_long) }.count();
         assert!(due >= least, "only {due} true stalls were watched");
+        let missed: Vec<&Entry> = missed.into_iter().filter(is_long).collect();
         let found = due - missed.len();
         assert!(100 * found >= percent * due, "missed {} of {due}: {missed:?}", missed.len());
     }

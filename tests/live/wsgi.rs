@@ -46,7 +46,11 @@ fn occupied(python: &Python, kind: &str, connections: &str) {
     let (requests, errors) = load.finish();
     assert!(requests > 40 && errors == 0, "{requests} requests, {errors} errors");
     let trial = Trial::new(&report, &ended, server.end());
-    trial.finds_most(30, 95);
+    // A thread that is started for a connection has to be found first: of calls that last a few looks
+    // only, some are over by then on a machine that is busy with other servers.
+    let lives_on = kind != "werkzeug";
+    trial.finds_most(30, if lives_on { 95 } else { 85 });
+    trial.finds_most_from(50_000_000, 10, 95);
     trial.invents_hardly_any();
     trial.blames_rightly_but(if kind == "wsgiref" { 5 } else { 10 });
     assert!(trial.stalls().iter().all(|stall| stall.json["loop"] == "none"), "a loop was seen");
