@@ -130,6 +130,7 @@ prop_compose! {
         role in 0..3_usize,
     ) -> ProcessInfo {
         ProcessInfo {
+            patches: None,
             occupancy: stallspy::model::Occupancy::default(),
             pid: Pid(ids.0),
             ppid: Pid(ids.1),

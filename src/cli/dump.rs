@@ -9,7 +9,7 @@ use super::dump_greenlets::greenlets;
 use super::dump_tasks::tasks;
 use super::written_to_stdout;
 use crate::error::{Error, exit};
-use crate::model::{SettingSource, Snapshot, SnapshotFrame, SnapshotPool};
+use crate::model::{Patches, SettingSource, Snapshot, SnapshotFrame, SnapshotPool};
 use crate::printable::printable;
 use crate::session;
 use crate::units::Pid;
@@ -69,6 +69,14 @@ fn pool_line(pool: &SnapshotPool) -> String {
     format!("{}{name}: {busy}{of} in use, {waiting} waiting", pool.title)
 }
 
+/// `Patched by gevent: socket, time`
+fn patches_line(patches: &Patches) -> String {
+    if patches.modules.is_empty() {
+        return format!("Patched by {}: nothing", patches.by);
+    }
+    format!("Patched by {}: {}", patches.by, patches.modules.join(", "))
+}
+
 /// What its server counts, and how it is configured.
 fn server(out: &mut dyn Write, snapshot: &Snapshot) -> std::io::Result<()> {
     if let Some(requests) = snapshot.requests {
@@ -113,6 +121,9 @@ fn print(out: &mut dyn Write, snapshot: &Snapshot) -> std::io::Result<()> {
         writeln!(out, "{}", pool_line(pool))?;
     }
     server(out, snapshot)?;
+    if let Some(line) = snapshot.patches.as_ref().map(patches_line) {
+        writeln!(out, "{}", printable(&line))?;
+    }
     for thread in &snapshot.threads {
         let doing = match (&thread.syscall, &thread.peer) {
             _ if thread.gil == Some("waiting") => "waits for the GIL".to_owned(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::greenlets::Hub;
 use crate::model::{FrameId, LoopId, LoopKind, Measured, Recording, Stall, WaitId};
-use crate::units::{Nanos, Timestamp};
+use crate::units::{Nanos, Pid, Timestamp};
 
 /// Some stalls of a recording, added up.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +37,8 @@ pub struct Blame {
     pub releases_gil: Option<bool>,
     /// The C frame it was in, and the one that the library called, in the longest of them.
     pub native: [Option<FrameId>; 2],
+    /// The process of the longest of them.
+    pub process: Option<Pid>,
     /// The loop that the longest of them blocked.
     pub kind: Option<LoopKind>,
     /// Whether every one of them served a request whose endpoint is known.
@@ -89,6 +91,7 @@ impl Blocked {
                     wait: None,
                     releases_gil: None,
                     native: [None; 2],
+                    process: None,
                     kind: None,
                     in_request: true,
                     count: 0,
@@ -99,7 +102,9 @@ impl Blocked {
                     (blame.library, blame.wait) = (culprit.library, culprit.wait);
                     blame.releases_gil = stall.particulars.releases_gil;
                     blame.native = [culprit.native, culprit.native_library];
-                    blame.kind = kind(recording, stall);
+                    let info = recording.loops.iter().find(|info| info.id == stall.loop_id);
+                    blame.kind = info.map(|info| info.kind);
+                    blame.process = info.map(|info| info.pid);
                 }
                 blame.in_request &= stall.endpoint.is_some();
                 blame.count += 1;
@@ -144,11 +149,6 @@ impl Blame {
             max(self.max),
         ]
     }
-}
-
-/// The kind of a stall's loop.
-fn kind(recording: &Recording, stall: &Stall) -> Option<LoopKind> {
-    recording.loops.iter().find(|info| info.id == stall.loop_id).map(|info| info.kind)
 }
 
 /// The part of a stall that lies within the recording. A stall that began before can be longer

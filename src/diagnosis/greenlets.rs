@@ -1,10 +1,10 @@
 //! What to change at a line that blocks a hub of greenlets.
 //!
 //! Knows what gevent and eventlet can make cooperative and what they cannot. Takes a blamed line's
-//! library and wait as `remedy.rs` does, gives the sentence to put there: asyncio's would be no help.
-//! Never decides whether to recommend.
+//! client and module as `remedy.rs` does, and what was patched; gives the sentence to put there:
+//! asyncio's would be no help. Never decides whether to recommend.
 
-use crate::model::LoopKind;
+use crate::model::{LoopKind, Patches};
 
 /// What to say of one library's hub.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,6 +50,9 @@ const EVENTLET: Hub = Hub {
 const EVENTLET_PSYCOPG2: &str =
     "make psycopg2 wait for the hub: `eventlet.monkey_patch(psycopg=True)`";
 
+/// Where neither a patch nor the thread pool is wanted.
+const OTHER_WORKERS: &str = "workers of their own (gunicorn's `gthread`)";
+
 /// For C code that computes and holds the interpreter lock.
 pub const FOR_HOLDING: &str = "run it in another process, or in workers of their own";
 
@@ -75,13 +78,33 @@ impl Hub {
         })
     }
 
-    /// For a call that waits.
+    /// For a call that waits: `client` is what helps with a client in C, `module` the one of the standard
+    /// library whose call it is, `patches` what the process had patched. Each `None` where it is not known.
     #[must_use]
-    pub fn for_call(&self, client: Option<&str>) -> String {
+    pub fn for_call(
+        &self,
+        client: Option<&str>,
+        module: Option<&str>,
+        patches: Option<&Patches>,
+    ) -> String {
         let Hub { thread, patch, .. } = self;
-        match client {
-            Some(advice) => format!("{advice}; or {thread}"),
-            None => format!("{patch}; if it waits in C code, {thread}"),
+        match (client, module, patches) {
+            (Some(advice), ..) => format!("{advice}; or {thread}"),
+            (_, _, None) => format!("{patch}; if it waits in C code, {thread}"),
+            (_, _, Some(patches)) if patches.modules.is_empty() => {
+                format!("nothing is patched: {patch}; if it waits in C code, {thread}")
+            }
+            (_, Some(module), Some(patches)) if !patches.has(module) => {
+                format!("`{module}` is not patched: {patch}")
+            }
+            (_, Some(module), Some(_)) => format!(
+                "`{module}` is patched, so this is the original, taken before (patch first), or C code \
+                 that no patch reaches: use a client in Python, {thread}, or {OTHER_WORKERS}"
+            ),
+            (_, None, Some(_)) => format!(
+                "the process is patched, so it waits in C code: use a client in Python, {thread}, or \
+                 {OTHER_WORKERS}"
+            ),
         }
     }
 }
@@ -101,10 +124,28 @@ mod tests {
 
     #[test]
     fn a_call_without_a_known_client_is_to_be_patched_or_taken_off() {
-        let call = GEVENT.for_call(None);
+        let call = GEVENT.for_call(None, None, None);
         assert!(call.contains("patch_all") && call.contains("threadpool"), "{call}");
-        assert!(GEVENT.for_call(Some("use another")).starts_with("use another; or"));
-        let call = EVENTLET.for_call(None);
+        assert!(GEVENT.for_call(Some("use another"), None, None).starts_with("use another; or"));
+        let call = EVENTLET.for_call(None, None, None);
         assert!(call.contains("eventlet.monkey_patch") && call.contains("tpool"), "{call}");
+    }
+
+    #[test]
+    fn whether_the_module_is_patched_decides() {
+        let patches = |modules: &[&str]| Patches {
+            by: "gevent".to_owned(),
+            modules: modules.iter().map(|&one| one.to_owned()).collect(),
+        };
+        let of = |module, patches: &Patches| GEVENT.for_call(None, module, Some(patches));
+        let (none, socket) = (patches(&[]), patches(&["socket"]));
+        assert!(of(Some("time"), &none).starts_with("nothing is patched: call `gevent.monkey."));
+        assert!(of(Some("time"), &socket).starts_with("`time` is not patched: call `gevent."));
+        let patched = of(Some("socket"), &socket);
+        assert!(!patched.contains("patch_all") && patched.contains("gthread"), "{patched}");
+        assert!(of(None, &socket).contains("it waits in C code"));
+        // A client in C is one, whatever is patched.
+        let client = GEVENT.for_call(Some("use another"), Some("socket"), Some(&socket));
+        assert!(client.starts_with("use another"), "{client}");
     }
 }

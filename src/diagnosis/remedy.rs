@@ -59,7 +59,10 @@ const HUB_COMPUTES: &str = "it computes on the hub's thread, and no greenlet run
 pub fn for_call(recording: &Recording, blame: &Blame) -> Recommendation {
     let tables = &recording.tables;
     if let Some(hub) = blame.hub() {
-        let command = hub.for_call(client_in_c(hub, tables, blame));
+        let process = recording.processes.iter().find(|one| Some(one.pid) == blame.process);
+        let patches = process.and_then(|process| process.patches.as_ref());
+        let (client, module) = (client_in_c(hub, tables, blame), patched_module(tables, blame));
+        let command = hub.for_call(client, module, patches);
         return recommendation(recording, blame, command, HUB_SLEEPS);
     }
     if blame.kind == Some(LoopKind::Twisted) {
@@ -206,6 +209,34 @@ fn client_in_c(hub: &Hub, tables: &Tables, blame: &Blame) -> Option<&'static str
     let frames: Vec<_> = frames.filter_map(|id| tables.get_frame(id)).collect();
     let names = frames.iter().flat_map(|frame| [frame.file, frame.module]).flatten();
     hub.for_client(names.map(|name| tables.text(name)))
+}
+
+/// Modules of the standard library that can be made cooperative and wait in calls of their own, by the name
+/// of their file.
+const COOPERATIVE: [&str; 6] = ["subprocess", "socket", "ssl", "selectors", "queue", "threading"];
+
+/// The module that a patch would have to reach, as far as the call that waits tells.
+fn patched_module(tables: &Tables, blame: &Blame) -> Option<&'static str> {
+    let file = blame.library.and_then(|frame| Some(tables.text(tables.get_frame(frame)?.file?)));
+    let name = file.and_then(|file| file.rsplit('/').next()?.strip_suffix(".py"));
+    if let Some(known) = COOPERATIVE.iter().find(|module| name == Some(**module)) {
+        return Some(known);
+    }
+    match wait_kind(tables, blame) {
+        Some(WaitKind::Sleep) => return Some("time"),
+        Some(WaitKind::Child) => return Some("subprocess"),
+        None => {}
+    }
+    if blame.library.is_some() {
+        return None;
+    }
+    match tables.text(tables.get_wait(blame.wait?)?.syscall) {
+        "recvfrom" | "recvmsg" | "sendto" | "sendmsg" | "connect" | "accept" | "accept4" => {
+            Some("socket")
+        }
+        "futex" => Some("threading"),
+        _ => None,
+    }
 }
 
 enum WaitKind {

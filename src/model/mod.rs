@@ -12,6 +12,7 @@ pub mod gil;
 pub mod load;
 pub mod loop_state;
 pub mod occupancy;
+mod patches;
 pub mod pool;
 pub mod process;
 pub mod recording;
@@ -37,6 +38,7 @@ pub use loop_state::{
     ThreadLook,
 };
 pub use occupancy::Occupancy;
+pub use patches::Patches;
 pub use pool::{Level, PoolInfo, PoolKind, PoolReading};
 pub use process::{ProcessInfo, Role, ThreadInfo, WorkerClass, WorkerTopology};
 pub use recording::{Losses, NativeStacks, Recording, Settings, Tables};

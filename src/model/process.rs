@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Budget, ConnectionInfo, GilTally, ListenerInfo, Occupancy, PoolInfo, RequestTally,
+    Budget, ConnectionInfo, GilTally, ListenerInfo, Occupancy, Patches, PoolInfo, RequestTally,
     ServerConfig, Turns,
 };
 use crate::units::{Nanos, Pid, Tid, Timestamp};
@@ -170,6 +170,9 @@ pub struct ProcessInfo {
     /// Its pools, in the order they were found in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolInfo>,
+    /// What a library of greenlets has patched in it; `None` where there is none, or it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patches: Option<Patches>,
     /// Its listening sockets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<ListenerInfo>,

@@ -38,6 +38,9 @@ pub struct Snapshot {
     /// Whether there are more than could be read.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tasks_truncated: bool,
+    /// What a library of greenlets has patched; `null` where there is none, or it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patches: Option<super::Patches>,
     /// Suspended greenlets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub greenlets: Vec<SnapshotGreenlet>,

@@ -33,6 +33,7 @@ use crate::python::running_loop::AsyncioTables;
 use crate::python::threads::{ThreadIds, threads, unchanged};
 use crate::server::counters::{Counts, counts};
 use crate::server::hub::main_greenlet;
+use crate::server::monkey::patches;
 use crate::server::request_clock::{self, Known};
 use crate::server::settings::settings;
 use crate::server::{Facts, Place, Recognised, ServerObjects, bare, recognise};
@@ -108,6 +109,8 @@ pub struct ProcessWatch {
     recognition_step: Nanos,
     /// How many source files were known when it was last asked for.
     recognised_by: usize,
+    /// How many files there were when its patches were last read.
+    patches_by: usize,
     requests: RequestWatch,
     /// When it was forked, if it was forked from a process that is watched.
     forked: Option<Timestamp>,
@@ -146,6 +149,7 @@ impl ProcessWatch {
         let attached = now();
         let directory = procfs.cwd(pid).map_or(String::new(), |dir| dir.display().to_string());
         let info = ProcessInfo {
+            patches: None,
             pid,
             ppid: stat.ppid,
             python: located.version.clone(),
@@ -195,6 +199,7 @@ impl ProcessWatch {
             next_recognition: attached,
             recognition_step: DISCOVERY,
             recognised_by: 0,
+            patches_by: 0,
             requests: RequestWatch::default(),
             forked: is_child.then(|| born(stat.started)).flatten(),
             cpu_before: stat.cpu,
@@ -707,6 +712,13 @@ impl ProcessWatch {
             self.info.cpu = stat.cpu.saturating_sub(self.cpu_before);
         }
         self.info.unread_loop = if self.known_loops.is_empty() { self.unread_loop() } else { None };
+        // What patches has been imported, and what was imported shows its files sooner or later.
+        if self.files.len() != self.patches_by {
+            self.patches_by = self.files.len();
+            if let Ok(patches) = patches(&self.located.view(&self.memory)) {
+                self.info.patches = patches;
+            }
+        }
         if self.info.stdlib.is_none() {
             let python = self.located.view(&self.memory);
             // Every interpreter has imported it, from the folder of the standard library.

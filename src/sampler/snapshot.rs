@@ -111,6 +111,7 @@ pub fn snapshot(
         threads,
         tasks,
         tasks_truncated,
+        patches: info.patches,
         greenlets,
         greenlets_note,
     })

@@ -15,6 +15,7 @@ pub mod granian;
 pub mod gunicorn;
 pub mod hub;
 pub mod hypercorn;
+pub mod monkey;
 pub mod pools;
 pub mod request_clock;
 pub mod request_places;

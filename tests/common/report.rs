@@ -287,6 +287,7 @@ fn processes() -> Vec<ProcessInfo> {
         development: false,
     };
     let process = |pid, ppid, role, threads: &[(i32, &str, u64)]| ProcessInfo {
+        patches: None,
         occupancy: Occupancy::default(),
         budget: Default::default(),
         turns: Default::default(),

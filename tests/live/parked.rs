@@ -165,3 +165,36 @@ fn an_idle_worker_on_greenlets_shows_its_counters_and_settings() {
         server.end();
     });
 }
+
+#[test]
+fn what_is_patched_is_told_and_what_is_not_is_to_be() {
+    each(&with_gevent(some_interpreters()), |python| {
+        let patched = |how: &str| {
+            let server = Server::start(python, "gevent_parked.py", 60, &["--patch", how]);
+            let json: Value = serde_json::from_str(&dumped(server.pid(), &["--json"])).unwrap();
+            assert_eq!(json["patches"]["by"], "gevent", "{how}");
+            let modules = json["patches"]["modules"].as_array().expect("modules").clone();
+            modules.into_iter().map(|one| one.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert!(patched("none").is_empty());
+        assert_eq!(patched("socket"), ["socket"]);
+        let all = patched("all");
+        for module in ["socket", "time", "threading", "subprocess"] {
+            assert!(all.iter().any(|one| one == module), "{module} of {all:?}");
+        }
+
+        let args = ["--kinds", "sleep", "--lengths", "100-101"];
+        let server = Server::start(python, "gevent_stalls.py", 60, &args);
+        let (report, _) = record(server.pid(), 2, &[]);
+        let patches = &report["processes"][0]["patches"];
+        assert_eq!(
+            (&patches["by"], patches["modules"].as_array().map(Vec::len)),
+            (&"gevent".into(), Some(0))
+        );
+        let advice = report["findings"].to_string();
+        assert!(
+            advice.contains("nothing is patched: call `gevent.monkey.patch_all()`"),
+            "{advice}"
+        );
+    });
+}

@@ -74,6 +74,7 @@ impl Story {
             info.tally.count_running(Nanos::from_millis(1));
         }
         let process = ProcessInfo {
+            patches: None,
             occupancy: stallspy::model::Occupancy::default(),
             pid: Pid(100),
             ppid: Pid(1),

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::{pool, socket};
 use crate::model::{
-    EdgeStatus, Evidence, LoopId, LoopInfo, LoopSummary, ProcessInfo, Report, Role, ServerConfig,
-    ThreadInfo, WorkerClass,
+    EdgeStatus, Evidence, LoopId, LoopInfo, LoopSummary, Patches, ProcessInfo, Report, Role,
+    ServerConfig, ThreadInfo, WorkerClass,
 };
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 
@@ -41,6 +41,8 @@ pub(super) struct ProcessOut<'a> {
     in_flight_mean: Option<f64>,
     in_flight_max: Option<u64>,
     config: &'a ServerConfig,
+    /// `null` in a process without gevent and eventlet, and where it is not known.
+    patches: Option<&'a Patches>,
     /// Of a process whose requests have threads of their own: how many were held on average, the most
     /// at the same time, how many there may be, and the share of time in which all of these were.
     threads_busy_mean: Option<f64>,
@@ -137,6 +139,7 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
         in_flight_mean: process.requests.in_flight_mean(),
         in_flight_max: process.requests.most_in_flight(),
         config: &process.config,
+        patches: process.patches.as_ref(),
         threads_busy_mean: occupancy.mean(),
         threads_busy_max: occupancy.most(),
         threads_limit: occupancy.limit,

@@ -4,11 +4,13 @@ use std::io;
 
 use super::ink::{Ink, Page};
 use super::lengths;
-use crate::model::{ProcessInfo, Report, Role, WorkerClass};
+use crate::model::{Patches, ProcessInfo, Report, Role, WorkerClass};
 use crate::printable::shortened;
 
 /// Most characters of a command line or a version.
 const COMMAND: usize = 40;
+/// Most characters of the names of patched modules: all that gevent patches.
+const MODULES: usize = 120;
 
 /// `stallspy: 30.0 s · gunicorn 23.0.0, 1 master, 4 workers (gthread), CPython 3.12.1 · 2 cores`
 pub(super) fn write(page: &mut Page<'_>, report: &Report) -> io::Result<()> {
@@ -45,7 +47,20 @@ pub(super) fn write(page: &mut Page<'_>, report: &Report) -> io::Result<()> {
         None => {}
     }
     let text = parts.join(" · ");
-    page.line(&[(Ink::Bold, "stallspy: "), (Ink::Plain, &text)])
+    page.line(&[(Ink::Bold, "stallspy: "), (Ink::Plain, &text)])?;
+    for patches in distinct(processes.iter().filter_map(|one| one.patches.as_ref()).map(patched)) {
+        page.line(&[(Ink::Plain, &patches)])?;
+    }
+    Ok(())
+}
+
+/// `patched by gevent: os, time, socket`
+fn patched(patches: &Patches) -> String {
+    let modules = match patches.modules.as_slice() {
+        [] => "nothing".to_owned(),
+        modules => shortened(&modules.join(", "), MODULES),
+    };
+    format!("patched by {}: {modules}", shortened(&patches.by, COMMAND))
 }
 
 /// `4 workers`; nothing of none.
