@@ -373,6 +373,20 @@ fn what_was_not_told_goes_by_the_others_of_its_line() {
 }
 
 #[test]
+fn a_worker_and_its_successor_are_not_two_at_a_time() {
+    let mut story = Story::of_threads(400, 1, 1);
+    let call = in_request(&mut story);
+    story.stall(500.0, call);
+    let mut successor = story.recording.processes[0].clone();
+    (successor.pid, successor.attached) = (stallspy::units::Pid(101), at(4_000.0));
+    story.recording.processes[0].ended = Some(at(4_000.0));
+    story.recording.processes.push(successor);
+    let report = conclude(story.recording, &nothing_allowed);
+    // Each held its thread for half of the time that it was there.
+    assert!(report.verdict.contains("the only thread is held 50 % of the time"), "{report:#?}");
+}
+
+#[test]
 fn a_request_is_told_call_by_call() {
     let told = |parts: &dyn Fn(&mut Story) -> Vec<Part>| {
         let mut story = Story::of_threads(400, 4, 1);

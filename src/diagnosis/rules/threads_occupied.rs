@@ -6,7 +6,8 @@
 use super::loop_hung::is_hung;
 use crate::diagnosis::blocked::{Blocked, count, ratio};
 use crate::diagnosis::{HIGH_SHARE, Rule, lacks, remedy, wording};
-use crate::model::{Finding, Measured, Occupancy, Recording, Severity, Stall, Verdict};
+use crate::model::{Finding, Measured, ProcessInfo, Recording, Severity, Stall, Verdict};
+use crate::units::Timestamp;
 
 /// A share of the time without a free thread from which it matters: below it hardly a request meets
 /// it (docs/findings/threads-occupied.md).
@@ -57,21 +58,40 @@ fn least(stalls: &[Stall]) -> Severity {
 struct Threads {
     /// Held on average.
     mean: f64,
-    /// How many there may be, if that is known of every process.
+    /// How many there may be at the same time, if that is known of every process.
     limit: Option<u32>,
     /// The share of time the worst process had none left, where that is known.
     full: Option<f64>,
 }
 
+/// How many threads there may be of those that were there at the same time: a worker that ended made
+/// room for its successor.
+fn limit(seen: &[&ProcessInfo]) -> Option<u32> {
+    let at_once = |at: Timestamp| {
+        let there = seen.iter().filter(|one| one.attached <= at);
+        let mut there = there.filter(|one| one.ended.is_none_or(|ended| ended > at));
+        there.try_fold(0_u32, |sum, one| sum.checked_add(one.occupancy.limit?))
+    };
+    // The most are there when one of them has just come.
+    let counts: Option<Vec<u32>> = seen.iter().map(|one| at_once(one.attached)).collect();
+    counts?.into_iter().max()
+}
+
 impl Threads {
     fn of(recording: &Recording) -> Threads {
-        let all = recording.processes.iter().map(|process| &process.occupancy);
-        let seen: Vec<&Occupancy> = all.filter(|one| one.looks() > 0).collect();
-        let limits = seen.iter().map(|one| one.limit);
+        let all = recording.processes.iter();
+        let seen: Vec<&ProcessInfo> = all.filter(|one| one.occupancy.looks() > 0).collect();
+        let length = recording.length();
+        // A worker that was there for a tenth of the time held a tenth of what it held then.
+        let part = |one: &&ProcessInfo| {
+            let life = one.ended.unwrap_or(recording.detached).since(one.attached);
+            Some(one.occupancy.mean()? * life.share_of(length).min(1.0))
+        };
+        let full = seen.iter().filter_map(|one| one.occupancy.share_at_limit());
         Threads {
-            mean: seen.iter().filter_map(|one| one.mean()).sum(),
-            limit: limits.reduce(|a, b| a?.checked_add(b?)).flatten(),
-            full: seen.iter().filter_map(|one| one.share_at_limit()).reduce(f64::max),
+            mean: seen.iter().filter_map(part).sum(),
+            limit: limit(&seen),
+            full: full.reduce(f64::max),
         }
     }
 
