@@ -233,6 +233,11 @@ impl Clock for AsyncioClock {
         }
     }
 
+    fn sleeps_in_poll(&mut self, _at: Timestamp) -> bool {
+        // Its stamp is unbound by then, and the next one cannot be mistaken for an earlier.
+        true
+    }
+
     fn is_on(&self, stack: &RawStack) -> bool {
         stack.frames.iter().any(|frame| frame.addr == self.frame && frame.code == self.code)
     }

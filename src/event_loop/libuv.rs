@@ -186,11 +186,13 @@ impl Iterations {
         if left { Step::Running(began, seen.count) } else { Step::Between(began) }
     }
 
-    /// The thread has slept ever since the last look, which met it in its poll.
-    pub fn still(&mut self, at: Timestamp) {
-        if let (Some((last, _)), None) = (&mut self.polled, self.now) {
-            *last = at.max(*last);
-        }
+    /// The thread sleeps in its poll at `at`, whatever it did since the last look. Returns whether that
+    /// is enough: not before a look has met it there.
+    pub fn sleeps_in_poll(&mut self, at: Timestamp) -> bool {
+        let Some((last, _)) = &mut self.polled else { return false };
+        *last = at.max(*last);
+        self.now = None;
+        true
     }
 
     /// Whether the poll that `seen` counted last is over: the time was taken since it was counted.

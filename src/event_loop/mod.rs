@@ -166,6 +166,14 @@ pub trait Clock: fmt::Debug {
         let _ = at;
     }
 
+    /// By the kernel's record the thread sleeps in the loop's poll at `at`, though it has been round its
+    /// loop since the last look. Returns whether this look can be spared: what the clock remembers of
+    /// earlier looks must not be taken for news at the next.
+    fn sleeps_in_poll(&mut self, at: Timestamp) -> bool {
+        let _ = at;
+        false
+    }
+
     /// Whether the loop runs on the thread with this stack: what a loop that has ended left behind
     /// in memory does not. A loop without a frame of its own says how the last look found it.
     fn is_on(&self, stack: &RawStack) -> bool;

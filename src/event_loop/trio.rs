@@ -264,6 +264,11 @@ impl Clock for TrioClock {
         TaskNames { task: name.and_then(|name| objects.str(name).ok()), coroutine }
     }
 
+    fn sleeps_in_poll(&mut self, at: Timestamp) -> bool {
+        self.polled = Some(at);
+        true
+    }
+
     fn is_on(&self, stack: &RawStack) -> bool {
         stack.frames.iter().any(|frame| frame.addr == self.run && frame.code == self.run_code)
     }

@@ -200,8 +200,8 @@ impl Clock for UvloopClock {
         Ok(step.reading([Addr(seen.innermost), Addr(seen.mark), Addr(0)]))
     }
 
-    fn still(&mut self, at: Timestamp) {
-        self.iterations.still(at);
+    fn sleeps_in_poll(&mut self, at: Timestamp) -> bool {
+        self.iterations.sleeps_in_poll(at)
     }
 
     fn callback(&self, _view: &View<'_>, _running: &Running) -> Option<CallbackRun> {

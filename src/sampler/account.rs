@@ -12,6 +12,8 @@ use crate::units::Timestamp;
 pub struct Account {
     sched: Option<SchedTimes>,
     faults: Option<u64>,
+    /// The thread has run since.
+    pub is_stale: bool,
 }
 
 impl Account {
@@ -22,7 +24,8 @@ impl Account {
         slept_on: bool,
         at: Timestamp,
     ) -> (Option<SchedTimes>, Option<u64>) {
-        if slept_on && self.sched.is_some() {
+        let is_stale = std::mem::take(&mut self.is_stale);
+        if slept_on && !is_stale && self.sched.is_some() {
             self.sched = self.sched.map(|sched| SchedTimes { at, ..sched });
         } else {
             (self.sched, self.faults) = (thread.files.sched(at), thread.major_faults_lately(at));

@@ -27,7 +27,18 @@ const GUESS_AFTER: u32 = 50;
 const TRIES: u32 = 3;
 /// A loop that the record shows asleep in its poll is looked at so often all the same, in case that is
 /// not so.
-const DOUBT: Nanos = Nanos::from_millis(250);
+const DOUBT: Nanos = Nanos::from_millis(500);
+
+/// What the kernel's record alone tells of a loop's thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// It may do anything: it has to be looked at.
+    None,
+    /// It has slept in its poll ever since the last look.
+    Still,
+    /// It sleeps in its poll, and was round its loop since the last look.
+    Again,
+}
 
 /// Watches the edges of one loop's thread.
 #[derive(Debug)]
@@ -72,7 +83,7 @@ struct Tracing {
     whole_since: Option<Timestamp>,
     lost: u64,
     guard: EdgeGuard,
-    /// The last look met the thread in its poll, as the record has it.
+    /// The thread was in its poll by the last look and the record, or asleep there by the record alone.
     polls: bool,
     looked: Timestamp,
 }
@@ -103,13 +114,19 @@ impl EdgeWatch {
         matches!(self.stage, Stage::Off)
     }
 
-    /// Whether the loop's thread has slept in its poll ever since the last look, by the kernel's record
-    /// alone: nothing of it need be read. The thread cannot have run without a record, see
-    /// [`Edges::is_quiet`]. Where there is none, this is never so.
-    #[must_use]
-    pub fn is_at_rest(&self, at: Timestamp) -> bool {
-        let Stage::On(tracing) = &self.stage else { return false };
-        tracing.polls && tracing.edges.is_quiet() && at.since(tracing.looked) < DOUBT
+    /// Whether the loop's thread sleeps in its poll at `at`, by the kernel's record alone: then nothing of
+    /// it need be read. The thread cannot have run without a record, see [`Edges::is_quiet`].
+    pub fn rest(&mut self, notes: &mut Notes, at: Timestamp) -> Rest {
+        let Stage::On(tracing) = &mut self.stage else { return Rest::None };
+        if at.since(tracing.looked) >= DOUBT {
+            return Rest::None;
+        }
+        if tracing.edges.is_quiet() {
+            return if tracing.polls { Rest::Still } else { Rest::None };
+        }
+        tracing.drain(notes, self.loop_id);
+        tracing.polls = tracing.edges.is_asleep_inside() && tracing.edges.is_quiet();
+        if tracing.polls { Rest::Again } else { Rest::None }
     }
 
     /// The loop's thread has slept in its poll ever since the last look, which is why there is none.

@@ -29,6 +29,8 @@ pub struct GilWatch {
     holders: Vec<ThreadWatch>,
     /// Whether a thread held it that is not in the roster.
     stranger: bool,
+    /// Looks left out since the last one, which the next stands for.
+    left_out: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -110,12 +112,18 @@ impl GilWatch {
         }
     }
 
-    /// Counts a look, and returns the threads that held a lock. A holder that is not known yet is
-    /// counted as some thread.
-    pub fn count(&mut self, held: &Held, tally: &mut GilTally) -> Vec<Tid> {
+    /// A look is left out, as all threads have been idle for long: the next will stand for it.
+    pub fn leave_out(&mut self) {
+        self.left_out = self.left_out.saturating_add(1);
+    }
+
+    /// Counts a look, and returns the threads that held a lock, and for how many looks it stands. A
+    /// holder that is not known yet is counted as some thread.
+    pub fn count(&mut self, held: &Held, tally: &mut GilTally) -> (Vec<Tid>, u64) {
+        let weight = std::mem::take(&mut self.left_out).saturating_add(1);
         let read = || held.by_lock.iter().flatten();
-        tally.looks += u64::from(read().next().is_some());
-        tally.held += u64::from(read().any(Option::is_some));
+        tally.looks += if read().next().is_some() { weight } else { 0 };
+        tally.held += if read().any(Option::is_some) { weight } else { 0 };
         let mut tids = Vec::new();
         for state in read().flatten() {
             match self.roster.iter().find(|entry| entry.thread.state == *state) {
@@ -123,7 +131,7 @@ impl GilWatch {
                 None => self.stranger = true,
             }
         }
-        tids
+        (tids, weight)
     }
 
     fn lock_of(&self, thread: &Thread) -> Option<Gil> {

@@ -1,7 +1,7 @@
 //! One event loop under observation: looks at its clock, and a closer look when an iteration ages.
 
 use super::account::Account;
-use super::edge_watch::EdgeWatch;
+use super::edge_watch::{EdgeWatch, Rest};
 use super::gil_watch;
 use super::held_thread::HeldThread;
 use super::keeper::Keeper;
@@ -173,7 +173,7 @@ impl LoopWatch {
         pace: &Pace,
     ) -> Result<Outcome, ReadError> {
         let before = now();
-        let rested = self.rested(thread, before);
+        let rested = self.rested(scene, thread, before);
         let reading = match rested {
             Some(reading) => {
                 self.clock.still(before);
@@ -214,8 +214,10 @@ impl LoopWatch {
             }
             Reading::Polling => {
                 self.misses = 0;
-                if rested.is_none() {
+                if rested.is_none() || thread.is_sampled() {
                     thread.rest_from_samples(scene);
+                }
+                if rested.is_none() {
                     self.come_to_rest(thread);
                 }
                 self.iteration = None;
@@ -228,6 +230,7 @@ impl LoopWatch {
             Reading::Running(running) if self.is_inherited(running.began) => {}
             Reading::Running(running) => {
                 self.misses = 0;
+                thread.stir();
                 return self.look_closer(scene, thread, pace, (running, seen), at, window);
             }
             // Refined to one of the others.
@@ -248,10 +251,21 @@ impl LoopWatch {
         Ok(Outcome::Watching)
     }
 
-    /// What the last look showed, if the thread has slept ever since so that it is so still.
-    fn rested(&self, thread: &mut ThreadWatch, at: Timestamp) -> Option<Reading> {
-        if self.requests.is_none() && self.edges.is_at_rest(at) {
-            return Some(Reading::Polling);
+    /// What a look would show, if that is known without one: the thread has slept ever since the last, or
+    /// sleeps in its poll again.
+    fn rested(
+        &mut self,
+        scene: &mut Scene<'_>,
+        thread: &mut ThreadWatch,
+        at: Timestamp,
+    ) -> Option<Reading> {
+        if self.requests.is_none() {
+            let rest = self.edges.rest(scene.notes, at);
+            let is_known = rest != Rest::None && self.clock.sleeps_in_poll(at);
+            if is_known || rest == Rest::Still {
+                self.account.is_stale |= rest == Rest::Again;
+                return Some(Reading::Polling);
+            }
         }
         let (reading, mark) = self.resting?;
         (thread.is_at_rest() && thread.rest_mark() == Some(mark)).then_some(reading)

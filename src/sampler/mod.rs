@@ -26,6 +26,7 @@ pub mod request_watch;
 pub mod runner;
 pub mod snapshot;
 pub mod socket_watch;
+pub mod spending;
 mod standing;
 pub mod thread_watch;
 pub mod throttle_watch;
@@ -43,6 +44,7 @@ use kin::{Candidates, Kin};
 use notes::Notes;
 use pace::Pace;
 use process_watch::{AttachError, ProcessWatch};
+use spending::Spending;
 
 /// How often whoever waits is told how things stand.
 const HOUSEKEEPING: Nanos = Nanos::from_millis(200);
@@ -162,6 +164,7 @@ impl Sampler {
     ) {
         let mut housekeeping = pace::now();
         let (mut counted, mut following) = (housekeeping, housekeeping);
+        let mut spending = Spending::from(pace::thread_cpu());
         while self.is_watching() && !stop.load(Ordering::Relaxed) {
             let at = pace::now();
             if until.is_some_and(|until| at >= until) {
@@ -169,7 +172,8 @@ impl Sampler {
             }
             if at >= housekeeping {
                 if self.settings.rate_is_most {
-                    let spent = std::mem::take(&mut self.notes.sampling);
+                    let sampling = std::mem::take(&mut self.notes.sampling);
+                    let spent = spending.on_samples(sampling, pace::thread_cpu());
                     self.pace.keep_to_ceiling(spent, at.since(counted));
                 }
                 (housekeeping, counted) = (at + HOUSEKEEPING, at);
@@ -183,7 +187,9 @@ impl Sampler {
             self.pace.keep_ticking(at);
             self.look();
             let due = self.processes.iter().map(|watch| watch.due(&self.pace)).min();
-            let limit = pace::now() + LONGEST_SLEEP;
+            let done = pace::now();
+            spending.was_awake(done.since(at));
+            let limit = done + LONGEST_SLEEP;
             let next = [due, until, Some(housekeeping), Some(following), Some(limit)]
                 .into_iter()
                 .flatten()

@@ -41,7 +41,7 @@ pub struct Notes {
     pub throttles: Vec<Throttle>,
     /// Background samples.
     pub samples: Vec<Sample>,
-    /// CPU time spent on them since whoever limits it asked last.
+    /// Time spent on them since whoever limits it asked last.
     pub sampling: Nanos,
     /// What could not be seen.
     pub losses: Losses,

@@ -11,7 +11,7 @@ use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::threads::Thread;
 use crate::server::pools::{Family, Ground, MAX_POOLS, Modules, Pool, families};
-use crate::target::ReadError;
+use crate::target::{Prefetch, ReadError};
 use crate::units::{Addr, Nanos, Timestamp};
 
 /// Least distance of two searches: one costs up to a millisecond in a process of many threads.
@@ -34,6 +34,7 @@ pub struct PoolWatch {
     threads: Vec<Addr>,
     searched: Option<Timestamp>,
     next_look: Timestamp,
+    ahead: Prefetch,
 }
 
 impl Default for PoolWatch {
@@ -47,6 +48,7 @@ impl Default for PoolWatch {
             threads: Vec::new(),
             searched: None,
             next_look: Timestamp::default(),
+            ahead: Prefetch::default(),
         }
     }
 }
@@ -70,14 +72,18 @@ impl PoolWatch {
         // Later looks are not drawn together to make up for one that was late.
         self.next_look = at + POOL_LOOK;
         self.search(python, codes, (threads, worker), infos, at)?;
-        for (pool, place) in &self.pools {
-            if let Some(reading) = pool.look(python)?
-                && let Some(info) = infos.get_mut(*place)
-            {
-                info.add(&reading);
+        let pools = &self.pools;
+        self.ahead.read(python.memory, |memory| {
+            let python = Interpreter { memory, ..*python };
+            for (pool, place) in pools {
+                if let Some(reading) = pool.look(&python)?
+                    && let Some(info) = infos.get_mut(*place)
+                {
+                    info.add(&reading);
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// All pools that are there now, as they are now.

@@ -12,7 +12,7 @@ use super::kin::Kinsman;
 use super::loop_watch::{LoopWatch, Outcome};
 use super::natives::Natives;
 use super::notes::{Notes, WorkingDirectory};
-use super::pace::{Pace, now, thread_cpu, wall_ahead};
+use super::pace::{Pace, now, wall_ahead};
 use super::pool_watch::PoolWatch;
 use super::request_threads::RequestThreads;
 use super::request_watch::RequestWatch;
@@ -47,6 +47,11 @@ use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
 const DISCOVERY: Nanos = Nanos::from_millis(100);
 /// How often slow facts (memory, thread names, server) are read again.
 const REFRESH: Nanos = Nanos::from_secs(1);
+/// How often a process without a loop is asked which libraries it has loaded, once it is no longer
+/// [`YOUNG`]; before that at each refresh.
+const LIBRARIES: Nanos = Nanos::from_secs(5);
+/// A server imports its application for so long.
+const YOUNG: Nanos = Nanos::from_secs(10);
 /// A process whose server is not known for certain is asked again after [`DISCOVERY`], then after twice
 /// that, and so on up to this: a server imports its application for seconds, and a program that is no
 /// server stays one.
@@ -119,6 +124,7 @@ pub struct ProcessWatch {
     next_sample: Timestamp,
     next_discovery: Timestamp,
     next_refresh: Timestamp,
+    next_libraries: Timestamp,
 }
 
 /// What is in a program that we may not open cannot be told: that is no "not Python".
@@ -207,6 +213,7 @@ impl ProcessWatch {
             next_sample: attached,
             next_discovery: attached,
             next_refresh: attached,
+            next_libraries: attached,
         })
     }
 
@@ -292,10 +299,10 @@ impl ProcessWatch {
             let late = at.since(self.next_sample);
             let missed = if late > apart { late } else { Nanos::ZERO };
             self.next_sample = self.next_sample + apart + missed;
-            let before = thread_cpu();
+            let before = now();
             let period = Nanos((apart + missed).0 / u64::from(pace.stride.max(1)));
             self.sample(notes, pace, period)?;
-            notes.sampling += thread_cpu().saturating_sub(before);
+            notes.sampling += now().since(before);
         }
         Ok(())
     }
@@ -365,8 +372,11 @@ impl ProcessWatch {
         let held = self.loops.iter().filter(|watch| watch.requests.is_some() && watch.is_running());
         let held = u32::try_from(held.count()).unwrap_or(u32::MAX);
         let threads = self.info.occupancy.limit;
-        // gthread takes connections in before it has a thread for them.
-        let taken_in = if self.request_threads.in_gthread { self.counts().in_flight } else { None };
+        // gthread takes connections in before it has a thread for them. Nobody waits while one is free,
+        // and then it need not be asked.
+        let is_full = threads.is_some_and(|threads| held >= threads);
+        let ask = self.request_threads.in_gthread && is_full;
+        let taken_in = if ask { self.counts().in_flight } else { None };
         let queued = taken_in.map_or(0, |all| all.saturating_sub(u64::from(held)));
         let queued = u32::try_from(queued).unwrap_or(u32::MAX);
         Some(Part { inodes, threads, held, queued })
@@ -488,10 +498,15 @@ impl ProcessWatch {
 
     /// Background samples of all threads; looks at loops that fall due meanwhile go first.
     fn sample(&mut self, notes: &mut Notes, pace: &Pace, period: Nanos) -> Result<(), ReadError> {
+        if self.threads.iter().all(|thread| thread.sits_out(pace.stride)) {
+            self.threads.iter_mut().for_each(|thread| thread.skip(pace.stride));
+            self.gil.leave_out();
+            return Ok(());
+        }
         let round = Round { period, stride: pace.stride, held: self.held() };
-        let holders = self.gil.count(&round.held, &mut self.info.gil);
+        let (holders, looks) = self.gil.count(&round.held, &mut self.info.gil);
         for info in self.info.threads.iter_mut().filter(|info| holders.contains(&info.tid)) {
-            info.gil_held += 1;
+            info.gil_held += looks;
         }
         // Who holds the lock goes first: what it does then is what is asked for.
         let mut order: Vec<usize> = (0..self.threads.len()).collect();
@@ -542,10 +557,7 @@ impl ProcessWatch {
         if is_time {
             self.next_refresh = now() + REFRESH;
             self.refresh();
-            if self.known_loops.is_empty() {
-                // The library of a loop may have been loaded since.
-                self.space.update(&self.procfs, now());
-            }
+            self.see_libraries(now());
         }
         Ok(())
     }
@@ -711,7 +723,9 @@ impl ProcessWatch {
             self.info.rss_bytes = stat.rss_bytes;
             self.info.cpu = stat.cpu.saturating_sub(self.cpu_before);
         }
-        self.info.unread_loop = if self.known_loops.is_empty() { self.unread_loop() } else { None };
+        if !self.known_loops.is_empty() {
+            self.info.unread_loop = None;
+        }
         // What patches has been imported, and what was imported shows its files sooner or later.
         if self.files.len() != self.patches_by {
             self.patches_by = self.files.len();
@@ -729,6 +743,18 @@ impl ProcessWatch {
             let seen = || self.files.iter().find_map(|file| file.strip_suffix(suffix));
             self.info.stdlib = folder.or_else(|| seen().map(str::to_owned));
         }
+    }
+
+    /// The library of a loop may have been loaded since: mostly as the process begins, and the file that
+    /// says so is a long one.
+    fn see_libraries(&mut self, at: Timestamp) {
+        if !self.known_loops.is_empty() || at < self.next_libraries {
+            return;
+        }
+        let is_young = at.since(self.info.attached) < YOUNG;
+        self.next_libraries = at + if is_young { Nanos::ZERO } else { LIBRARIES };
+        self.info.unread_loop = self.unread_loop();
+        self.space.update(&self.procfs, at);
     }
 
     /// The library of a loop that no probe reads, if it is loaded: its name says more than that no

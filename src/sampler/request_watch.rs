@@ -9,6 +9,7 @@ use crate::model::{RequestTally, WorkerClass};
 use crate::python::Interpreter;
 use crate::server::ServerObjects;
 use crate::server::counters::{Counts, counts};
+use crate::target::Prefetch;
 use crate::units::{Nanos, Timestamp};
 
 /// Distance of looks while requests are served: requests in flight are known to a few percent after
@@ -23,11 +24,18 @@ pub struct RequestWatch {
     next: Timestamp,
     step: Nanos,
     last: Option<(Timestamp, Counts)>,
+    /// Counters lie at the end of some forty pointers.
+    ahead: Prefetch,
 }
 
 impl Default for RequestWatch {
     fn default() -> RequestWatch {
-        RequestWatch { next: Timestamp::default(), step: BUSY, last: None }
+        RequestWatch {
+            next: Timestamp::default(),
+            step: BUSY,
+            last: None,
+            ahead: Prefetch::default(),
+        }
     }
 }
 
@@ -45,7 +53,7 @@ impl RequestWatch {
         if at < self.next && !at_last {
             return;
         }
-        let seen = counts(python, objects, class);
+        let seen = self.counts(python, objects, class);
         let quiet = self.last.is_some_and(|(_, last)| {
             last.requests == seen.requests && seen.in_flight.unwrap_or(0) == 0
         });
@@ -65,5 +73,16 @@ impl RequestWatch {
             tally.in_flight_max = tally.in_flight_max.max(in_flight);
         }
         self.last = Some((at, seen));
+    }
+
+    fn counts(
+        &mut self,
+        python: &Interpreter<'_>,
+        objects: &ServerObjects,
+        class: WorkerClass,
+    ) -> Counts {
+        self.ahead.read(python.memory, |memory| {
+            counts(&Interpreter { memory, ..*python }, objects, class)
+        })
     }
 }

@@ -70,7 +70,9 @@ impl SocketWatch {
             self.next_scan = at + SCAN.max(Nanos(spent.0.saturating_mul(SCAN_PART)));
         }
         if at >= self.next_look {
-            self.next_look = at + POOL_LOOK;
+            // All processes look at the same times: one answer of the kernel's serves them.
+            let turn = POOL_LOOK.0.max(1);
+            self.next_look = Timestamp((at.0 / turn).saturating_add(1).saturating_mul(turn));
             self.look_at_lines((procfs, pid), tables, sockets, at);
         }
     }

@@ -20,8 +20,8 @@ use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
 
 /// A thread that slept unmoved for this many samples in a row is looked at less often.
 const IDLE_AFTER: u32 = 20;
-/// An idle thread is looked at every so many samples, each look standing for all of them: the
-/// shares stay true, and forty idle pool threads cost as much as five.
+/// An idle thread is looked at so many times less often than others, each look standing for all samples
+/// in between: the shares stay true, and forty idle pool threads cost as much as five.
 const IDLE_STRIDE: u32 = 8;
 
 /// A thread found in the same call, with the same arguments and stack, so soon after is taken to be
@@ -313,6 +313,24 @@ impl ThreadWatch {
         self.seen = Some((at, stack, cpu));
     }
 
+    /// Whether it has slept unmoved for so long that the next sample, one look in `stride`, need not be
+    /// taken: a later one will stand for it.
+    #[must_use]
+    pub fn sits_out(&self, stride: u32) -> bool {
+        let skipped = self.skipped.saturating_add(stride);
+        self.idle >= IDLE_AFTER && skipped < IDLE_STRIDE.saturating_mul(stride)
+    }
+
+    /// Samples fell due, and a later look will stand for them.
+    pub fn skip(&mut self, samples: u32) {
+        self.skipped = self.skipped.saturating_add(samples);
+    }
+
+    /// It was met at work: it is idle no longer.
+    pub fn stir(&mut self) {
+        self.idle = 0;
+    }
+
     /// Takes a background sample. Returns the stack if it is not the one of the last sample, for
     /// whoever looks for loops in it.
     ///
@@ -324,9 +342,10 @@ impl ThreadWatch {
         round: &Round,
         at: Timestamp,
     ) -> Result<Option<RawStack>, ReadError> {
-        self.skipped = self.skipped.saturating_add(round.stride);
+        let sits_out = self.sits_out(round.stride);
+        self.skip(round.stride);
         let holds = scene.gil.state(&round.held, &self.thread, false) == GilState::Holding;
-        if self.idle >= IDLE_AFTER && self.skipped < IDLE_STRIDE && !holds {
+        if sits_out && !holds {
             return Ok(None);
         }
         // What was skipped before it took the interpreter lock stays for a look at which it does not

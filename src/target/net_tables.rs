@@ -58,11 +58,15 @@ pub struct Connection {
 /// An answer and when it was given.
 type Kept<T> = HashMap<PathBuf, (Timestamp, Rc<Vec<T>>)>;
 
+/// How long it is remembered which namespace a process is in: hardly any ever changes it.
+const FRESH_SPACE: Nanos = Nanos::from_secs(2);
+
 /// Asks for sockets, and keeps the answers for a moment.
 #[derive(Debug, Default)]
 pub struct NetTables {
     /// `None` until it was tried; then what came of it.
     diag: Option<Option<SockDiag>>,
+    spaces: HashMap<Pid, (Timestamp, PathBuf)>,
     listeners: Kept<Listener>,
     connections: Kept<Connection>,
 }
@@ -75,7 +79,7 @@ impl NetTables {
         pid: Pid,
         now: Timestamp,
     ) -> Option<Rc<Vec<Listener>>> {
-        let space = procfs.net_namespace(pid).ok()?;
+        let space = self.space(procfs, pid, now)?;
         if let Some(known) = fresh(&self.listeners, &space, now, FRESH_LISTENERS) {
             return Some(known);
         }
@@ -112,13 +116,26 @@ impl NetTables {
         pid: Pid,
         now: Timestamp,
     ) -> Option<Rc<Vec<Connection>>> {
-        let space = procfs.net_namespace(pid).ok()?;
+        let space = self.space(procfs, pid, now)?;
         if let Some(known) = fresh(&self.connections, &space, now, FRESH_CONNECTIONS) {
             return Some(known);
         }
         let asked = self.diag(procfs, &space).and_then(SockDiag::connections);
         let found = asked.or_else(|| read_connections(procfs, pid))?;
         Some(keep(&mut self.connections, space, now, found))
+    }
+
+    fn space(&mut self, procfs: &ProcFs, pid: Pid, now: Timestamp) -> Option<PathBuf> {
+        if let Some((at, space)) = self.spaces.get(&pid)
+            && now.since(*at) < FRESH_SPACE
+        {
+            return Some(space.clone());
+        }
+        // Those that were not asked for lately have mostly ended.
+        self.spaces.retain(|_, (at, _)| now.since(*at) < FRESH_SPACE);
+        let space = procfs.net_namespace(pid).ok()?;
+        self.spaces.insert(pid, (now, space.clone()));
+        Some(space)
     }
 
     /// What asks the kernel, if it answers for this namespace.

@@ -330,6 +330,11 @@ impl Clock for LibevClock {
         TaskNames::default()
     }
 
+    fn sleeps_in_poll(&mut self, at: Timestamp) -> bool {
+        self.progress.sleeps_in_poll(at);
+        true
+    }
+
     fn is_on(&self, _: &RawStack) -> bool {
         // The hub, which has the loop's frame, is put aside while a greenlet runs.
         self.is_running

@@ -81,7 +81,7 @@ pub(super) struct Progress {
     count: Option<u32>,
     /// The earliest stamp of the time outside the poll.
     began: Option<Timestamp>,
-    /// The last look of this iteration that met the thread in the poll.
+    /// When the thread was last known to be in the poll: a stamp no later than that is from before it.
     polled: Option<Timestamp>,
     place: Place,
     /// Callbacks seen to begin since the first look.
@@ -94,7 +94,8 @@ impl Progress {
     /// Takes a look that was begun at `before`.
     pub(super) fn see(&mut self, seen: Seen, before: Timestamp) -> Reading {
         if self.count != Some(seen.count) {
-            *self = Progress { count: Some(seen.count), ..Progress::default() };
+            let (count, polled) = (Some(seen.count), self.polled);
+            *self = Progress { count, polled, ..Progress::default() };
         }
         let is_out = seen.place.is_out();
         match seen.thread {
@@ -125,6 +126,12 @@ impl Progress {
         self.met = [Some((identity, self.run())), first, second, third];
         let began = Bounds::exactly(self.began.unwrap_or(seen.stamp));
         Reading::Running(Running { began, iteration: Some(u64::from(seen.count)), identity })
+    }
+
+    /// The thread sleeps in the poll at `at`, whatever it did since the last look.
+    pub(super) fn sleeps_in_poll(&mut self, at: Timestamp) {
+        self.polled = self.polled.max(Some(at));
+        (self.began, self.begun) = (None, 0);
     }
 
     /// Which of the iteration's callbacks `running`, one of the last looks, is: of those seen, and of

@@ -215,6 +215,13 @@ impl Edges {
         self.pairing.whereabouts()
     }
 
+    /// Whether at the last [`Edges::drain`] the thread slept in its poll: see
+    /// [`Pairing::is_asleep_inside`].
+    #[must_use]
+    pub fn is_asleep_inside(&self) -> bool {
+        self.pairing.is_asleep_inside()
+    }
+
     /// Whether the thread, out of its poll, had no CPU at the last [`Edges::drain`].
     #[must_use]
     pub fn is_off_cpu(&self) -> bool {

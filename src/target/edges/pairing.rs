@@ -68,12 +68,35 @@ pub enum Whereabouts {
     Ended,
 }
 
+/// What the last edges say of a thread that entered its poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Nap {
+    /// Nothing, or it woke there.
+    #[default]
+    None,
+    /// It has just entered.
+    Entered,
+    /// It entered and gave up its CPU, and nothing since.
+    Asleep,
+}
+
+impl Nap {
+    fn after(self, edge: Edge) -> Nap {
+        match (edge, self) {
+            (Edge::Entered(_), _) => Nap::Entered,
+            (Edge::SwitchedOut { preempted: false, .. }, Nap::Entered) => Nap::Asleep,
+            _ => Nap::None,
+        }
+    }
+}
+
 /// The state machine of one thread.
 #[derive(Debug, Clone, Default)]
 pub struct Pairing {
     whereabouts: Whereabouts,
     /// No edge can be older than the one before it.
     latest: Timestamp,
+    nap: Nap,
     off_since: Option<(Timestamp, bool)>,
     off_cpu: Nanos,
     preempted: Nanos,
@@ -84,6 +107,13 @@ impl Pairing {
     #[must_use]
     pub fn whereabouts(&self) -> Whereabouts {
         self.whereabouts
+    }
+
+    /// Whether the last that happened was that the thread entered its poll and went to sleep. It is there
+    /// still, even if a record of its leaving could go missing: it has had no CPU to leave with.
+    #[must_use]
+    pub fn is_asleep_inside(&self) -> bool {
+        matches!(self.whereabouts, Whereabouts::Inside(_)) && self.nap == Nap::Asleep
     }
 
     /// Whether the thread is out of its poll, and has lost its CPU.
@@ -110,6 +140,7 @@ impl Pairing {
         if self.whereabouts == Whereabouts::Ended {
             return None;
         }
+        self.nap = self.nap.after(edge);
         match edge {
             Edge::Entered(at) => {
                 let at = self.advance(at);
@@ -243,6 +274,28 @@ mod tests {
         ];
         for (story, expected) in table {
             assert_eq!(outings(story), expected, "{story}");
+        }
+    }
+
+    #[test]
+    fn a_thread_sleeps_in_its_poll_from_its_going_to_sleep_there_to_whatever_is_next() {
+        let sleeps = |story: &str| {
+            let mut pairing = Pairing::default();
+            for edge in edges(story) {
+                let _ = pairing.feed(edge);
+            }
+            pairing.is_asleep_inside()
+        };
+        assert!(sleeps("E1 S2"));
+        assert!(sleeps("E1 S2 C5 L6 E7 S8"));
+        // Awake there, woken, put off its CPU by force, or asleep after it woke: it may be out, if the
+        // record of its leaving was held back.
+        for story in ["E1", "E1 S2 C5", "E1 P2", "E1 S2 C5 S6", "E1 P2 C3 S4", "E1 S2 X3"] {
+            assert!(!sleeps(story), "{story}");
+        }
+        // Asleep elsewhere, and where it was assumed to be only.
+        for story in ["L1 S2", "E1 L5 S6", "S2", "E1 S2 Z3"] {
+            assert!(!sleeps(story), "{story}");
         }
     }
 
