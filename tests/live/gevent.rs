@@ -4,7 +4,7 @@
 use crate::database::database;
 use crate::interpreters::{Python, interpreters, some_interpreters};
 use crate::judge::Trial;
-use crate::profiler::{Profiler, STALLSPY, record};
+use crate::profiler::{Profiler, STALLSPY, record, record_untraced};
 use crate::server::Server;
 use crate::truth::Stall;
 use crate::turn::each;
@@ -48,6 +48,34 @@ fn every_interpreter_shows_what_blocks_its_hub() {
         trial.blames_rightly();
         trial.bounds_lengths();
         assert!(trial.stalls().iter().all(|stall| stall.json["evidence"] != "sampled"));
+    });
+}
+
+/// Through cffi, which gevent does not bring along.
+#[test]
+fn on_libuv_it_is_the_same() {
+    let pythons: Vec<Python> = with_gevent(interpreters());
+    let pythons: Vec<Python> = pythons.into_iter().filter(|python| python.has("cffi")).collect();
+    if pythons.is_empty() {
+        say(
+            "gevent on libuv: did not run, STALLSPY_INTERPRETERS lists no interpreter with gevent and cffi",
+        );
+    }
+    each(&pythons, |python| {
+        for is_traced in [true, false] {
+            let args = ["--lengths", "5-200", "--kinds", KINDS];
+            let on_libuv = &mut |command: &mut std::process::Command| {
+                command.env("GEVENT_LOOP", "libuv-cffi");
+            };
+            let server = Server::start_by(python, "gevent_stalls.py", 5 + MARGIN, &args, on_libuv);
+            let record = if is_traced { record } else { record_untraced };
+            let (report, ended) = record(server.pid(), 5, &[]);
+            assert_eq!(report["processes"][0]["loops"][0]["kind"], "gevent");
+            let trial = Trial::new(&report, &ended, server.end());
+            trial.finds_all(10);
+            trial.invents_none();
+            trial.blames_rightly();
+        }
     });
 }
 

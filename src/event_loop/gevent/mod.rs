@@ -1,12 +1,13 @@
-//! gevent's loop: found by libev's own symbol, or in the hub's frame.
+//! gevent's loop, on libev or libuv: found by the library's own symbol, or in the hub's frame.
 //!
 //! While a greenlet runs, it alone is on the thread's stack, and the hub, whose frame runs the loop,
-//! is put aside. So the main thread's loop, libev's default one, is found by the variable that
+//! is put aside. So the main thread's loop, the library's default one, is found by the variable that
 //! points to it, whatever runs. Loops of other threads have no such variable: they are found in the
 //! hub's frame, when it is met in its poll.
 //! (<https://github.com/gevent/gevent/blob/24.2.1/src/gevent/hub.py>, `Hub.run`)
 
 mod libev;
+mod libuv;
 mod progress;
 
 use self::libev::Loop;
@@ -37,10 +38,17 @@ impl Probe for Gevent {
     }
 
     fn find(&self, sight: &mut Sight<'_>) -> Result<Option<Box<dyn Clock>>, ReadError> {
-        let found = match of_default(sight)? {
-            None => of_hub(sight)?,
-            found => found,
-        };
+        if let Some(found) = of_default(sight)? {
+            return Ok(Some(Box::new(found.clock())));
+        }
+        if let Some(found) = libuv::of_default(sight)? {
+            return Ok(Some(Box::new(found.clock())));
+        }
+        let Some(object) = hub_loop(sight)? else { return Ok(None) };
+        if let Some(found) = Loop::of_object(sight, object)? {
+            return Ok(Some(Box::new(found.clock())));
+        }
+        let found = libuv::of_object(sight, object)?;
         Ok(found.map(|found| Box::new(found.clock()) as Box<dyn Clock>))
     }
 }
@@ -63,14 +71,6 @@ fn of_default(sight: &Sight<'_>) -> Result<Option<Loop>, ReadError> {
 
 fn is_extension(path: &str) -> bool {
     path.rsplit_once(EXTENSION).is_some_and(|(_, rest)| !rest.contains('/'))
-}
-
-/// The loop that the hub runs, where the hub is on the stack.
-fn of_hub(sight: &mut Sight<'_>) -> Result<Option<Loop>, ReadError> {
-    match hub_loop(sight)? {
-        Some(object) => Loop::of_object(sight, object),
-        None => Ok(None),
-    }
 }
 
 /// The loop object in the hub's frame.
