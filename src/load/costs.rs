@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::lived;
-use crate::model::{Costs, CpuState, GilState, ProcessInfo, Recording};
+use crate::model::{Costs, GilState, ProcessInfo, Recording};
 use crate::units::{Nanos, Pid, Tid, to_f64};
 
 /// The costs of a request over all `workers`, of which they served `served`.
@@ -22,19 +22,17 @@ pub(super) fn of(
         .filter(|info| pids.contains(&info.pid))
         .map(|info| info.tid)
         .collect();
-    let (mut running, mut holding, mut waiting) = (Nanos::ZERO, Nanos::ZERO, Nanos::ZERO);
-    for sample in recording.samples.iter().filter(|sample| pids.contains(&sample.pid)) {
-        if sample.gil == GilState::Waiting && serving.contains(&sample.tid) {
-            waiting += sample.weight;
-        }
-        if sample.cpu == CpuState::Running && sample.gil != GilState::Unknown {
-            running += sample.weight;
-            if sample.gil == GilState::Holding {
-                holding += sample.weight;
-            }
-        }
-    }
-    let gil_share = if running == Nanos::ZERO { 1.0 } else { holding.share_of(running) };
+    let waits = recording.samples.iter().filter(|sample| {
+        sample.gil == GilState::Waiting
+            && serving.contains(&sample.tid)
+            && pids.contains(&sample.pid)
+    });
+    let waiting: Nanos = waits.map(|sample| sample.weight).sum();
+    // How long the locks were held. A holder may have been put off its CPU meanwhile, so that this is
+    // an upper bound of the CPU time; looks at threads one after the other would tell less.
+    let held: f64 = workers.iter().map(|one| held(recording, one)).sum();
+    let used = cpu.as_secs_f64();
+    let gil_share = if used > 0.0 { (held / used).min(1.0) } else { 1.0 };
     let in_flight = workers.iter().map(|one| {
         let mean = one.requests.in_flight_mean()?;
         Some(mean * lived(recording, one).as_secs_f64())
@@ -50,6 +48,15 @@ pub(super) fn of(
         // Other threads' waits are in it, where there are any that work.
         run_delay: per_request(workers.iter().map(|one| one.turns.run_delay).sum()),
     })
+}
+
+/// How long a process's interpreter lock was held, in seconds; as long as it had a CPU, where nobody
+/// looked.
+fn held(recording: &Recording, process: &ProcessInfo) -> f64 {
+    match process.gil.share(process.gil.held) {
+        Some(share) => share * lived(recording, process).as_secs_f64(),
+        None => process.cpu.as_secs_f64(),
+    }
 }
 
 /// The time that threads were held by requests, added up; `None` where requests have none of their own.

@@ -41,7 +41,8 @@ fn of_uvicorn(python: &Interpreter<'_>, server: Addr) -> Counts {
         let state = objects.attribute(server, "server_state").ok()??;
         let attributes = objects.attributes(state, MAX_ATTRIBUTES).ok()?;
         let find = |name: &str| attributes.iter().find(|(own, _)| own == name).map(|one| one.1);
-        let requests = find("total_requests").and_then(|count| whole(python, count));
+        let counted = |count| settled(python, state, "total_requests", count);
+        let requests = find("total_requests").and_then(counted);
         let in_flight = find("tasks").and_then(|tasks| objects.set_len(tasks).ok());
         Some(Counts { requests, in_flight: in_flight.map(|count| count as u64) })
     };
@@ -54,7 +55,7 @@ fn of_gunicorn(python: &Interpreter<'_>, worker: Addr, class: WorkerClass) -> Co
         return Counts::default();
     };
     let find = |name: &str| attributes.iter().find(|(own, _)| own == name).map(|one| one.1);
-    let requests = find("nr").and_then(|count| whole(python, count));
+    let requests = find("nr").and_then(|count| settled(python, worker, "nr", count));
     let waiting = |name: &str| find(name).map(|queue| objects.deque_len(queue));
     let in_flight = || {
         let connections = find("nr_conns").and_then(|count| whole(python, count))?;
@@ -68,6 +69,21 @@ fn of_gunicorn(python: &Interpreter<'_>, worker: Addr, class: WorkerClass) -> Co
     };
     let in_flight = if class == WorkerClass::Gthread { in_flight() } else { None };
     Counts { requests, in_flight }
+}
+
+/// A counter's value, if it is still that object's: the number it was a moment ago is freed when it
+/// grows, and its memory may be another number's by now.
+fn settled(python: &Interpreter<'_>, object: Addr, name: &str, count: Addr) -> Option<u64> {
+    let value = whole(python, count)?;
+    let objects = python.objects();
+    let still = objects.attribute(object, name).ok().flatten() == Some(count);
+    if still {
+        return Some(value);
+    }
+    // Between two requests, most likely; once more, and else at the next look.
+    let count = objects.attribute(object, name).ok().flatten()?;
+    let value = whole(python, count)?;
+    (objects.attribute(object, name).ok().flatten() == Some(count)).then_some(value)
 }
 
 fn whole(python: &Interpreter<'_>, addr: Addr) -> Option<u64> {

@@ -1,61 +1,68 @@
-//! Closed queueing networks: how much a server gets done for a number of clients that each wait for
-//! their answer.
+//! How much a place where requests queue gets done for a number of clients that each wait for their
+//! answer.
 //!
-//! Exact mean value analysis of one class of requests (Reiser and Lavenberg, *Journal of the ACM* 27,
-//! 1980): stations with one server and a delay. A station of several servers is taken for a single
-//! faster one and a delay (Seidmann, Schweitzer and Shalev-Oren, *IIE Transactions* 19, 1987), which
-//! is exact for one request and for very many.
+//! The machine repairman's model, M/M/c//n (Kleinrock, *Queueing Systems* I, 1975, §3.8): each of `n`
+//! clients is away for some time on average, then comes to a station of `c` servers, and leaves again.
+//! Servers need not be whole: CPUs under a quota are not. Between two whole numbers of clients it is
+//! interpolated.
 
-/// A place where requests queue.
+/// A place where requests queue, and what else they take.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Station {
     /// Seconds that one request needs of it.
     pub demand: f64,
-    /// How many requests it serves at once; need not be whole: CPUs under a quota.
+    /// How many requests it serves at once.
     pub servers: f64,
-    /// How many such stations there are, of which each request visits one, any of them as likely.
-    pub copies: f64,
+    /// Seconds that a request takes elsewhere, without queueing.
+    pub away: f64,
 }
 
 /// Most clients that are computed for; with more, throughput has long stopped growing.
 const MOST_CLIENTS: f64 = 4096.0;
+/// Probabilities are kept up to a factor, and scaled down before they grow out of range.
+const LARGE: f64 = 1e200;
 
-/// Requests a second that `clients` get through `stations`, when each also takes `delay` seconds
-/// elsewhere. Between two whole numbers of clients it is interpolated.
-#[must_use]
-pub fn throughput(stations: &[Station], delay: f64, clients: f64) -> f64 {
-    let clients = clients.clamp(0.0, MOST_CLIENTS);
-    let mut delay = delay.max(0.0);
-    // Of each: what one of its copies takes of a request, how many copies, how many wait at one.
-    let mut queues: Vec<(f64, f64, f64)> = Vec::with_capacity(stations.len());
-    for station in stations {
-        let servers = station.servers.max(f64::MIN_POSITIVE);
-        let copies = station.copies.max(1.0);
-        let each = station.demand.max(0.0) / copies;
-        if servers > 1.0 {
-            delay += station.demand.max(0.0) * (servers - 1.0) / servers;
+impl Station {
+    /// Requests a second that `clients` get done here; infinite where nothing takes any time.
+    #[must_use]
+    pub fn throughput(&self, clients: f64) -> f64 {
+        let clients = clients.clamp(0.0, MOST_CLIENTS);
+        let (low, high) = (self.whole(clients.floor()), self.whole(clients.ceil()));
+        if low.is_infinite() || high.is_infinite() {
+            return high;
         }
-        queues.push((each / servers, copies, 0.0));
+        low + (high - low) * (clients - clients.floor())
     }
-    let (mut before, mut now, mut count) = (0.0, 0.0, 0.0);
-    while count < clients {
-        count += 1.0;
-        let time: f64 = queues
-            .iter()
-            .map(|(demand, copies, length)| copies * demand * (1.0 + length))
-            .sum::<f64>()
-            + delay;
-        if time <= 0.0 {
-            return f64::INFINITY;
+
+    fn whole(&self, clients: f64) -> f64 {
+        if clients < 1.0 {
+            return 0.0;
         }
-        before = now;
-        now = count / time;
-        for (demand, _, length) in &mut queues {
-            *length = now * *demand * (1.0 + *length);
+        let (demand, away) = (self.demand.max(0.0), self.away.max(0.0));
+        let servers = self.servers.max(f64::MIN_POSITIVE);
+        if demand <= 0.0 {
+            return if away > 0.0 { clients / away } else { f64::INFINITY };
         }
+        if away <= 0.0 {
+            return clients.min(servers) / demand;
+        }
+        // How likely it is that `present` clients are here, up to a factor; and how many leave then.
+        let (mut likely, mut all, mut leaving, mut present) = (1.0, 1.0, 0.0, 0.0);
+        while present < clients {
+            let coming = (clients - present) / away;
+            present += 1.0;
+            let rate = servers.min(present) / demand;
+            likely *= coming / rate;
+            all += likely;
+            leaving += likely * rate;
+            if all > LARGE {
+                likely /= LARGE;
+                all /= LARGE;
+                leaving /= LARGE;
+            }
+        }
+        leaving / all
     }
-    let past = count - clients;
-    now - (now - before) * past
 }
 
 #[cfg(test)]
@@ -66,50 +73,40 @@ mod tests {
         (a - b).abs() <= 1e-9 * b.abs().max(1.0)
     }
 
-    const ONE: Station = Station { demand: 0.01, servers: 1.0, copies: 1.0 };
+    const ONE: Station = Station { demand: 0.01, servers: 1.0, away: 0.09 };
 
     #[test]
     fn one_client_waits_for_nobody() {
-        assert!(close(throughput(&[ONE], 0.09, 1.0), 10.0));
-        assert!(close(throughput(&[ONE], 0.09, 0.5), 5.0));
-        assert!(close(throughput(&[ONE], 0.09, 0.0), 0.0));
+        assert!(close(ONE.throughput(1.0), 10.0));
+        assert!(close(ONE.throughput(0.5), 5.0));
+        assert!(close(ONE.throughput(0.0), 0.0));
     }
 
     #[test]
-    fn the_busiest_station_is_the_limit() {
-        let slow = Station { demand: 0.02, ..ONE };
-        assert!(close(throughput(&[ONE, slow], 0.0, 4000.0), 50.0));
-        // Two of them share the work.
-        let two = Station { copies: 2.0, ..slow };
-        let many = throughput(&[two], 0.0, 4000.0);
-        assert!(many > 99.0 && many < 100.0, "{many}");
+    fn the_servers_are_the_limit_of_many() {
+        let many = ONE.throughput(4000.0);
+        assert!(many > 99.9 && many <= 100.0, "{many}");
+        let two = Station { servers: 2.0, ..ONE }.throughput(4000.0);
+        assert!(two > 199.9 && two <= 200.0, "{two}");
+        // Without time elsewhere, all who are there are served or queue.
+        let busy = Station { servers: 1.5, away: 0.0, ..ONE };
+        assert!(close(busy.throughput(1.0), 100.0) && close(busy.throughput(9.0), 150.0));
     }
 
     #[test]
-    fn two_equal_stations_are_as_in_the_book() {
-        // Balanced networks: X(n) = n / (D (n + k - 1)) for k stations (Lazowska et al., Quantitative
-        // System Performance, 1984, ch. 5).
-        for clients in [1.0, 2.0, 7.0] {
-            let want = clients / (0.01 * (clients + 1.0));
-            assert!(close(throughput(&[ONE, ONE], 0.0, clients), want));
-        }
-    }
-
-    #[test]
-    fn several_servers_are_exact_at_both_ends() {
-        let cpus = Station { servers: 2.0, ..ONE };
-        assert!(close(throughput(&[cpus], 0.04, 1.0), 20.0));
-        let many = throughput(&[cpus], 0.04, 4000.0);
-        assert!(many > 199.0 && many <= 200.0, "{many}");
-        let half = Station { servers: 0.5, ..ONE };
-        assert!(close(throughput(&[half], 0.0, 9.0), 50.0));
+    fn two_clients_of_one_server_are_as_computed_by_hand() {
+        // Rates 1 and 1: states 0, 1, 2 are as likely as 1 : 2 : 2, so the server works 4/5 of the time.
+        let even = Station { demand: 1.0, servers: 1.0, away: 1.0 };
+        assert!(close(even.throughput(2.0), 0.8));
     }
 
     #[test]
     fn what_makes_no_sense_does_no_harm() {
-        let odd = Station { demand: -1.0, servers: 0.0, copies: 0.0 };
-        let _ = throughput(&[odd], -1.0, f64::NAN);
-        assert!(throughput(&[], 0.0, 3.0).is_infinite());
-        assert!(throughput(&[ONE], 0.0, 1e12) <= 100.0 + 1e-6);
+        let odd = Station { demand: -1.0, servers: 0.0, away: -1.0 };
+        let _ = odd.throughput(f64::NAN);
+        assert!(Station { demand: 0.0, servers: 1.0, away: 0.0 }.throughput(3.0).is_infinite());
+        assert!(ONE.throughput(1e12).is_finite());
+        assert!(Station { away: 1e6, ..ONE }.throughput(4096.0).is_finite());
+        assert!(Station { away: 1e-9, ..ONE }.throughput(4096.0) <= 100.0 + 1e-6);
     }
 }

@@ -122,6 +122,16 @@ fn smallest(task: &Task) -> Shape {
         |shape: &Shape| shape.slots().saturating_add(shape.workers.saturating_mul(WORKER_WEIGHT));
     let least = enough.map(|(shape, _)| *shape).min_by_key(|shape| (weight(shape), shape.workers));
     let mut shape = least.unwrap_or(Shape { workers: 1, threads: 1 });
+    let computes = f64::from(shape.workers) >= task.cores.floor();
+    if shape.threads == 1
+        && computes
+        && shape.workers < most_workers
+        && task.demand > f64::from(shape.workers)
+    {
+        // A worker of one thread does nothing while it takes in the next request: one more keeps the
+        // CPU busy meanwhile.
+        shape.workers = shape.workers.saturating_add(1);
+    }
     if task.most_threads > 1 && shape.threads > 1 {
         // Room for bunches, and for workers that got more than their share of the connections.
         let roomy = (f64::from(shape.threads) / TARGET_USE).ceil();
