@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::attribution::{Attribution, Witnesses};
 use crate::diagnosis::blocked::{self, Blocked};
 use crate::diagnosis::rules::loop_hung::is_hung;
-use crate::diagnosis::{RULES, wording};
+use crate::diagnosis::{Case, RULES, wording};
 use crate::load::loads;
 use crate::model::{
     Cause, CulpritTotal, Finding, FrameId, LoopInfo, LoopSummary, Recording, Report, Stall, Verdict,
@@ -24,11 +24,13 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
     for stall in &mut stalls {
         stall.allowed = allow(&recording, stall);
     }
-    let (findings, undecided) = findings(&recording, &stalls);
+    let loads = loads(&recording);
+    let case = Case { recording: &recording, stalls: &stalls, loads: &loads };
+    let (findings, undecided) = findings(&case);
     let verdict = verdict(&recording, &stalls, &findings);
     Report {
         culprits: culprits(&stalls),
-        loads: loads(&recording),
+        loads,
         loops: recording.event_loops().map(|info| summarize(info, &stalls)).collect(),
         stalls,
         findings,
@@ -114,13 +116,11 @@ fn summarize(info: &LoopInfo, stalls: &[Stall]) -> LoopSummary {
 
 /// What the rules found, ordered by the time it explains, then by severity, then as in [`RULES`];
 /// and which rules could not tell.
-fn findings(
-    recording: &Recording,
-    stalls: &[Stall],
-) -> (Vec<Finding>, Vec<(&'static str, &'static str)>) {
+fn findings(case: &Case<'_>) -> (Vec<Finding>, Vec<(&'static str, &'static str)>) {
+    let Case { recording, stalls, .. } = *case;
     let (mut findings, mut undecided) = (Vec::new(), Vec::new());
     for rule in RULES {
-        match rule.check(recording, stalls) {
+        match rule.check(case) {
             Verdict::Clear => {}
             Verdict::Found(finding) => findings.push(finding),
             Verdict::NotEnoughData { need } => undecided.push((rule.id(), need)),

@@ -8,13 +8,14 @@ pub mod blocked;
 pub mod greenlets;
 pub mod remedy;
 pub mod rules;
+pub mod size;
 mod starved;
 pub mod wording;
 
 use std::fmt::Debug;
 
 use self::blocked::Blocked;
-use crate::model::{Finding, Recommendation, Recording, Severity, Stall, Verdict};
+use crate::model::{Finding, Load, Recommendation, Recording, Severity, Stall, Verdict};
 use crate::units::Nanos;
 
 /// A share of the time from which a finding matters most: at a tenth of the time blocked, one
@@ -27,6 +28,17 @@ pub const HIGH_LENGTH: Nanos = Nanos::from_secs(1);
 pub const MEDIUM_SHARE: f64 = 0.01;
 /// A single stall from which users notice: 100 ms still feels instantaneous (Nielsen, as above).
 pub const MEDIUM_LENGTH: Nanos = Nanos::from_millis(100);
+
+/// What rules go by.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    /// What was observed.
+    pub recording: &'a Recording,
+    /// The report's stalls, in the report's order.
+    pub stalls: &'a [Stall],
+    /// The servers.
+    pub loads: &'a [Load],
+}
 
 /// One thing that can be wrong with a server.
 pub trait Rule: Debug + Sync {
@@ -47,8 +59,8 @@ pub trait Rule: Debug + Sync {
         }
     }
 
-    /// Whether it is so. `stalls` are the report's, in the report's order.
-    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict;
+    /// Whether it is so.
+    fn check(&self, case: &Case<'_>) -> Verdict;
 }
 
 /// All rules. Of two findings that explain the same share of time and matter the same, the one

@@ -281,5 +281,6 @@ fn recommendation(
         command,
         reason: reason.to_owned(),
         inputs: blame.measured(recording),
+        predicted: Vec::new(),
     }
 }

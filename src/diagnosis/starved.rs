@@ -6,9 +6,9 @@
 //! line for a moment. Together they are requests that wait for a thread.
 
 use super::blocked::{count, ratio};
-use super::{HIGH_SHARE, Rule, lacks, wording};
+use super::{Case, HIGH_SHARE, Rule, lacks, size, wording};
 use crate::model::{
-    Crowd, Finding, Measured, ProcessInfo, Recommendation, Recording, Remedy, Role, Severity,
+    Crowd, Finding, Load, Measured, ProcessInfo, Recommendation, Recording, Remedy, Role, Severity,
     Stall, Verdict, WorkerClass,
 };
 
@@ -24,12 +24,8 @@ const NEED_SIBLINGS: &str = "the server's other workers: record its master's pid
 const NEED_LOOKS: &str = "2 s of looks at all its threads and at who waits for one";
 
 /// Whether the server that runs requests as `class` was starved.
-pub(super) fn check(
-    rule: &dyn Rule,
-    class: WorkerClass,
-    recording: &Recording,
-    stalls: &[Stall],
-) -> Verdict {
+pub(super) fn check(rule: &dyn Rule, class: WorkerClass, case: &Case<'_>) -> Verdict {
+    let Case { recording, stalls, loads } = *case;
     let is_own = |process: &&ProcessInfo| {
         process.topology.class == class && process.topology.role != Role::Master
     };
@@ -64,7 +60,7 @@ pub(super) fn check(
         stalls: { stalls.iter().enumerate() }
             .filter_map(|(index, stall)| holds(stall).then_some(index))
             .collect(),
-        recommendations: vec![recommendation(class, &worst, starved)],
+        recommendations: vec![recommendation(class, &worst, starved, loads)],
     })
 }
 
@@ -127,7 +123,16 @@ fn measured(crowd: &Crowd, starved: f64) -> Vec<Measured> {
     all
 }
 
-fn recommendation(class: WorkerClass, crowd: &Crowd, starved: f64) -> Recommendation {
+fn recommendation(
+    class: WorkerClass,
+    crowd: &Crowd,
+    starved: f64,
+    loads: &[Load],
+) -> Recommendation {
+    let of_class = loads.iter().filter(|load| load.class == class);
+    if let Some(sized) = of_class.filter_map(size::for_threads).next() {
+        return sized;
+    }
     let at_least = wanted(crowd).ceil();
     let command = match class {
         WorkerClass::Sync => format!(
@@ -146,5 +151,6 @@ fn recommendation(class: WorkerClass, crowd: &Crowd, starved: f64) -> Recommenda
         reason: "requests wait, as every thread that could serve them is held by another"
             .to_owned(),
         inputs: measured(crowd, starved),
+        predicted: Vec::new(),
     }
 }

@@ -45,15 +45,59 @@ pub enum Remedy {
     Platform,
     /// Change this setting.
     Setting {
+        /// What kind of setting it is.
+        kind: SettingKind,
         /// Its name, `anyio.total_tokens`.
         setting: String,
         /// Its value now, where known.
         current: Option<u32>,
+        /// The value to set.
+        recommended: u32,
         /// The values that will do.
         suggested: Bounds<u32>,
         /// What kept the number from being larger.
         limited_by: String,
     },
+}
+
+/// What a setting that is one number sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettingKind {
+    /// Worker processes.
+    Workers,
+    /// Threads of a worker.
+    Threads,
+    /// Tokens or threads of a pool.
+    ThreadPool,
+    /// Connections.
+    Connections,
+}
+
+impl SettingKind {
+    /// The JSON value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            SettingKind::Workers => "workers",
+            SettingKind::Threads => "threads",
+            SettingKind::ThreadPool => "thread_pool",
+            SettingKind::Connections => "connections",
+        }
+    }
+}
+
+/// What a change is expected to do to one quantity.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Effect {
+    /// Of what, `throughput`.
+    pub name: String,
+    /// As it was measured.
+    pub before: f64,
+    /// As computed for after the change.
+    pub after: f64,
+    /// In what unit.
+    pub unit: String,
 }
 
 /// One thing to do, with its arithmetic.
@@ -67,6 +111,9 @@ pub struct Recommendation {
     pub reason: String,
     /// The numbers it was computed from.
     pub inputs: Vec<Measured>,
+    /// What it is expected to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub predicted: Vec<Effect>,
 }
 
 /// One conclusion.

@@ -28,7 +28,9 @@ pub mod wait;
 
 pub use budget::{Budget, Machine, Turns};
 pub use crowd::{Crowd, CrowdLook};
-pub use finding::{Finding, Measured, Recommendation, Remedy, Severity, Verdict};
+pub use finding::{
+    Effect, Finding, Measured, Recommendation, Remedy, SettingKind, Severity, Verdict,
+};
 pub use frame::{Frame, FrameId, FrameKind, NameId, Stack, StackId, Truncation};
 pub use gap::{EdgeStatus, Gap};
 pub use gil::{GilHolder, GilTally};

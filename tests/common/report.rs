@@ -507,6 +507,7 @@ fn findings(scene: &Scene) -> Vec<Finding> {
                 reason: "the loop waits there for 10.0.0.7:443, and every other request with it"
                     .to_owned(),
                 inputs: vec![measured("longest_stall", 0.412, "s")],
+                predicted: Vec::new(),
             }],
         },
         Finding {
@@ -517,8 +518,10 @@ fn findings(scene: &Scene) -> Vec<Finding> {
             stalls: vec![],
             recommendations: vec![Recommendation {
                 remedy: Remedy::Setting {
+                    kind: stallspy::model::SettingKind::ThreadPool,
                     setting: "anyio.total_tokens".to_owned(),
                     current: Some(40),
+                    recommended: 64,
                     suggested: Bounds { lo: 52, hi: 96 },
                     limited_by: "memory".to_owned(),
                 },
@@ -526,6 +529,7 @@ fn findings(scene: &Scene) -> Vec<Finding> {
                     .to_owned(),
                 reason: "requests wait for a thread".to_owned(),
                 inputs: vec![measured("arrival_rate", 8.1, "1/s"), measured("in_pool", 5.9, "s")],
+                predicted: Vec::new(),
             }],
         },
         Finding {

@@ -4,8 +4,8 @@
 //! outside the program.
 
 use crate::diagnosis::blocked::{Blocked, ratio};
-use crate::diagnosis::{Rule, found_in, lacks, wording};
-use crate::model::{Cause, Measured, Recommendation, Recording, Remedy, Stall, Throttled, Verdict};
+use crate::diagnosis::{Case, Rule, found_in, lacks, wording};
+use crate::model::{Cause, Measured, Recommendation, Remedy, Stall, Throttled, Verdict};
 use crate::units::Nanos;
 
 /// See `docs/findings/cpu-starved.md`.
@@ -21,7 +21,8 @@ impl Rule for CpuStarved {
         include_str!("../../../docs/findings/cpu-starved.md")
     }
 
-    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+    fn check(&self, case: &Case<'_>) -> Verdict {
+        let Case { recording, stalls, .. } = *case;
         if let Some(need) = lacks(recording) {
             return Verdict::NotEnoughData { need };
         }
@@ -56,6 +57,7 @@ impl Rule for CpuStarved {
                      stalled there"
                     .to_owned(),
                 inputs: vec![ratio("run_delay_share", delay.share_of(whole))],
+                predicted: Vec::new(),
             },
         };
         let mut verdict = found_in(self, blocked, summary, vec![advice]);
@@ -92,5 +94,6 @@ fn raise(throttled: Throttled, spent: f64) -> Recommendation {
                  period once the quota is spent: any line stalls there"
             .to_owned(),
         inputs: vec![quota_cpus(throttled), ratio("throttled_share_of_run_delay", spent)],
+        predicted: Vec::new(),
     }
 }

@@ -4,8 +4,8 @@
 //! wherever the next object happens to be made.
 
 use crate::diagnosis::blocked::{Blocked, count};
-use crate::diagnosis::{Rule, found_in, lacks, wording};
-use crate::model::{Cause, Recommendation, Recording, Remedy, Stall, Verdict};
+use crate::diagnosis::{Case, Rule, found_in, lacks, wording};
+use crate::model::{Cause, Recommendation, Remedy, Stall, Verdict};
 
 /// See `docs/findings/gc-pause.md`.
 #[derive(Debug)]
@@ -20,7 +20,8 @@ impl Rule for GcPause {
         include_str!("../../../docs/findings/gc-pause.md")
     }
 
-    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+    fn check(&self, case: &Case<'_>) -> Verdict {
+        let Case { recording, stalls, .. } = *case;
         if let Some(need) = lacks(recording) {
             return Verdict::NotEnoughData { need };
         }
@@ -42,6 +43,7 @@ impl Rule for GcPause {
                      visited any more"
                 .to_owned(),
             inputs: blocked.measured(),
+            predicted: Vec::new(),
         };
         let picked = || blocked.stalls.iter().filter_map(|index| stalls.get(*index));
         let known = picked().filter(|stall| stall.particulars.generation.is_some()).count();

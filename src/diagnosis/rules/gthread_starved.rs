@@ -4,8 +4,8 @@
 //! Takes looks that saw both at the same moment; how they are judged is in
 //! `diagnosis/starved.rs`.
 
-use crate::diagnosis::{Rule, starved};
-use crate::model::{Recording, Stall, Verdict, WorkerClass};
+use crate::diagnosis::{Case, Rule, starved};
+use crate::model::{Verdict, WorkerClass};
 
 /// See `docs/findings/gthread-starved.md`.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl Rule for GthreadStarved {
         include_str!("../../../docs/findings/gthread-starved.md")
     }
 
-    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
-        starved::check(self, WorkerClass::Gthread, recording, stalls)
+    fn check(&self, case: &Case<'_>) -> Verdict {
+        starved::check(self, WorkerClass::Gthread, case)
     }
 }

@@ -3,8 +3,8 @@
 //! Takes the counts of all looks. Says nothing about a recording that never saw a loop run.
 
 use crate::diagnosis::blocked::ratio;
-use crate::diagnosis::{Rule, lacks, wording};
-use crate::model::{Finding, Recording, Severity, Stall, Verdict};
+use crate::diagnosis::{Case, Rule, lacks, wording};
+use crate::model::{Finding, Recording, Severity, Verdict};
 
 /// See `docs/findings/healthy.md`.
 #[derive(Debug)]
@@ -19,7 +19,8 @@ impl Rule for Healthy {
         include_str!("../../../docs/findings/healthy.md")
     }
 
-    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+    fn check(&self, case: &Case<'_>) -> Verdict {
+        let Case { recording, stalls, .. } = *case;
         if let Some(need) = lacks(recording) {
             return Verdict::NotEnoughData { need };
         }

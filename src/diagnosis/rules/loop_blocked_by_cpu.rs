@@ -5,8 +5,8 @@
 
 use super::loop_hung::is_hung;
 use crate::diagnosis::blocked::Blocked;
-use crate::diagnosis::{Rule, found_in, lacks, remedy, wording};
-use crate::model::{Cause, Recording, Stall, Verdict};
+use crate::diagnosis::{Case, Rule, found_in, lacks, remedy, wording};
+use crate::model::{Cause, Stall, Verdict};
 
 /// See `docs/findings/loop-blocked-by-cpu.md`.
 #[derive(Debug)]
@@ -21,7 +21,8 @@ impl Rule for LoopBlockedByCpu {
         include_str!("../../../docs/findings/loop-blocked-by-cpu.md")
     }
 
-    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+    fn check(&self, case: &Case<'_>) -> Verdict {
+        let Case { recording, stalls, .. } = *case;
         if let Some(need) = lacks(recording) {
             return Verdict::NotEnoughData { need };
         }

@@ -4,8 +4,8 @@
 //! the recording, whatever their cause.
 
 use crate::diagnosis::blocked::Blocked;
-use crate::diagnosis::{Rule, found_in, lacks, remedy, wording};
-use crate::model::{Recording, Severity, Stall, Verdict};
+use crate::diagnosis::{Case, Rule, found_in, lacks, remedy, wording};
+use crate::model::{Severity, Stall, Verdict};
 use crate::units::Nanos;
 
 /// An ongoing stall is a hang from this length on. Load balancers' health checks time out after
@@ -36,7 +36,8 @@ impl Rule for LoopHung {
         Severity::High
     }
 
-    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+    fn check(&self, case: &Case<'_>) -> Verdict {
+        let Case { recording, stalls, .. } = *case;
         if let Some(need) = lacks(recording) {
             return Verdict::NotEnoughData { need };
         }

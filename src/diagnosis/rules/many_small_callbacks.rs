@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use crate::diagnosis::blocked::{Blocked, count};
-use crate::diagnosis::{Rule, found_in, lacks, wording};
-use crate::model::{Cause, NameId, Recording, Stall, Verdict};
+use crate::diagnosis::{Case, Rule, found_in, lacks, wording};
+use crate::model::{Cause, NameId, Stall, Verdict};
 
 /// See `docs/findings/many-small-callbacks.md`.
 #[derive(Debug)]
@@ -22,7 +22,8 @@ impl Rule for ManySmallCallbacks {
         include_str!("../../../docs/findings/many-small-callbacks.md")
     }
 
-    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+    fn check(&self, case: &Case<'_>) -> Verdict {
+        let Case { recording, stalls, .. } = *case;
         if let Some(need) = lacks(recording) {
             return Verdict::NotEnoughData { need };
         }

@@ -5,8 +5,8 @@
 
 use super::healthy::{busiest, busy_name};
 use crate::diagnosis::blocked::ratio;
-use crate::diagnosis::{Rule, lacks, wording};
-use crate::model::{Finding, Recording, Severity, Stall, Verdict};
+use crate::diagnosis::{Case, Rule, lacks, wording};
+use crate::model::{Finding, Severity, Verdict};
 
 /// Below this share of time outside the poll a loop counts as idle. A health check every second
 /// and a few timers stay below it; a server at a twentieth of what one loop can do does not.
@@ -25,7 +25,8 @@ impl Rule for NotUnderLoad {
         include_str!("../../../docs/findings/not-under-load.md")
     }
 
-    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+    fn check(&self, case: &Case<'_>) -> Verdict {
+        let Case { recording, stalls, .. } = *case;
         if let Some(need) = lacks(recording) {
             return Verdict::NotEnoughData { need };
         }

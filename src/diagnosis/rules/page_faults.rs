@@ -3,8 +3,8 @@
 //! Takes stalls that major page faults explain.
 
 use crate::diagnosis::blocked::Blocked;
-use crate::diagnosis::{Rule, found_in, lacks, wording};
-use crate::model::{Cause, Recommendation, Recording, Remedy, Stall, Verdict};
+use crate::diagnosis::{Case, Rule, found_in, lacks, wording};
+use crate::model::{Cause, Recommendation, Remedy, Stall, Verdict};
 
 /// See `docs/findings/page-faults.md`.
 #[derive(Debug)]
@@ -19,7 +19,8 @@ impl Rule for PageFaults {
         include_str!("../../../docs/findings/page-faults.md")
     }
 
-    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+    fn check(&self, case: &Case<'_>) -> Verdict {
+        let Case { recording, stalls, .. } = *case;
         if let Some(need) = lacks(recording) {
             return Verdict::NotEnoughData { need };
         }
@@ -41,6 +42,7 @@ impl Rule for PageFaults {
                      touches it, and the thread sleeps until it is there"
                     .to_owned(),
             inputs: blocked.measured(),
+            predicted: Vec::new(),
         };
         found_in(self, blocked, summary, vec![advice])
     }

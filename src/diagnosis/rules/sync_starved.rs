@@ -3,8 +3,8 @@
 //! Takes looks that saw both at the same moment; how they are judged is in
 //! `diagnosis/starved.rs`.
 
-use crate::diagnosis::{Rule, starved};
-use crate::model::{Recording, Stall, Verdict, WorkerClass};
+use crate::diagnosis::{Case, Rule, starved};
+use crate::model::{Verdict, WorkerClass};
 
 /// See `docs/findings/sync-starved.md`.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ impl Rule for SyncStarved {
         include_str!("../../../docs/findings/sync-starved.md")
     }
 
-    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
-        starved::check(self, WorkerClass::Sync, recording, stalls)
+    fn check(&self, case: &Case<'_>) -> Verdict {
+        starved::check(self, WorkerClass::Sync, case)
     }
 }

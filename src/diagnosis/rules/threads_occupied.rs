@@ -5,7 +5,7 @@
 
 use super::loop_hung::is_hung;
 use crate::diagnosis::blocked::{Blocked, count, ratio};
-use crate::diagnosis::{HIGH_SHARE, Rule, lacks, remedy, wording};
+use crate::diagnosis::{Case, HIGH_SHARE, Rule, lacks, remedy, wording};
 use crate::model::{Finding, Measured, ProcessInfo, Recording, Severity, Stall, Verdict};
 use crate::units::Timestamp;
 
@@ -28,7 +28,8 @@ impl Rule for ThreadsOccupied {
         include_str!("../../../docs/findings/threads-occupied.md")
     }
 
-    fn check(&self, recording: &Recording, stalls: &[Stall]) -> Verdict {
+    fn check(&self, case: &Case<'_>) -> Verdict {
+        let Case { recording, stalls, .. } = *case;
         if let Some(need) = lacks(recording) {
             return Verdict::NotEnoughData { need };
         }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::place::{self, SpotOut};
-use crate::model::{Finding, Measured, Recommendation, Recording, Remedy, Severity};
+use crate::model::{Effect, Finding, Measured, Recommendation, Recording, Remedy, Severity};
 
 /// One finding, or a rule that could not tell.
 #[derive(Serialize)]
@@ -56,7 +56,7 @@ struct RecommendationOut<'a> {
     reason: &'a str,
     limited_by: Option<&'a str>,
     inputs: &'a [Measured],
-    predicted: [(); 0],
+    predicted: &'a [Effect],
 }
 
 fn recommendation<'a>(
@@ -74,7 +74,7 @@ fn recommendation<'a>(
         reason: &advice.reason,
         limited_by: None,
         inputs: &advice.inputs,
-        predicted: [],
+        predicted: &advice.predicted,
     };
     match &advice.remedy {
         Remedy::Code { frame } => {
@@ -82,15 +82,16 @@ fn recommendation<'a>(
         }
         Remedy::Config => RecommendationOut { kind: "config", ..out },
         Remedy::Platform => RecommendationOut { kind: "platform", ..out },
-        Remedy::Setting { setting, current, suggested, limited_by } => RecommendationOut {
-            kind: "config",
-            setting: Some(setting),
-            current: *current,
-            // The smallest change that will do.
-            recommended: Some(suggested.lo),
-            range: Some([suggested.lo, suggested.hi]),
-            limited_by: Some(limited_by),
-            ..out
-        },
+        Remedy::Setting { kind, setting, current, recommended, suggested, limited_by } => {
+            RecommendationOut {
+                kind: kind.name(),
+                setting: Some(setting),
+                current: *current,
+                recommended: Some(*recommended),
+                range: Some([suggested.lo, suggested.hi]),
+                limited_by: Some(limited_by),
+                ..out
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use super::ink::{Ink, Page};
 use crate::export::names::FileNames;
-use crate::model::{Measured, Recommendation, Remedy, Report};
+use crate::model::{Effect, Measured, Recommendation, Remedy, Report};
 
 /// Most recommendations listed: nobody does more than a few things at once.
 const MOST: usize = 5;
@@ -52,14 +52,9 @@ fn what(report: &Report, advice: &Recommendation, names: &FileNames<'_>) -> Stri
             }
         }
         Remedy::Config | Remedy::Platform => command.clone(),
-        Remedy::Setting { setting, current, suggested, .. } => {
+        Remedy::Setting { setting, current, recommended, .. } => {
             let from = current.map_or(String::new(), |now| format!("{now} → "));
-            let to = if suggested.lo == suggested.hi {
-                suggested.lo.to_string()
-            } else {
-                format!("{} to {}", suggested.lo, suggested.hi)
-            };
-            format!("{setting}: {from}{to}: {command}")
+            format!("{setting} {from}{recommended}: {command}")
         }
     }
 }
@@ -72,11 +67,25 @@ fn why(advice: &Recommendation) -> String {
     {
         text.push_str(&format!(" (limited by {limited_by})"));
     }
+    for effect in &advice.predicted {
+        text.push_str(&format!("; {}", predicted(effect)));
+    }
     if !advice.inputs.is_empty() {
         let inputs: Vec<String> = advice.inputs.iter().map(input).collect();
         text.push_str(&format!(" [{}]", inputs.join(", ")));
     }
     text
+}
+
+fn predicted(effect: &Effect) -> String {
+    let Effect { name, before, after, unit } = effect;
+    let figure = |value: f64| input(&Measured { name: String::new(), value, unit: unit.clone() });
+    format!(
+        "{} {} → {} (predicted)",
+        name.replace('_', " "),
+        figure(*before).trim(),
+        figure(*after).trim()
+    )
 }
 
 fn input(measured: &Measured) -> String {
