@@ -131,6 +131,7 @@ prop_compose! {
     ) -> ProcessInfo {
         ProcessInfo {
             patches: None,
+ tasks_waiting: None,
             occupancy: stallspy::model::Occupancy::default(),
             pid: Pid(ids.0),
             ppid: Pid(ids.1),

@@ -170,6 +170,10 @@ pub struct ProcessInfo {
     /// Its pools, in the order they were found in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolInfo>,
+    /// How many of asyncio's tasks waited or had not begun when the recording ended in the middle of a
+    /// stall; `None` where it did not, or they could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks_waiting: Option<usize>,
     /// What a library of greenlets has patched in it; `None` where there is none, or it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patches: Option<Patches>,

@@ -19,6 +19,7 @@ use super::request_watch::RequestWatch;
 use super::socket_watch::{SocketWatch, Sockets};
 use super::thread_watch::{Round, Scene, ThreadWatch};
 use super::throttle_watch::ThrottleWatch;
+use super::waiting_tasks::count_waiting;
 use crate::event_loop::{Clock, PROBES, Probe};
 use crate::model::{
     Budget, CrowdLook, GilState, GilTally, LoopId, LoopKind, NativeStacks, Occupancy, PoolInfo,
@@ -156,6 +157,7 @@ impl ProcessWatch {
         let directory = procfs.cwd(pid).map_or(String::new(), |dir| dir.display().to_string());
         let info = ProcessInfo {
             patches: None,
+            tasks_waiting: None,
             pid,
             ppid: stat.ppid,
             python: located.version.clone(),
@@ -421,6 +423,10 @@ impl ProcessWatch {
             self.budget.close(&self.procfs, self.pid, &mut self.info.budget, &mut self.info.turns);
             self.count_requests(true);
             self.throttle.see(&self.procfs, self.pid, notes, true, now());
+            if self.loops.iter().any(|watch| watch.ongoing().is_some()) {
+                let (mut scene, threads) = self.scene(notes);
+                self.info.tasks_waiting = count_waiting(&mut scene, threads);
+            }
         }
         for watch in &mut self.loops {
             watch.finish(notes);

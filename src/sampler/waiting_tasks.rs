@@ -92,6 +92,21 @@ pub(super) fn waiting_tasks(
     Ok(WaitingTasks { tasks: found, truncated: list.truncated })
 }
 
+/// How many tasks wait or have not begun; `None` where they cannot be read.
+pub(super) fn count_waiting(scene: &mut Scene<'_>, threads: &[ThreadWatch]) -> Option<usize> {
+    let python = scene.python;
+    let debug = scene.asyncio.debug(&python, scene.space.modules()).copied();
+    let states: Vec<_> = threads.iter().map(|thread| thread.thread).collect();
+    let list = tasks(&python, &states, debug.as_ref()).ok()?;
+    let coroutine = python.layout.offsets.asyncio.task_coro;
+    let waits = |task: &Addr| {
+        let read = python.memory.read_pointer(task.at(coroutine));
+        let read = read.and_then(|coroutine| chain(&python, coroutine));
+        read.is_ok_and(|chain| matches!(chain.progress, Progress::Suspended | Progress::Created))
+    };
+    Some(list.tasks.iter().filter(|task| waits(task)).count())
+}
+
 /// A task as others are told of it: its address, which is `id(task)`.
 fn id(task: Addr) -> String {
     format!("{:#x}", task.0)

@@ -288,6 +288,7 @@ fn processes() -> Vec<ProcessInfo> {
     };
     let process = |pid, ppid, role, threads: &[(i32, &str, u64)]| ProcessInfo {
         patches: None,
+        tasks_waiting: None,
         occupancy: Occupancy::default(),
         budget: Default::default(),
         turns: Default::default(),

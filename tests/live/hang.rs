@@ -43,6 +43,11 @@ fn what_is_cut_off_says_so() {
         // Of a hang that has not ended no more is told than was seen.
         assert!(second.number("duration_min_ns") <= detached - second.start_ns);
         assert!(second.end_ns <= detached && second.end_ns + HANG_NS / 8 > detached);
+        // Its background tasks wait meanwhile.
+        let waiting = report["processes"][0]["tasks_waiting"].as_u64();
+        assert!(waiting.is_some_and(|tasks| tasks >= 3), "{waiting:?}");
+        let findings = report["findings"].to_string();
+        assert!(findings.contains(" tasks wait"), "{findings}");
         // It went on afterwards, for as long as it was to.
         let [own, next, ..] = truth.as_slice() else { panic!("{truth:?}") };
         assert!(!own.ongoing && own.length() >= HANG_NS, "{own:?}");

@@ -75,6 +75,7 @@ impl Story {
         }
         let process = ProcessInfo {
             patches: None,
+            tasks_waiting: None,
             occupancy: stallspy::model::Occupancy::default(),
             pid: Pid(100),
             ppid: Pid(1),

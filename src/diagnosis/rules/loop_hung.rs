@@ -50,8 +50,14 @@ impl Rule for LoopHung {
             1 => "the event loop hangs".to_owned(),
             several => format!("{several} event loops hang"),
         };
+        let waiting: usize = recording.processes.iter().filter_map(|one| one.tasks_waiting).sum();
+        let waiting = match waiting {
+            0 => String::new(),
+            1 => "; 1 task waits".to_owned(),
+            several => format!("; {several} tasks wait"),
+        };
         let summary = format!(
-            "{loops}{at}: not back for {} when the recording ended",
+            "{loops}{at}: not back for {} when the recording ended{waiting}",
             wording::length(blocked.max)
         );
         let lines = blocked.culprits.iter().take(remedy::MOST_LINES);

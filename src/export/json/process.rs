@@ -41,6 +41,8 @@ pub(super) struct ProcessOut<'a> {
     in_flight_mean: Option<f64>,
     in_flight_max: Option<u64>,
     config: &'a ServerConfig,
+    /// `null` unless the recording ended in the middle of a stall.
+    tasks_waiting: Option<usize>,
     /// `null` in a process without gevent and eventlet, and where it is not known.
     patches: Option<&'a Patches>,
     /// Of a process whose requests have threads of their own: how many were held on average, the most
@@ -139,6 +141,7 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
         in_flight_mean: process.requests.in_flight_mean(),
         in_flight_max: process.requests.most_in_flight(),
         config: &process.config,
+        tasks_waiting: process.tasks_waiting,
         patches: process.patches.as_ref(),
         threads_busy_mean: occupancy.mean(),
         threads_busy_max: occupancy.most(),
