@@ -5,6 +5,7 @@ use super::{Facts, Probe, Recognised, under_reloader};
 use crate::model::{Role, WorkerClass};
 
 const COMMAND: &str = "/django/core/management/commands/runserver.py";
+const SERVING: &str = "/django/core/servers/basehttp.py";
 const RELOADER: &str = "/django/utils/autoreload.py";
 
 /// The probe for Django's development server.
@@ -19,7 +20,10 @@ impl Probe for Django {
         let role = under_reloader(facts, RELOADER, "start_django").unwrap_or(Role::Single);
         let version = facts.version("django");
         let found = Recognised::new("django", version, role, WorkerClass::ThreadPerRequest);
-        Some(found.for_development())
+        let found = found.for_development();
+        // Until it serves, a reloader may begin.
+        let is_certain = role != Role::Single || facts.frame(SERVING, "run").is_some();
+        Some(if is_certain { found } else { found.unsettled() })
     }
 }
 
@@ -34,15 +38,21 @@ mod tests {
             let found =
                 with("python manage.py runserver", "", stack, |facts| Django.recognise(facts))?;
             assert!(found.topology.development);
-            Some(found.topology.role)
+            Some((found.topology.role, found.is_settled))
         };
         let root = "django/core/management/commands/runserver.py:run";
         assert_eq!(
             ask(&["django/utils/autoreload.py:restart_with_reloader", root]),
-            Some(Role::Master)
+            Some((Role::Master, true))
         );
-        assert_eq!(ask(&["django/utils/autoreload.py:start_django", root]), Some(Role::Worker));
-        assert_eq!(ask(&["socketserver.py:serve_forever", root]), Some(Role::Single));
+        assert_eq!(
+            ask(&["django/utils/autoreload.py:start_django", root]),
+            Some((Role::Worker, true))
+        );
+        let serving =
+            ["socketserver.py:serve_forever", "django/core/servers/basehttp.py:run", root];
+        assert_eq!(ask(&serving), Some((Role::Single, true)));
+        assert_eq!(ask(&[root]), Some((Role::Single, false)), "a reloader may begin");
         assert_eq!(ask(&["django/core/management/commands/migrate.py:handle"]), None);
     }
 }

@@ -165,6 +165,10 @@ fn part(stack: &[Place]) -> Option<Part<'_>> {
                 _ => {}
             }
         }
+        if place.function == "<module>" {
+            // A master imports the class of its workers as well.
+            continue;
+        }
         // A class of the application's own ends in gunicorn's `init_process`, or has its own.
         let is_workers = place.file.contains(WORKERS) || place.function == "init_process";
         if is_workers && worker.is_none_or(|known| !has_self(known)) {
@@ -320,6 +324,17 @@ mod tests {
         ];
         assert_eq!(ask("python x", "", &serving).unwrap().0, Role::Worker);
         assert_eq!(ask("python x", "", &hub), None);
+    }
+
+    #[test]
+    fn a_master_that_imports_the_class_of_its_workers_is_none_of_them() {
+        let stack = [
+            "eventlet/__init__.py:<module>",
+            "gunicorn/workers/geventlet.py:<module>",
+            "gunicorn/util.py:load_class",
+            "gunicorn/arbiter.py:setup",
+        ];
+        assert_eq!(ask(COMMAND, "bash", &stack).unwrap().0, Role::Master);
     }
 
     #[test]

@@ -13,15 +13,18 @@ pub struct Werkzeug;
 
 impl Probe for Werkzeug {
     fn recognise(&self, facts: &Facts<'_>) -> Option<Recognised> {
-        let is_serving = || {
-            let functions = ["run_simple", "serve_forever"];
-            functions.iter().any(|function| facts.frame(SERVING, function).is_some())
-        };
-        let role = under_reloader(facts, RELOADER, "run_with_reloader")
-            .or_else(|| is_serving().then_some(Role::Single))?;
+        let under_reloader = under_reloader(facts, RELOADER, "run_with_reloader");
+        let is_serving = facts.frame(SERVING, "serve_forever").is_some();
+        if under_reloader.is_none() && !is_serving && facts.frame(SERVING, "run_simple").is_none() {
+            return None;
+        }
+        let role = under_reloader.unwrap_or(Role::Single);
         let version = facts.version("werkzeug");
         let found = Recognised::new("werkzeug", version, role, WorkerClass::ThreadPerRequest);
-        Some(found.for_development())
+        let found = found.for_development();
+        // Until it serves, a reloader may begin.
+        let is_certain = under_reloader.is_some() || is_serving;
+        Some(if is_certain { found } else { found.unsettled() })
     }
 }
 
@@ -35,14 +38,16 @@ mod tests {
         let ask = |stack: &[&str]| {
             let found = with("flask run", "", stack, |facts| Werkzeug.recognise(facts))?;
             assert!(found.topology.development);
-            Some(found.topology.role)
+            Some((found.topology.role, found.is_settled))
         };
         let root = ["werkzeug/_reloader.py:run_with_reloader", "werkzeug/serving.py:run_simple"];
         let parent = [&["werkzeug/_reloader.py:restart_with_reloader"], &root[..]].concat();
-        assert_eq!(ask(&parent), Some(Role::Master));
-        assert_eq!(ask(&root), Some(Role::Worker));
+        assert_eq!(ask(&parent), Some((Role::Master, true)));
+        assert_eq!(ask(&root), Some((Role::Worker, true)));
         let plain = ["socketserver.py:serve_forever", "werkzeug/serving.py:serve_forever"];
-        assert_eq!(ask(&plain), Some(Role::Single));
+        assert_eq!(ask(&plain), Some((Role::Single, true)));
+        let starting = ["werkzeug/serving.py:run_simple"];
+        assert_eq!(ask(&starting), Some((Role::Single, false)), "a reloader may begin");
         assert_eq!(ask(&["werkzeug/wsgi.py:get_input_stream"]), None);
     }
 }
