@@ -1,7 +1,7 @@
 //! What is behind a file descriptor of another process.
 //!
 //! Takes a pid and a descriptor, gives a name for the other end. Keeps the answers for sockets for a
-//! short while, because finding one may mean reading a long table. Never opens what it names.
+//! while, because finding one may mean reading a long table. Never opens what it names.
 
 use std::path::Path;
 
@@ -13,6 +13,9 @@ use crate::units::{Nanos, Pid, Timestamp};
 /// How long an answer for a socket holds. Its inode is its own for life; what can change is an
 /// unconnected socket being connected.
 const FRESH: Nanos = Nanos::from_secs(2);
+/// The same where the socket is connected or listens. Programs do not change that again; the kernel would
+/// let them.
+const FRESH_SETTLED: Nanos = Nanos::from_secs(60);
 /// Answers kept. A stalled loop sits on one socket; a server's threads on a few each.
 const KEPT: usize = 64;
 
@@ -41,6 +44,7 @@ struct Kept {
     inode: u64,
     peer: PeerText,
     at: Timestamp,
+    lasts: Nanos,
 }
 
 impl Peers {
@@ -64,20 +68,23 @@ impl Peers {
             let path = procfs.as_target_sees(pid, &link);
             return Some(PeerText::Path(path.to_string_lossy().into_owned()));
         };
-        self.kept.retain(|kept| now.since(kept.at) < FRESH);
+        self.kept.retain(|kept| now.since(kept.at) < kept.lasts);
         if let Some(kept) = self.kept.iter().find(|kept| kept.pid == pid && kept.inode == inode) {
             return Some(kept.peer.clone());
         }
-        let peer = match sockets::find(procfs, pid, inode) {
+        let found = sockets::find(procfs, pid, inode);
+        let is_settled = found.as_ref().is_some_and(|found| found.is_settled);
+        let peer = match found.map(|found| found.socket) {
             Some(Socket::Remote(address)) => PeerText::Remote(address),
             Some(Socket::Local(address)) => PeerText::Local(address),
             Some(Socket::Unix(path)) => PeerText::Path(path),
-            None => PeerText::Path(link.to_string_lossy().into_owned()),
+            Some(Socket::Unnamed) | None => PeerText::Path(link.to_string_lossy().into_owned()),
         };
         if self.kept.len() >= KEPT {
             self.kept.remove(0); // The oldest: they are kept in the order they were found.
         }
-        self.kept.push(Kept { pid, inode, peer: peer.clone(), at: now });
+        let lasts = if is_settled { FRESH_SETTLED } else { FRESH };
+        self.kept.push(Kept { pid, inode, peer: peer.clone(), at: now, lasts });
         Some(peer)
     }
 }
@@ -99,28 +106,64 @@ mod tests {
         }
     }
 
+    /// A process 1 with a descriptor for each of `fds`, which leads to a socket of that inode.
+    fn process(fds: std::ops::Range<i32>) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("1/fd");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(dir.path().join("1/net")).unwrap();
+        for fd in fds {
+            let target = format!("socket:[{fd}]");
+            std::os::unix::fs::symlink(target, folder.join(fd.to_string())).unwrap();
+        }
+        dir
+    }
+
+    /// A table of connected sockets, with one.
+    fn table(remote: &str, inode: u64) -> String {
+        format!("0: 0100007F:9C40 {remote} 01 0:0 00:0 00000000 0 0 {inode} 1 0 20\n")
+    }
+
+    const SECOND: u64 = 1_000_000_000;
+
     #[test]
     fn answers_are_kept_a_while_and_no_more_than_so_many() {
-        let dir = tempfile::tempdir().unwrap();
-        let fds = dir.path().join("1/fd");
-        std::fs::create_dir_all(&fds).unwrap();
-        std::fs::create_dir_all(dir.path().join("1/net")).unwrap();
-        let unix = dir.path().join("1/net/unix");
-        std::fs::write(&unix, "0: 2 0 1 0001 01 7 /run/old\n").unwrap();
-        for fd in 7..200 {
-            let target = format!("socket:[{fd}]");
-            std::os::unix::fs::symlink(target, fds.join(fd.to_string())).unwrap();
-        }
+        let dir = process(7..200);
+        let udp = dir.path().join("1/net/udp");
+        std::fs::write(&udp, table("0700000A:1538", 7)).unwrap();
         let (procfs, mut peers) = (ProcFs::at(dir.path()), Peers::new());
         let mut at = |fd, now| peers.behind(&procfs, Pid(1), fd, Timestamp(now)).unwrap();
-        let old = PeerText::Path("/run/old".to_owned());
+        let old = PeerText::Remote("10.0.0.7:5432".to_owned());
         assert_eq!(at(7, 0), old);
-        std::fs::write(&unix, "0: 2 0 1 0001 01 7 /run/new\n").unwrap();
-        assert_eq!(at(7, 1_999_999_999), old);
-        assert_eq!(at(7, 2_000_000_000), PeerText::Path("/run/new".to_owned()));
+        std::fs::write(&udp, table("0800000A:1538", 7)).unwrap();
+        assert_eq!(at(7, 2 * SECOND - 1), old);
+        assert_eq!(at(7, 2 * SECOND), PeerText::Remote("10.0.0.8:5432".to_owned()));
         for fd in 8..200 {
-            assert_eq!(at(fd, 2_000_000_001), PeerText::Path(format!("socket:[{fd}]")));
+            assert_eq!(at(fd, 2 * SECOND + 1), PeerText::Path(format!("socket:[{fd}]")));
         }
         assert_eq!(peers.kept.len(), KEPT);
+    }
+
+    #[test]
+    fn a_connection_is_not_looked_for_again_while_its_descriptor_leads_to_it() {
+        let dir = process(7..9);
+        std::fs::write(dir.path().join("1/net/tcp"), table("0700000A:1538", 7)).unwrap();
+        // One of a pair, as multiprocessing's pipes are.
+        std::fs::write(dir.path().join("1/net/unix"), "0: 3 0 0 0001 03 8\n").unwrap();
+        let (procfs, mut peers) = (ProcFs::at(dir.path()), Peers::new());
+        let mut at = |fd, now| peers.behind(&procfs, Pid(1), fd, Timestamp(now)).unwrap();
+        let remote = PeerText::Remote("10.0.0.7:5432".to_owned());
+        let unnamed = PeerText::Path("socket:[8]".to_owned());
+        assert_eq!((at(7, 0), at(8, 0)), (remote.clone(), unnamed.clone()));
+        std::fs::write(dir.path().join("1/net/tcp"), table("0800000A:1538", 9)).unwrap();
+        std::fs::write(dir.path().join("1/net/unix"), "0: 2 0 1 0001 01 8 /run/new\n").unwrap();
+        assert_eq!((at(7, 60 * SECOND - 1), at(8, 60 * SECOND - 1)), (remote, unnamed));
+        // A descriptor used again leads to another inode, whatever is remembered of the one before.
+        let link = dir.path().join("1/fd/7");
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("socket:[9]", &link).unwrap();
+        let other = PeerText::Remote("10.0.0.8:5432".to_owned());
+        assert_eq!(at(7, 60 * SECOND - 1), other);
+        assert_eq!(at(8, 60 * SECOND), PeerText::Path("/run/new".to_owned()));
     }
 }
