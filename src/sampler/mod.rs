@@ -21,6 +21,7 @@ pub mod pace;
 mod parked_greenlets;
 pub mod pool_watch;
 pub mod process_watch;
+pub mod quiet;
 pub mod request_threads;
 pub mod request_watch;
 pub mod runner;

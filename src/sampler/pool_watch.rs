@@ -5,6 +5,7 @@
 //! come or gone, as no pool is used without one, and every few seconds for what changes without.
 
 use super::pace::POOL_LOOK;
+use super::quiet::Quiet;
 use super::thread_watch::ThreadWatch;
 use crate::model::{PoolInfo, PoolReading};
 use crate::python::Interpreter;
@@ -35,6 +36,9 @@ pub struct PoolWatch {
     searched: Option<Timestamp>,
     next_look: Timestamp,
     ahead: Prefetch,
+    quiet: Quiet,
+    /// What the last look showed, by place among the infos; `None` where the next is not to be spared.
+    last: Option<Vec<(usize, PoolReading)>>,
 }
 
 impl Default for PoolWatch {
@@ -49,6 +53,8 @@ impl Default for PoolWatch {
             searched: None,
             next_look: Timestamp::default(),
             ahead: Prefetch::default(),
+            quiet: Quiet::default(),
+            last: None,
         }
     }
 }
@@ -72,17 +78,31 @@ impl PoolWatch {
         // Later looks are not drawn together to make up for one that was late.
         self.next_look = at + POOL_LOOK;
         self.search(python, codes, (threads, worker), infos, at)?;
+        // A pool is used by threads that run.
+        let is_quiet = !self.pools.is_empty() && self.quiet.ask(threads);
+        let seen = match self.last.take().filter(|_| is_quiet) {
+            Some(last) => last,
+            None => self.look(python)?,
+        };
+        for (place, reading) in &seen {
+            if let Some(info) = infos.get_mut(*place) {
+                info.add(reading);
+            }
+        }
+        self.last = Some(seen);
+        Ok(())
+    }
+
+    /// What all pools show, each with its place among the infos.
+    fn look(&mut self, python: &Interpreter<'_>) -> Result<Vec<(usize, PoolReading)>, ReadError> {
         let pools = &self.pools;
         self.ahead.read(python.memory, |memory| {
             let python = Interpreter { memory, ..*python };
+            let mut seen = Vec::with_capacity(pools.len());
             for (pool, place) in pools {
-                if let Some(reading) = pool.look(&python)?
-                    && let Some(info) = infos.get_mut(*place)
-                {
-                    info.add(&reading);
-                }
+                seen.extend(pool.look(&python)?.map(|reading| (*place, reading)));
             }
-            Ok(())
+            Ok(seen)
         })
     }
 
@@ -130,6 +150,7 @@ impl PoolWatch {
         let threads: Vec<Thread> = threads.iter().map(|watch| watch.thread).collect();
         self.threads = threads.iter().map(|thread| thread.state).collect();
         self.pools.clear();
+        self.last = None;
         for family in &mut self.families {
             let modules = &mut self.modules;
             let codes = &mut *codes;

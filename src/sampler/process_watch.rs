@@ -14,6 +14,7 @@ use super::natives::Natives;
 use super::notes::{Notes, WorkingDirectory};
 use super::pace::{Pace, now, wall_ahead};
 use super::pool_watch::PoolWatch;
+use super::quiet::Quiet;
 use super::request_threads::RequestThreads;
 use super::request_watch::RequestWatch;
 use super::socket_watch::{SocketWatch, Sockets};
@@ -99,6 +100,8 @@ pub struct ProcessWatch {
     pools: PoolWatch,
     sockets: SocketWatch,
     threads: Vec<ThreadWatch>,
+    /// Whether they have run since their list was last compared, and found to be the target's.
+    quiet: Quiet,
     /// Its loops, and its threads that serve requests without one.
     loops: Vec<LoopWatch>,
     request_threads: RequestThreads,
@@ -197,6 +200,7 @@ impl ProcessWatch {
             pools: PoolWatch::default(),
             sockets: SocketWatch::default(),
             threads: Vec::new(),
+            quiet: Quiet::default(),
             loops: Vec::new(),
             request_threads: RequestThreads::new(attached),
             out_of_sight: Vec::new(),
@@ -536,8 +540,16 @@ impl ProcessWatch {
 
     /// Brings the list of threads up to date and looks for loops in those that run none.
     fn discover(&mut self, notes: &mut Notes, pace: &Pace) -> Result<(), ReadError> {
-        let is_time = now() >= self.next_refresh;
-        let changed = self.update_threads()?;
+        let at = now();
+        let is_time = at >= self.next_refresh;
+        // Who has not run has made no thread. One that a thread unknown to the interpreter has made is
+        // met when it is time.
+        let changed = if self.quiet.ask(&self.threads) && !is_time {
+            self.request_threads.compared(at);
+            false
+        } else {
+            self.update_threads()?
+        };
         self.recognise(notes)?;
         // A stack that stands still is not looked at twice by samples, while a loop may have begun in
         // it that has no frame of its own.
@@ -577,6 +589,7 @@ impl ProcessWatch {
         if !are_reused && unchanged(&python, &known) {
             return Ok(false);
         }
+        self.quiet.forget();
         let found = threads(&python)?;
         // Where threads come and go, a new one lies where one was that has ended: its number differs.
         if are_reused && found == known && found.iter().all(|thread| thread.native.is_some()) {
@@ -679,11 +692,11 @@ impl ProcessWatch {
             return false;
         }
         let has_loop = self.loops() > 0;
-        let in_gthread = self.request_threads.in_gthread;
+        let (in_gthread, size) = (self.request_threads.in_gthread, self.request_threads.size());
         let (mut scene, threads) = self.scene(notes);
         let Some(thread) = threads.iter().find(|thread| thread.tid == tid) else { return false };
         let wall_ahead = wall_ahead();
-        let known = Known { in_gthread, has_loop, free_at: thread.free_at, wall_ahead };
+        let known = Known { in_gthread, has_loop, size, free_at: thread.free_at, wall_ahead };
         let mut sight = thread.sight(&mut scene, stack, at);
         let found = request_clock::find(&mut sight, known);
         self.request_threads.learn(&mut self.info.occupancy, found.learnt);
@@ -715,6 +728,7 @@ impl ProcessWatch {
 
     pub(super) fn remember_files(&mut self, stack: &RawStack) {
         let python = self.located.view(&self.memory);
+        self.codes.recheck(&python, &stack.frames, now());
         for frame in &stack.frames {
             let Ok(code) = self.codes.get(&python, frame.code, now()) else { continue };
             if self.files.len() < MAX_FILES && !self.files.contains(&code.filename) {

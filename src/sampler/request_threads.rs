@@ -13,6 +13,9 @@ use crate::units::{Nanos, Timestamp};
 /// Most threads watched of one process. Those of a pool that large are hardly all of use; past it
 /// the others are sampled like any thread.
 const MOST: usize = 256;
+/// The size of a worker's pool that was read alike so many times in a row is not read again: gunicorn makes
+/// the pool when the worker begins, and a pool's size never changes.
+const ALIKE: u8 = 3;
 
 /// The threads of one process that serve requests.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub struct RequestThreads {
     pub in_gthread: bool,
     /// New threads come with new connections; one that has only begun may not show yet what it is.
     pub are_short_lived: bool,
+    /// The size last read, and how many times in a row.
+    size: Option<(u32, u8)>,
     /// When the list of threads was last compared with the target's.
     compared: Timestamp,
     next_count: Timestamp,
@@ -33,6 +38,7 @@ impl RequestThreads {
         RequestThreads {
             in_gthread: false,
             are_short_lived: false,
+            size: None,
             compared: attached,
             next_count: attached,
         }
@@ -43,6 +49,16 @@ impl RequestThreads {
         self.in_gthread |= learnt.in_gthread;
         self.are_short_lived |= learnt.has_thread_per_connection;
         occupancy.limit = learnt.limit.or(occupancy.limit);
+        if let Some(size) = learnt.limit {
+            let times = self.size.filter(|(known, _)| *known == size).map_or(0, |(_, times)| times);
+            self.size = Some((size, times.saturating_add(1)));
+        }
+    }
+
+    /// How many threads may serve requests at the same time, if that need not be read any more.
+    #[must_use]
+    pub fn size(&self) -> Option<u32> {
+        self.size.filter(|(_, times)| *times >= ALIKE).map(|(size, _)| size)
     }
 
     /// The list of threads is being compared. Returns when it was before: a thread that is new began
@@ -83,5 +99,23 @@ impl RequestThreads {
         }
         self.next_count = at + Nanos(pace.base(false).0);
         occupancy.count(threads.filter(|watch| watch.is_running()).count());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_believed_once_it_was_read_alike() {
+        let (mut threads, mut occupancy) =
+            (RequestThreads::new(Timestamp(0)), Occupancy::default());
+        let mut learn = |limit| {
+            threads.learn(&mut occupancy, Learnt { limit, ..Learnt::default() });
+            threads.size()
+        };
+        let read = [Some(4), Some(4), Some(9), None, Some(4), Some(4), Some(4), None];
+        let believed = read.map(&mut learn);
+        assert_eq!(believed, [None, None, None, None, None, None, Some(4), Some(4)]);
     }
 }

@@ -31,6 +31,8 @@ pub struct Known {
     pub in_gthread: bool,
     /// The process runs an event loop.
     pub has_loop: bool,
+    /// How many threads may serve requests at the same time, if that is known for certain.
+    pub size: Option<u32>,
     /// The thread served no request, or did not exist, at this time.
     pub free_at: Timestamp,
     /// How far the wall clock (`CLOCK_REALTIME`) is ahead of `CLOCK_MONOTONIC`.
@@ -50,7 +52,7 @@ pub struct Discovery {
 #[must_use]
 pub fn find(sight: &mut Sight<'_>, known: Known) -> Discovery {
     let (python, now) = (sight.python, sight.now);
-    let learnt = learn(&python, sight.codes, sight.stack, now);
+    let learnt = learn(&python, sight.codes, sight.stack, known.size, now);
     let kinds = Kinds {
         in_gthread: known.in_gthread || learnt.in_gthread,
         any_application: !known.has_loop,

@@ -223,12 +223,13 @@ pub struct Learnt {
     pub limit: Option<u32>,
 }
 
-/// Reads what a stack tells.
+/// Reads what a stack tells; not how many threads may serve requests, where that `size` is known.
 #[must_use]
 pub fn learn(
     python: &Interpreter<'_>,
     codes: &mut CodeCache,
     stack: &RawStack,
+    size: Option<u32>,
     now: Timestamp,
 ) -> Learnt {
     let mut learnt = Learnt::default();
@@ -237,8 +238,8 @@ pub fn learn(
         let file = code.filename.as_str();
         if file.ends_with(GTHREAD) {
             learnt.in_gthread = true;
-            let worker = code.local_index("self").and_then(|at| local(python, frame.addr, at).ok());
-            learnt.limit = worker.and_then(|worker| pool_size(python, worker));
+            let own = || code.local_index("self").and_then(|at| local(python, frame.addr, at).ok());
+            learnt.limit = learnt.limit.or(size).or_else(|| pool_size(python, own()?));
         }
         let is = |(name, function): (&str, &str)| file.ends_with(name) && code.name == function;
         learnt.has_thread_per_connection |= is(CONNECTION)
