@@ -10,7 +10,6 @@
 //! relies on this looks anyway now and then.
 
 use super::thread_watch::ThreadWatch;
-use crate::target::ThreadFiles;
 use crate::units::{Nanos, Timestamp};
 
 /// Processes of more threads are not asked: all that this spares is two reads of 10 µs, and each thread
@@ -35,8 +34,13 @@ impl Quiet {
     /// Whether none of the threads has been on a CPU since this was asked before. No if that is not known.
     /// Ask before reading what is to be true until the next time.
     pub fn ask(&mut self, threads: &[ThreadWatch]) -> bool {
-        let few = threads.len() <= FEW;
-        self.compare(few.then(|| threads.iter().map(|thread| &thread.files)))
+        if self.left_out > 0 {
+            self.left_out -= 1;
+            return false;
+        }
+        let of = |watch: &ThreadWatch| watch.files.sched(Timestamp(0)).map(|sched| sched.on_cpu);
+        let few = Some(threads).filter(|threads| threads.len() <= FEW);
+        self.compare(few.and_then(|threads| threads.iter().map(of).collect()))
     }
 
     /// What was read after it was last asked is not to be relied on.
@@ -44,21 +48,11 @@ impl Quiet {
         self.spent.clear();
     }
 
-    fn compare<'a>(&mut self, files: Option<impl Iterator<Item = &'a ThreadFiles>>) -> bool {
-        if self.left_out > 0 {
-            self.left_out -= 1;
-            return false;
-        }
-        let spent = |files: &ThreadFiles| files.sched(Timestamp(0)).map(|sched| sched.on_cpu);
-        let now: Option<Vec<Nanos>> = files.and_then(|mut all| {
-            all.try_fold(Vec::new(), |mut done, one| {
-                done.push(spent(one)?);
-                Some(done)
-            })
-        });
-        let now = now.unwrap_or_default();
-        let is_quiet = !now.is_empty() && now == self.spent;
-        self.spent = now;
+    /// `spent` is what each thread has used, if all of that is known.
+    fn compare(&mut self, spent: Option<Vec<Nanos>>) -> bool {
+        let spent = spent.unwrap_or_default();
+        let is_quiet = !spent.is_empty() && spent == self.spent;
+        self.spent = spent;
         self.busy = if is_quiet { 0 } else { self.busy.saturating_add(1) };
         if self.busy >= BUSY {
             (self.busy, self.left_out) = (0, LEFT_OUT);
@@ -71,71 +65,46 @@ impl Quiet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::ProcFs;
-    use crate::units::{Pid, Tid};
 
-    /// A process of threads 1 and 2.
-    struct Process {
-        dir: tempfile::TempDir,
-        files: Vec<ThreadFiles>,
-    }
-
-    impl Process {
-        fn new() -> Process {
-            let dir = tempfile::tempdir().unwrap();
-            let procfs = ProcFs::at(dir.path());
-            let files = (1..=2).map(|tid| ThreadFiles::new(&procfs, Pid(1), Tid(tid))).collect();
-            let process = Process { dir, files };
-            process.spend(1, 100);
-            process.spend(2, 100);
-            process
-        }
-
-        fn spend(&self, tid: i32, on_cpu: u64) {
-            let folder = self.dir.path().join(format!("1/task/{tid}"));
-            std::fs::create_dir_all(&folder).unwrap();
-            std::fs::write(folder.join("schedstat"), format!("{on_cpu} 5 7\n")).unwrap();
-        }
-
-        fn ask(&self, quiet: &mut Quiet) -> bool {
-            quiet.compare(Some(self.files.iter()))
-        }
+    fn ask(quiet: &mut Quiet, spent: [u64; 2]) -> bool {
+        quiet.compare(Some(spent.map(Nanos).to_vec()))
     }
 
     #[test]
     fn quiet_as_long_as_no_thread_has_run() {
-        let (process, mut quiet) = (Process::new(), Quiet::default());
-        assert!(!process.ask(&mut quiet), "nothing to compare with");
-        assert!(process.ask(&mut quiet) && process.ask(&mut quiet));
-        process.spend(2, 101);
-        assert!(!process.ask(&mut quiet));
-        assert!(process.ask(&mut quiet));
+        let mut quiet = Quiet::default();
+        assert!(!ask(&mut quiet, [100, 100]), "nothing to compare with");
+        assert!(ask(&mut quiet, [100, 100]) && ask(&mut quiet, [100, 100]));
+        assert!(!ask(&mut quiet, [100, 101]));
+        assert!(ask(&mut quiet, [100, 101]));
+        assert!(!quiet.compare(Some(vec![Nanos(100)])), "a thread has ended");
+        assert!(!ask(&mut quiet, [100, 101]));
+        assert!(ask(&mut quiet, [100, 101]));
         quiet.forget();
-        assert!(!process.ask(&mut quiet));
-        assert!(process.ask(&mut quiet));
+        assert!(!ask(&mut quiet, [100, 101]));
     }
 
     #[test]
-    fn what_cannot_be_read_is_not_quiet() {
+    fn what_is_not_known_is_not_quiet() {
         let mut quiet = Quiet::default();
-        let none = ThreadFiles::new(&ProcFs::at("/nonexistent"), Pid(1), Tid(1));
-        for _ in 0..3 {
-            assert!(!quiet.compare(Some([&none].into_iter())));
-            assert!(!quiet.compare(None::<std::iter::Empty<&ThreadFiles>>));
+        for unknown in [None, None, Some(Vec::new()), Some(Vec::new())] {
+            assert!(!quiet.compare(unknown));
         }
+        assert!(!quiet.ask(&[]));
     }
 
     #[test]
     fn a_busy_process_is_left_alone_and_found_at_rest_later() {
-        let (process, mut quiet) = (Process::new(), Quiet::default());
+        let mut quiet = Quiet::default();
         for spent in 0..u64::from(BUSY) {
-            process.spend(1, 1000 + spent);
-            assert!(!process.ask(&mut quiet));
+            assert!(!ask(&mut quiet, [spent, 0]));
         }
-        // It has come to rest; nothing is said of the time that it was not asked in.
-        for _ in 0..=LEFT_OUT {
-            assert!(!process.ask(&mut quiet));
+        for left in (0..LEFT_OUT).rev() {
+            assert!(!quiet.ask(&[]));
+            assert_eq!(quiet.left_out, left);
         }
-        assert!(process.ask(&mut quiet));
+        // Nothing is said of the time that it was not asked in.
+        assert!(!ask(&mut quiet, [2, 0]));
+        assert!(ask(&mut quiet, [2, 0]));
     }
 }
