@@ -43,6 +43,7 @@ pub(super) fn of(
         requests,
         cpu: per_request(cpu),
         gil_share,
+        gil_looks: workers.iter().fold(0, |sum, one| sum.saturating_add(one.gil.held)),
         total: total.map(|total| total / to_f64(requests)).filter(|total| *total > 0.0),
         gil_wait: per_request(waiting),
         // Other threads' waits are in it, where there are any that work.

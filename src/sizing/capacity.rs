@@ -33,7 +33,7 @@ impl Shape {
 /// What a lock that several threads want gets done of what it could: handing it from thread to thread
 /// takes switches between them, a thread that computes keeps it for 5 ms (`DEFAULT_INTERVAL`, CPython
 /// Python/ceval_gil.c) while those whose call has returned wait, and a holder that is put off its CPU
-/// takes it along. Measured with gunicorn's gthread on 2 CPUs (`scripts/bench sizing`): from 0.6, of
+/// takes it along. Measured with gunicorn's gthread on 2 CPUs (`scripts/bench --only sizing`): from 0.6, of
 /// requests of 0.9 ms CPU and 80 ms waiting in one process, to 0.9.
 pub const HANDED_AROUND: f64 = 0.7;
 
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn what_was_measured_is_what_is_computed() {
-        // gthread on 2 CPUs, as in `scripts/bench sizing`: 0.84 and 0.99 of the best were measured,
+        // gthread on 2 CPUs, as in `scripts/bench --only sizing`: 0.84 and 0.99 of the best were measured,
         let needs = Needs { gil: 0.0039, free: 0.0002, blocked: 0.045 };
         let with_two = share(needs, 2, 22, 44.0);
         assert!((0.7..=0.9).contains(&with_two), "{with_two}");
