@@ -56,11 +56,14 @@ fn every_interpreter_shows_what_blocks_its_hub() {
 fn on_libuv_it_is_the_same() {
     let pythons: Vec<Python> = with_gevent(interpreters());
     let pythons: Vec<Python> = pythons.into_iter().filter(|python| python.has("cffi")).collect();
+    assert!(!(in_ci() && pythons.is_empty()), "STALLSPY_INTERPRETERS lists none with cffi");
     if pythons.is_empty() {
         say(
             "gevent on libuv: did not run, STALLSPY_INTERPRETERS lists no interpreter with gevent and cffi",
         );
     }
+    // How libuv is reached is gevent's doing, not the interpreter's: the ends of the range will do.
+    let pythons: Vec<Python> = pythons.first().into_iter().chain(pythons.last()).cloned().collect();
     each(&pythons, |python| {
         for is_traced in [true, false] {
             let args = ["--lengths", "5-200", "--kinds", KINDS];
