@@ -11,7 +11,8 @@ use crate::diagnosis::rules::loop_hung::is_hung;
 use crate::diagnosis::{Case, RULES, wording};
 use crate::load::loads;
 use crate::model::{
-    Cause, CulpritTotal, Finding, FrameId, LoopInfo, LoopSummary, Recording, Report, Stall, Verdict,
+    Cause, CulpritTotal, Finding, FrameId, LoopInfo, LoopSummary, Recording, Report, Severity,
+    Stall, Verdict,
 };
 use crate::stall;
 use crate::units::Nanos;
@@ -114,6 +115,9 @@ fn summarize(info: &LoopInfo, stalls: &[Stall]) -> LoopSummary {
     }
 }
 
+/// The rule that speaks when no other does.
+const HEALTHY: &str = "healthy";
+
 /// What the rules found, ordered by the time it explains, then by severity, then as in [`RULES`];
 /// and which rules could not tell.
 fn findings(case: &Case<'_>) -> (Vec<Finding>, Vec<(&'static str, &'static str)>) {
@@ -125,6 +129,11 @@ fn findings(case: &Case<'_>) -> (Vec<Finding>, Vec<(&'static str, &'static str)>
             Verdict::Found(finding) => findings.push(finding),
             Verdict::NotEnoughData { need } => undecided.push((rule.id(), need)),
         }
+    }
+    // That loops never stalled is no health where something else is wrong.
+    let is_ill = |finding: &Finding| finding.severity > Severity::Info;
+    if findings.iter().any(is_ill) {
+        findings.retain(|finding| finding.id != HEALTHY);
     }
     let explained = |finding: &Finding| -> Nanos {
         let stalls = finding.stalls.iter().filter_map(|index| stalls.get(*index));

@@ -9,12 +9,14 @@ mod story;
 use stallspy::conclusion::conclude;
 use stallspy::diagnosis::RULES;
 use stallspy::model::{
-    Cause, CpuState, LoopTally, Peer, Recording, Remedy, Report, Role, Stall, WorkerClass,
+    Cause, CpuState, LoopTally, Machine, Peer, PoolInfo, PoolKind, PoolReading, Recording, Remedy,
+    Report, Role, Stall, WorkerClass,
 };
+use stallspy::units::Nanos;
 use story::{Part, Story, at};
 
 /// Every rule has a column. A new rule fails the test until it has one.
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 17] = [
     "loop-hung",
     "sync-starved",
     "gthread-starved",
@@ -27,11 +29,24 @@ const COLUMNS: [&str; 14] = [
     "gc-pause",
     "page-faults",
     "cpu-starved",
+    "pool-saturated",
+    "too-few-workers",
+    "dev-server",
     "healthy",
     "not-under-load",
 ];
 
 const VENV: &str = "/srv/venv/lib/python3.12/site-packages";
+
+/// A limiter of `limit` that is all in use at every look, with so many more that wait.
+fn full_pool(limit: u32, waiting: u32, looks: u32) -> PoolInfo {
+    let mut pool = PoolInfo::new(PoolKind::AnyioLimiter, "default_thread_limiter".to_owned());
+    for _ in 0..looks {
+        let (busy, waiting) = (Some(limit), Some(waiting));
+        pool.add(&PoolReading { limit: busy, busy, waiting });
+    }
+    pool
+}
 
 fn nothing_allowed(_: &Recording, _: &Stall) -> bool {
     false
@@ -64,6 +79,40 @@ fn stories() -> Vec<(&'static str, Report)> {
     let mut story = Story::new(0);
     story.recording.loops.clear();
     rows.push(("no loop in the process", story));
+
+    for (name, waiting, looks) in [
+        ("anyio's tokens are all taken", 20, 50),
+        ("anyio's tokens are taken, nobody waits", 0, 50),
+        ("a pool looked at twice", 20, 2),
+    ] {
+        let mut story = Story::new(400);
+        let process = &mut story.recording.processes[0];
+        (process.requests.first, process.requests.last) = (Some(0), Some(400));
+        process.pools.push(full_pool(40, waiting, looks));
+        rows.push((name, story));
+    }
+
+    for (name, idle_ms, cpu_ms) in [
+        ("a loop that computes, and CPUs are idle", 9_000, 9_500),
+        ("a loop that computes, and none is", 0, 9_500),
+        ("a loop that waits, and CPUs are idle", 9_000, 2_000),
+    ] {
+        let mut story = Story::new(980);
+        let process = &mut story.recording.processes[0];
+        (process.requests.first, process.requests.last) = (Some(0), Some(400));
+        process.cpu = Nanos::from_millis(cpu_ms);
+        story.recording.machine = Machine {
+            cpus: 2,
+            busy: Nanos::from_millis(20_000 - idle_ms),
+            idle: Nanos::from_millis(idle_ms),
+            ..Machine::default()
+        };
+        rows.push((name, story));
+    }
+
+    let mut story = Story::new(400);
+    story.recording.processes[0].topology.development = true;
+    rows.push(("uvicorn with --reload", story));
 
     let mut story = Story::new(0);
     story.recording.loops[0].tally = LoopTally::default();
@@ -275,7 +324,9 @@ fn recommendations() {
                     }
                     Remedy::Config => "config".to_owned(),
                     Remedy::Platform => "platform".to_owned(),
-                    Remedy::Setting { .. } => panic!("{advice:?}"),
+                    Remedy::Setting { ref setting, recommended, .. } => {
+                        format!("{setting} {recommended}")
+                    }
                 };
                 lines.push(format!("  > {place}: {}", advice.command));
             }

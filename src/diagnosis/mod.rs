@@ -65,7 +65,7 @@ pub trait Rule: Debug + Sync {
 
 /// All rules. Of two findings that explain the same share of time and matter the same, the one
 /// further up comes first.
-pub static RULES: [&dyn Rule; 14] = [
+pub static RULES: [&dyn Rule; 17] = [
     &rules::loop_hung::LoopHung,
     &rules::sync_starved::SyncStarved,
     &rules::gthread_starved::GthreadStarved,
@@ -78,6 +78,9 @@ pub static RULES: [&dyn Rule; 14] = [
     &rules::gc_pause::GcPause,
     &rules::page_faults::PageFaults,
     &rules::cpu_starved::CpuStarved,
+    &rules::pool_saturated::PoolSaturated,
+    &rules::too_few_workers::TooFewWorkers,
+    &rules::dev_server::DevServer,
     &rules::healthy::Healthy,
     &rules::not_under_load::NotUnderLoad,
 ];

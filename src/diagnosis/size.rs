@@ -4,10 +4,11 @@
 //! to go by, or where the size is right. Never suggests what is in force.
 
 use crate::model::{
-    Costs, Effect, Load, Measured, Recommendation, Remedy, SettingKind, SettingSource,
+    Costs, Effect, Load, Measured, PoolInfo, PoolKind, ProcessInfo, Recommendation, Remedy,
+    SettingKind, SettingSource,
 };
 use crate::sizing::capacity::{Needs, Shape, capacity};
-use crate::sizing::shape::{Found, MOST_THREADS, Task, find};
+use crate::sizing::shape::{Found, Limit, MOST_THREADS, TARGET_USE, Task, find};
 use crate::units::{Bounds, Nanos, to_f64, whole};
 
 /// Fewer requests than this show no mean: its error is a quarter of what they vary by.
@@ -53,6 +54,168 @@ pub fn for_threads(load: &Load) -> Option<Recommendation> {
     }
     let size = Size { load, costs, demand, found, now: (workers_now, threads_now), before };
     Some(size.recommendation())
+}
+
+/// How many workers a server should have whose loops compute all the time.
+#[must_use]
+pub fn for_loops(load: &Load) -> Option<Recommendation> {
+    let workers = u32::try_from(load.workers.len()).ok()?.max(1);
+    let most = load.cores.whole();
+    let fit = load
+        .memory
+        .more_workers()
+        .map_or(u32::MAX, |more| workers.saturating_add(u32::try_from(more).unwrap_or(u32::MAX)));
+    let recommended = most.min(fit);
+    if recommended <= workers {
+        return None;
+    }
+    let used = load.cores_used();
+    // Each does as much as it does now, as far as there are CPUs.
+    let factor = (f64::from(recommended) / f64::from(workers))
+        .min(load.cores.usable() / used.max(f64::MIN_POSITIVE));
+    let rate = load.rate().filter(|rate| *rate > 0.0);
+    let predicted = rate.filter(|_| enough(load).is_some());
+    Some(Recommendation {
+        remedy: Remedy::Setting {
+            kind: SettingKind::Workers,
+            setting: "workers".to_owned(),
+            current: Some(workers),
+            recommended,
+            suggested: Bounds { lo: workers.saturating_add(1).min(recommended), hi: recommended },
+            limited_by: if fit < most { Limit::Memory } else { Limit::Cores }.words().to_owned(),
+        },
+        command: workers_option(load, recommended),
+        reason: "each worker's loop computes on one CPU at most, and others are idle; whatever lives \
+                 in the process (timers, caches, threads that watch something) is there once in each \
+                 worker"
+            .to_owned(),
+        inputs: { [("cpus_used", used), ("usable_cpus", load.cores.usable())].into_iter() }
+            .map(|(name, value)| measured(name, value, "count"))
+            .chain(rate.map(|rate| measured("arrival_rate", rate, "1/s")))
+            .collect(),
+        predicted: predicted
+            .map(|rate| effect("throughput", rate, rate * factor, "1/s"))
+            .into_iter()
+            .collect(),
+    })
+}
+
+/// What people call a pool.
+#[must_use]
+pub fn pool_name(pool: &PoolInfo) -> String {
+    match pool.kind {
+        PoolKind::AnyioLimiter => "anyio's thread pool".to_owned(),
+        PoolKind::GeventThreadPool => "gevent's thread pool".to_owned(),
+        PoolKind::ThreadPoolExecutor if pool.name == "asyncio" => {
+            "asyncio's default executor".to_owned()
+        }
+        _ if pool.name.is_empty() => format!("a {}", pool.kind.title()),
+        _ => format!("the {} {}", pool.kind.title(), pool.name),
+    }
+}
+
+/// How large a pool should be that is full while others wait; `None` where that would change nothing.
+///
+/// What is in it and what waits is in flight (Little: λ·R), and is to take up ρ of it. More threads than
+/// the interpreter lock serves would only wait for that instead.
+#[must_use]
+pub fn for_pool(
+    process: &ProcessInfo,
+    pool: &PoolInfo,
+    load: Option<&Load>,
+) -> Option<Recommendation> {
+    let limit = pool.limit?;
+    let (busy, waiting) = (pool.busy.mean()?, pool.waiting.mean()?);
+    let peak = f64::from(pool.busy.max.saturating_add(pool.waiting.max));
+    let wanted = ((busy + waiting) / TARGET_USE).max(peak).ceil();
+    let held = process.gil.share(process.gil.held).filter(|held| *held > 0.0);
+    let by_lock = held.map_or(f64::INFINITY, |held| (busy / held).ceil().max(f64::from(limit)));
+    let (recommended, limited_by) = if by_lock < wanted {
+        (by_lock, Limit::Lock.words())
+    } else {
+        (wanted, Limit::Demand.words())
+    };
+    let recommended = whole(recommended).min(MOST_TOKENS);
+    if recommended <= limit {
+        return None;
+    }
+    let least = whole((busy + waiting).ceil()).clamp(limit.saturating_add(1), recommended);
+    // As much more as there are more at it at once; all it had were in use.
+    let factor = ((busy + waiting).min(f64::from(recommended)) / busy.max(1.0)).max(1.0);
+    let is_full = pool.share(pool.full).is_some_and(|full| full >= FULL);
+    let rate = load.filter(|load| load.workers.len() == 1 && is_full).and_then(Load::rate);
+    let mut inputs = vec![
+        measured("busy_mean", busy, "count"),
+        measured("waiting_mean", waiting, "count"),
+        measured("peak", peak, "count"),
+        measured("target_use", TARGET_USE, "ratio"),
+    ];
+    inputs.extend(held.map(|held| measured("gil_held", held, "ratio")));
+    Some(Recommendation {
+        remedy: Remedy::Setting {
+            kind: SettingKind::ThreadPool,
+            setting: pool_setting(pool).to_owned(),
+            current: Some(limit),
+            recommended,
+            suggested: Bounds { lo: least, hi: recommended },
+            limited_by: limited_by.to_owned(),
+        },
+        command: pool_command(pool, recommended),
+        reason: "who waits for a thread of it is served no sooner for anything else; what these threads \
+                 call (a database, another service) has to bear as many at once"
+            .to_owned(),
+        inputs,
+        predicted: rate
+            .map(|rate| effect("throughput", rate, rate * factor, "1/s"))
+            .into_iter()
+            .collect(),
+    })
+}
+
+/// Most tokens or threads suggested: each thread of a pool has a stack, and 1,000 of them are more than
+/// one interpreter lock serves.
+const MOST_TOKENS: u32 = 1000;
+/// From this share of the time on a pool limits what is done.
+const FULL: f64 = 0.5;
+
+fn pool_setting(pool: &PoolInfo) -> &'static str {
+    match pool.kind {
+        PoolKind::AnyioLimiter => "anyio.total_tokens",
+        PoolKind::GeventThreadPool => "gevent.threadpool.maxsize",
+        _ => "executor.max_workers",
+    }
+}
+
+fn pool_command(pool: &PoolInfo, size: u32) -> String {
+    match pool.kind {
+        PoolKind::AnyioLimiter => format!(
+            "`anyio.to_thread.current_default_thread_limiter().total_tokens = {size}` in the \
+             application's startup (lifespan)"
+        ),
+        PoolKind::GeventThreadPool => {
+            format!("`gevent.get_hub().threadpool.maxsize = {size}` when a worker starts")
+        }
+        _ if pool.name == "asyncio" => format!(
+            "`loop.set_default_executor(ThreadPoolExecutor({size}))` in the application's startup"
+        ),
+        _ => format!("`ThreadPoolExecutor(max_workers={size}, …)`"),
+    }
+}
+
+fn measured(name: &str, value: f64, unit: &str) -> Measured {
+    Measured { name: name.to_owned(), value, unit: unit.to_owned() }
+}
+
+fn workers_option(load: &Load, workers: u32) -> String {
+    let platform = "PYTHON_GUNICORN_CUSTOM_WORKER_NUM";
+    let is_platforms = ["PYTHON_ENABLE_GUNICORN_MULTIWORKERS", platform];
+    if is_platforms.iter().any(|name| load.config.contains_key(*name)) {
+        return format!("`{platform}={workers}`");
+    }
+    match load.config.get("workers").map(|setting| setting.source) {
+        Some(SettingSource::Environment) => format!("`WEB_CONCURRENCY={workers}`"),
+        _ => format!("`--workers {workers}`"),
+    }
 }
 
 fn enough(load: &Load) -> Option<&Costs> {
@@ -116,24 +279,13 @@ impl Size<'_> {
         let (workers, threads) = (self.found.shape.workers, self.found.shape.threads);
         let mut parts = Vec::new();
         if workers != self.now.0 {
-            parts.push(self.workers_option(workers));
+            parts.push(workers_option(self.load, workers));
         }
         if threads != self.now.1 {
             // gunicorn turns its sync workers into gthread ones by itself for more than one thread.
             parts.push(format!("`--threads {threads}`"));
         }
         parts.join(" and ")
-    }
-
-    fn workers_option(&self, workers: u32) -> String {
-        let platform = "PYTHON_GUNICORN_CUSTOM_WORKER_NUM";
-        if self.load.config.contains_key(platform) {
-            return format!("`{platform}={workers}`");
-        }
-        match self.load.config.get("workers").map(|setting| setting.source) {
-            Some(SettingSource::Environment) => format!("`WEB_CONCURRENCY={workers}`"),
-            _ => format!("`--workers {workers}`"),
-        }
     }
 
     fn reason(&self) -> String {
@@ -154,18 +306,13 @@ impl Size<'_> {
     }
 
     fn inputs(&self) -> Vec<Measured> {
-        let one = |name: &str, value: f64, unit: &str| Measured {
-            name: name.to_owned(),
-            value,
-            unit: unit.to_owned(),
-        };
         vec![
-            one("arrival_rate", self.before, "1/s"),
-            one("requests_at_once", self.demand, "count"),
-            one("cpu_with_gil", self.costs.most_gil(), "s"),
-            one("cpu_without_gil", self.costs.cpu - self.costs.most_gil(), "s"),
-            one("blocked", self.costs.blocked().unwrap_or(0.0), "s"),
-            one("usable_cpus", self.load.cores.usable(), "count"),
+            measured("arrival_rate", self.before, "1/s"),
+            measured("requests_at_once", self.demand, "count"),
+            measured("cpu_with_gil", self.costs.most_gil(), "s"),
+            measured("cpu_without_gil", self.costs.cpu - self.costs.most_gil(), "s"),
+            measured("blocked", self.costs.blocked().unwrap_or(0.0), "s"),
+            measured("usable_cpus", self.load.cores.usable(), "count"),
         ]
     }
 }

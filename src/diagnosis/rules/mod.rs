@@ -1,6 +1,7 @@
 //! The rules, one file each, named after their ids.
 
 pub mod cpu_starved;
+pub mod dev_server;
 pub mod gc_pause;
 pub mod gil_held_elsewhere;
 pub mod gthread_starved;
@@ -12,5 +13,7 @@ pub mod loop_hung;
 pub mod many_small_callbacks;
 pub mod not_under_load;
 pub mod page_faults;
+pub mod pool_saturated;
 pub mod sync_starved;
 pub mod threads_occupied;
+pub mod too_few_workers;

@@ -3,7 +3,7 @@
 
 use super::Kind::{List, Number, Switch, Text};
 use super::{Known, declared, from_memory, from_words, plain, shell_words};
-use crate::model::{ServerConfig, SettingSource};
+use crate::model::{ServerConfig, Setting, SettingSource, SettingValue};
 use crate::server::{Facts, ServerObjects};
 use crate::units::Addr;
 
@@ -15,6 +15,14 @@ macro_rules! known {
         Known { name: $name, options: &$options, variable: None, kind: $kind }
     };
 }
+
+/// How a platform that starts gunicorn itself is told the numbers (Azure App Service for Python:
+/// <https://github.com/microsoft/Oryx/blob/main/doc/runtimes/python.md>).
+const PLATFORMS: [&str; 3] = [
+    "PYTHON_ENABLE_GUNICORN_MULTIWORKERS",
+    "PYTHON_GUNICORN_CUSTOM_WORKER_NUM",
+    "PYTHON_GUNICORN_CUSTOM_THREAD_NUM",
+];
 
 const KNOWN: &[Known] = &[
     Known {
@@ -49,6 +57,10 @@ pub(super) fn settings(facts: &Facts<'_>, objects: &ServerObjects) -> ServerConf
     };
     if config.is_empty() {
         config = outside(facts);
+    }
+    for (name, value) in facts.procfs.variables(facts.pid, &PLATFORMS) {
+        let value = value.parse().map_or(SettingValue::Text(value), SettingValue::Number);
+        config.insert(name, Setting { value, source: SettingSource::Environment });
     }
     let uvicorn = objects.worker.and_then(|worker| facts.attribute(worker, "config"));
     if let (Some(uvicorn), Some(python)) = (uvicorn, facts.python) {

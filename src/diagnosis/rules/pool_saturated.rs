@@ -1,0 +1,96 @@
+//! The rule `pool-saturated`: a pool is full while others wait for it.
+//!
+//! Takes looks at pools. gthread's own threads have a rule of their own.
+
+use crate::diagnosis::blocked::ratio;
+use crate::diagnosis::{Case, HIGH_SHARE, Rule, lacks, size, wording};
+use crate::model::{
+    Finding, Measured, PoolInfo, PoolKind, ProcessInfo, Severity, Verdict, WorkerClass,
+};
+
+/// A share of the time from which it is found: below it chance alone fills a pool now and then.
+const SELDOM: f64 = 0.05;
+/// For most of the time: what comes in waits.
+const MOSTLY: f64 = 0.5;
+/// Fewer looks than this show no share: two seconds of them (`sampler/pool_watch.rs`).
+const LEAST_LOOKS: u64 = 10;
+
+/// See `docs/findings/pool-saturated.md`.
+#[derive(Debug)]
+pub struct PoolSaturated;
+
+impl Rule for PoolSaturated {
+    fn id(&self) -> &'static str {
+        "pool-saturated"
+    }
+
+    fn page(&self) -> &'static str {
+        include_str!("../../../docs/findings/pool-saturated.md")
+    }
+
+    fn check(&self, case: &Case<'_>) -> Verdict {
+        if let Some(need) = lacks(case.recording) {
+            return Verdict::NotEnoughData { need };
+        }
+        let processes = case.recording.processes.iter();
+        let pools: Vec<(&ProcessInfo, &PoolInfo)> = processes
+            .flat_map(|process| process.pools.iter().map(move |pool| (process, pool)))
+            .filter(|(process, pool)| is_sized(process, pool))
+            .collect();
+        let seen = pools.iter().filter(|(_, pool)| pool.busy.looks >= LEAST_LOOKS);
+        let share = |pool: &PoolInfo| pool.share(pool.full_and_waiting).unwrap_or(0.0);
+        let worst = seen.max_by(|a, b| share(a.1).total_cmp(&share(b.1)));
+        let Some((process, pool)) = worst.copied() else {
+            let is_unseen = !pools.is_empty();
+            let need = "2 s of looks at the pools";
+            return if is_unseen { Verdict::NotEnoughData { need } } else { Verdict::Clear };
+        };
+        let full = share(pool);
+        if full < SELDOM {
+            return Verdict::Clear;
+        }
+        let load = case.loads.iter().find(|load| load.workers.contains(&process.pid));
+        Verdict::Found(Finding {
+            id: self.id().to_owned(),
+            severity: severity(full),
+            summary: format!(
+                "{} is full while others wait {} of the time: {:.1} of {} are in use and {:.1} wait, \
+                 on average",
+                size::pool_name(pool),
+                wording::percent(full),
+                pool.busy.mean().unwrap_or(0.0),
+                pool.limit.unwrap_or(0),
+                pool.waiting.mean().unwrap_or(0.0),
+            ),
+            evidence: evidence(pool, full),
+            stalls: Vec::new(),
+            recommendations: size::for_pool(process, pool, load).into_iter().collect(),
+        })
+    }
+}
+
+/// Whether it is a pool that a setting sizes, and that no other rule speaks of.
+fn is_sized(process: &ProcessInfo, pool: &PoolInfo) -> bool {
+    let is_gthreads = process.topology.class == WorkerClass::Gthread
+        && pool.kind == PoolKind::ThreadPoolExecutor
+        && Some(pool.limit) == process.occupancy.limit.map(Some);
+    pool.kind != PoolKind::GthreadConnections && !is_gthreads && pool.limit.is_some()
+}
+
+fn severity(full: f64) -> Severity {
+    if full >= MOSTLY {
+        Severity::High
+    } else if full >= HIGH_SHARE {
+        Severity::Medium
+    } else {
+        Severity::Low
+    }
+}
+
+fn evidence(pool: &PoolInfo, full: f64) -> Vec<Measured> {
+    let mean = |name: &str, value: Option<f64>| {
+        value.map(|value| Measured { name: name.to_owned(), value, unit: "count".to_owned() })
+    };
+    let figures = [mean("busy_mean", pool.busy.mean()), mean("waiting_mean", pool.waiting.mean())];
+    { [ratio("full_and_waiting", full)].into_iter() }.chain(figures.into_iter().flatten()).collect()
+}

@@ -1,0 +1,75 @@
+//! The rule `too-few-workers`: every worker's loop is busy with computing while CPUs are idle.
+//!
+//! Takes servers with event loops. Workers without one have rules of their own; a loop that is busy
+//! because a call blocks it needs no more workers, but the call moved.
+
+use crate::diagnosis::blocked::ratio;
+use crate::diagnosis::{Case, Rule, lacks, size, wording};
+use crate::model::{Finding, Load, Measured, Severity, Verdict};
+
+/// A loop that is out of its poll for so much of the time has no room: whatever comes waits for about
+/// ten times as long as it takes (M/M/1: 1 / (1 - U); Kleinrock, *Queueing Systems* I, 1975, §3.2).
+const BUSY: f64 = 0.9;
+/// The part of that time in which it must have used a CPU, and not waited for something.
+const COMPUTES: f64 = 0.7;
+/// CPUs that must have nothing to do: half of one for a worker to gain anything.
+const IDLE: f64 = 0.5;
+
+/// See `docs/findings/too-few-workers.md`.
+#[derive(Debug)]
+pub struct TooFewWorkers;
+
+impl Rule for TooFewWorkers {
+    fn id(&self) -> &'static str {
+        "too-few-workers"
+    }
+
+    fn page(&self) -> &'static str {
+        include_str!("../../../docs/findings/too-few-workers.md")
+    }
+
+    fn check(&self, case: &Case<'_>) -> Verdict {
+        if let Some(need) = lacks(case.recording) {
+            return Verdict::NotEnoughData { need };
+        }
+        let busy = |load: &&Load| load.utilization.is_some_and(|(least, _)| least >= BUSY);
+        let Some(load) = case.loads.iter().find(busy) else { return Verdict::Clear };
+        let Some(idle) = load.cores.idle else {
+            return Verdict::NotEnoughData { need: "the machine's account of idle CPUs" };
+        };
+        let workers = load.workers.len();
+        let per_worker = load.cores_used() / crate::units::to_f64(workers.max(1) as u64);
+        if idle < IDLE
+            || per_worker < COMPUTES
+            || f64::from(load.cores.whole()) <= load.cores_used()
+        {
+            return Verdict::Clear;
+        }
+        let Some(advice) = size::for_loops(load) else { return Verdict::Clear };
+        let (least, _) = load.utilization.unwrap_or_default();
+        let count = |name: &str, value: f64| Measured {
+            name: name.to_owned(),
+            value,
+            unit: "count".to_owned(),
+        };
+        Verdict::Found(Finding {
+            id: self.id().to_owned(),
+            severity: Severity::High,
+            summary: format!(
+                "{} busy {} of the time, computing, while {idle:.1} CPUs are idle",
+                match workers {
+                    1 => "the only worker is".to_owned(),
+                    several => format!("all {several} workers are"),
+                },
+                wording::percent(least)
+            ),
+            evidence: vec![
+                ratio("loop_utilization", least),
+                count("cpus_used", load.cores_used()),
+                count("idle_cpus", idle),
+            ],
+            stalls: Vec::new(),
+            recommendations: vec![advice],
+        })
+    }
+}
