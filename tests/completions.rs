@@ -38,7 +38,7 @@ fn bash_takes_its_script() {
 #[test]
 fn each_command_has_a_page() {
     assert!(printed(&["man"]).contains("stallspy\\-record(1)"));
-    for command in ["record", "report", "dump", "doctor", "demo", "completions", "man"] {
+    for command in ["record", "report", "advise", "dump", "doctor", "demo", "completions", "man"] {
         let page = printed(&["man", command]);
         assert!(page.contains(&format!(".TH stallspy-{command} 1")), "{command}");
     }

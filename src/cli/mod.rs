@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods)] // the part that writes files, where the user says
 
+mod advise;
 mod completions;
 mod demo;
 mod doctor;
@@ -44,6 +45,8 @@ enum Command {
     Record(record::Args),
     /// Render a recording again, in any format
     Report(report::Args),
+    /// Watch a server for a while, or read a recording, and say only what to change
+    Advise(advise::Args),
     /// Look once: every thread's Python stack, what its event loop is doing, and where tasks and greenlets
     /// wait
     Dump(dump::Args),
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Record(args) => record::run(&args, given),
         Command::Report(args) => report::run(&args, given),
+        Command::Advise(args) => advise::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -102,7 +102,7 @@ fn parse_rate(text: &str) -> Result<f64, String> {
     values::rate(text).map_err(|error| error.to_string())
 }
 
-fn parse_seconds(text: &str) -> Result<Nanos, String> {
+pub(super) fn parse_seconds(text: &str) -> Result<Nanos, String> {
     if text == "unlimited" {
         // py-spy's word for the default.
         return Ok(Nanos(u64::MAX / 4));
@@ -211,7 +211,7 @@ fn remark(report: &Report) {
 }
 
 /// A flag that SIGINT and SIGTERM set; a second signal kills as usual, in case we hang.
-fn stop_on_signals() -> Result<Arc<AtomicBool>, Error> {
+pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>, Error> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))

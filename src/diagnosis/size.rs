@@ -161,8 +161,8 @@ pub fn for_pool(
             limited_by: limited_by.to_owned(),
         },
         command: pool_command(pool, recommended),
-        reason: "who waits for a thread of it is served no sooner for anything else; what these threads \
-                 call (a database, another service) has to bear as many at once"
+        reason: "whatever waits for this pool waits for nothing else; what its threads call (a database, \
+                 another service) has to bear as many at once"
             .to_owned(),
         inputs,
         predicted: rate

@@ -82,6 +82,22 @@ impl Format {
     }
 }
 
+/// Writes what to do, for people: the verdict and all recommendations.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_advice(report: &Report, view: &View, out: &mut dyn io::Write) -> io::Result<()> {
+    text::advice_only(report, view, out)
+}
+
+/// Writes the same for programs: the keys `summary`, `servers` and `findings` of the JSON report.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_advice_json(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
+    json::advice_only(report, out)
+}
+
 /// How the user wants to see it. The flags are py-spy's and shape the sample formats only
 /// (flamegraph, raw, speedscope); colour and width shape the text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

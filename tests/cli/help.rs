@@ -29,6 +29,11 @@ fn of_dump() {
 }
 
 #[test]
+fn of_advise() {
+    insta::assert_snapshot!(help(&["advise", "--help"]));
+}
+
+#[test]
 fn of_doctor() {
     insta::assert_snapshot!(help(&["doctor", "--help"]));
 }
@@ -60,7 +65,7 @@ fn every_subcommand_is_here() {
         .collect();
     assert_eq!(
         names,
-        ["record", "report", "dump", "doctor", "demo", "completions", "man", "help"],
+        ["record", "report", "advise", "dump", "doctor", "demo", "completions", "man", "help"],
         "a new one needs a test above"
     );
 }

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::profiler::STALLSPY;
+use crate::profiler::{STALLSPY, stallspy};
 use crate::recordings::{file, recording};
 
 /// `report` of a recording with these variables set, to a file: no terminal.
@@ -98,4 +98,24 @@ fn a_full_disk_is_an_error() {
     assert_eq!(output.status.code(), Some(1));
     let said = "stallspy: cannot write to standard output: No space left on device (os error 28)\n";
     assert_eq!(String::from_utf8_lossy(&output.stderr), said);
+}
+
+#[test]
+fn advice_is_what_the_whole_report_concludes() {
+    let (_folder, path) = file(&recording());
+    let path = path.display().to_string();
+    let json = |args: &[&str]| {
+        let ended = stallspy(args);
+        assert_eq!(ended.code(), Some(0), "{}", ended.err);
+        serde_json::from_str::<serde_json::Value>(&ended.out).expect("it is JSON")
+    };
+    let (advice, report) =
+        (json(&["advise", &path, "--json"]), json(&["report", &path, "-f", "json"]));
+    let keys = advice.as_object().expect("an object").keys();
+    assert!(keys.clone().any(|key| key == "findings") && keys.clone().all(|key| key != "stalls"));
+    for key in keys {
+        assert_eq!(advice[key], report[key], "{key}");
+    }
+    let ended = stallspy(&["advise", &path]);
+    assert!(ended.code() == Some(0) && ended.out.contains("VERDICT"), "{}", ended.out);
 }

@@ -78,6 +78,46 @@ impl MachineOut {
     }
 }
 
+/// Writes what a report concludes, without what it observed: some of the same keys.
+pub(super) fn advice_only(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
+    let mut serializer =
+        serde_json::Serializer::with_formatter(&mut *out, layout::ItemPerLine::default());
+    let recording = &report.recording;
+    let advice = AdviceOut {
+        schema: SCHEMA,
+        version: &recording.version,
+        clock: "monotonic",
+        attached_ns: recording.attached,
+        detached_ns: recording.detached,
+        threshold_ns: recording.settings.threshold,
+        summary: Summary::new(report),
+        servers: report.loads.iter().map(server::new).collect(),
+        findings: findings(report),
+    };
+    advice.serialize(&mut serializer)?;
+    out.write_all(b"\n")
+}
+
+#[derive(Serialize)]
+struct AdviceOut<'a> {
+    schema: &'static str,
+    version: &'a str,
+    clock: &'static str,
+    attached_ns: Timestamp,
+    detached_ns: Timestamp,
+    threshold_ns: Nanos,
+    summary: Summary<'a>,
+    servers: Vec<server::ServerOut<'a>>,
+    findings: Vec<finding::FindingOut<'a>>,
+}
+
+/// What was found, and then what could not be told.
+fn findings(report: &Report) -> Vec<finding::FindingOut<'_>> {
+    let known = report.findings.iter().map(|found| finding::found(&report.recording, found));
+    let unknown = report.undecided.iter().map(|(id, need)| finding::undecided(id, need));
+    known.chain(unknown).collect()
+}
+
 #[derive(Serialize)]
 struct Summary<'a> {
     verdict: &'a str,
@@ -94,8 +134,6 @@ struct Summary<'a> {
 impl<'a> ReportOut<'a> {
     fn new(report: &'a Report) -> ReportOut<'a> {
         let recording = &report.recording;
-        let known = report.findings.iter().map(|found| finding::found(recording, found));
-        let unknown = report.undecided.iter().map(|(id, need)| finding::undecided(id, need));
         let culprits = report.culprits.iter();
         ReportOut {
             schema: SCHEMA,
@@ -110,7 +148,7 @@ impl<'a> ReportOut<'a> {
             servers: report.loads.iter().map(server::new).collect(),
             processes: recording.processes.iter().map(|one| process::new(report, one)).collect(),
             culprits: culprits.map(|total| stall::culprit_total(recording, total)).collect(),
-            findings: known.chain(unknown).collect(),
+            findings: findings(report),
             stalls: Stalls(report),
             losses: &recording.losses,
         }

@@ -11,11 +11,29 @@ const MOST: usize = 5;
 
 /// Writes the list; nothing if there is nothing to do.
 pub(super) fn write(page: &mut Page<'_>, report: &Report, names: &FileNames<'_>) -> io::Result<()> {
+    list(page, report, names, MOST)
+}
+
+/// The same, however long it is.
+pub(super) fn write_all(
+    page: &mut Page<'_>,
+    report: &Report,
+    names: &FileNames<'_>,
+) -> io::Result<()> {
+    list(page, report, names, usize::MAX)
+}
+
+fn list(
+    page: &mut Page<'_>,
+    report: &Report,
+    names: &FileNames<'_>,
+    most: usize,
+) -> io::Result<()> {
     let all: Vec<&Recommendation> =
         report.findings.iter().flat_map(|finding| &finding.recommendations).collect();
     let notes = report.findings.iter().filter(|finding| finding.recommendations.is_empty());
     let mut written = false;
-    for (index, advice) in all.iter().take(MOST).enumerate() {
+    for (index, advice) in all.iter().take(most).enumerate() {
         let head = if index == 0 { "DO" } else { "  " };
         let number = format!("  {}. ", index + 1);
         let indent = " ".repeat(head.len() + number.len());
@@ -24,8 +42,8 @@ pub(super) fn write(page: &mut Page<'_>, report: &Report, names: &FileNames<'_>)
         page.prose(&[(Ink::Plain, &indent)], Ink::Plain, &why(advice))?;
         written = true;
     }
-    if all.len() > MOST {
-        let text = format!("    … and {} more: `-f json` lists them", all.len() - MOST);
+    if all.len() > most {
+        let text = format!("    … and {} more: `-f json` lists them", all.len() - most);
         page.line(&[(Ink::Dim, &text)])?;
     }
     for finding in notes {

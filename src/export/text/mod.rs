@@ -33,12 +33,8 @@ pub(super) struct Text;
 
 impl Exporter for Text {
     fn write(&self, report: &Report, view: &View, out: &mut dyn Write) -> io::Result<()> {
-        let width = match view.width {
-            0 => DEFAULT_WIDTH,
-            width => width.clamp(WIDTHS.0, WIDTHS.1),
-        };
         let names = FileNames::new(&report.recording, view.full_filenames);
-        let mut page = Page::new(out, view.color, width);
+        let mut page = Page::new(out, view.color, width(view));
         header::write(&mut page, report)?;
         page.blank()?;
         verdict(&mut page, report)?;
@@ -51,6 +47,24 @@ impl Exporter for Text {
         sockets::write(&mut page, report)?;
         advice::write(&mut page, report, &names)?;
         footer::write(&mut page, report)
+    }
+}
+
+/// Writes the verdict and everything there is to do.
+pub(super) fn advice_only(report: &Report, view: &View, out: &mut dyn Write) -> io::Result<()> {
+    let names = FileNames::new(&report.recording, view.full_filenames);
+    let mut page = Page::new(out, view.color, width(view));
+    header::write(&mut page, report)?;
+    page.blank()?;
+    verdict(&mut page, report)?;
+    page.blank()?;
+    advice::write_all(&mut page, report, &names)
+}
+
+fn width(view: &View) -> usize {
+    match view.width {
+        0 => DEFAULT_WIDTH,
+        width => width.clamp(WIDTHS.0, WIDTHS.1),
     }
 }
 
