@@ -250,6 +250,13 @@ fn stories() -> Vec<(&'static str, Report)> {
     rows.push(("few looks at the line", story));
 
     let mut story = Story::of_threads(400, 1, 1);
+    let call = in_request(&mut story);
+    story.stall(500.0, call);
+    story.crowd(WorkerClass::Sync, 1, 1, 1, 2);
+    story.crowd(WorkerClass::Sync, 1, 0, 0, 16);
+    rows.push(("one of 18 looks at the line", story));
+
+    let mut story = Story::of_threads(400, 1, 1);
     story.crowd(WorkerClass::Sync, 1, 1, 3, 40);
     story.recording.processes[0].topology.role = Role::Worker;
     rows.push(("one of several workers, alone", story));

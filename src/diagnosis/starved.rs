@@ -20,6 +20,10 @@ const MOSTLY: f64 = 0.5;
 /// Fewer looks than this show no share: two seconds of them (`sampler/pace.rs`, `POOL_LOOK`).
 const LEAST_LOOKS: u64 = 10;
 
+/// As often it must have been seen: two requests that come at once are met now and then by chance, and
+/// of few looks one is a twentieth already.
+const LEAST_SEEN: u64 = 3;
+
 const NEED_SIBLINGS: &str = "the server's other workers: record its master's pid";
 const NEED_LOOKS: &str = "2 s of looks at all its threads and at who waits for one";
 
@@ -46,7 +50,7 @@ pub(super) fn check(rule: &dyn Rule, class: WorkerClass, case: &Case<'_>) -> Ver
         return Verdict::NotEnoughData { need: NEED_LOOKS };
     };
     let starved = share(&worst);
-    if starved < SELDOM {
+    if starved < SELDOM || worst.starved < LEAST_SEEN {
         return Verdict::Clear;
     }
     let holds = |stall: &Stall| {

@@ -15,6 +15,9 @@ const MOSTLY: f64 = 0.5;
 /// Fewer looks than this show no share: two seconds of them (`sampler/pool_watch.rs`).
 const LEAST_LOOKS: u64 = 10;
 
+/// As often it must have been seen: of few looks one is a twentieth already.
+const LEAST_SEEN: u64 = 3;
+
 /// See `docs/findings/pool-saturated.md`.
 #[derive(Debug)]
 pub struct PoolSaturated;
@@ -46,7 +49,7 @@ impl Rule for PoolSaturated {
             return if is_unseen { Verdict::NotEnoughData { need } } else { Verdict::Clear };
         };
         let full = share(pool);
-        if full < SELDOM {
+        if full < SELDOM || pool.full_and_waiting < LEAST_SEEN {
             return Verdict::Clear;
         }
         let load = case.loads.iter().find(|load| load.workers.contains(&process.pid));
