@@ -16,7 +16,7 @@ use crate::doctor::{self, Diagnosis};
 use crate::error::Error;
 use crate::gate::Pattern;
 use crate::layout::LayoutError;
-use crate::model::{Recording, Report, Settings, Snapshot};
+use crate::model::{NativeStacks, Recording, Report, Settings, Snapshot};
 use crate::printable::shortened;
 use crate::python::locate::LocateError;
 use crate::sampler::named::{NameError, named};
@@ -127,6 +127,18 @@ pub fn find(pattern: &Regex) -> Result<Pid, Error> {
             }
             Err(Error::SeveralNames { pattern: text, count: found.len(), candidates })
         }
+    }
+}
+
+/// How a server is watched when nothing else is asked for.
+#[must_use]
+pub fn usual_settings() -> Settings {
+    Settings {
+        threshold: DEFAULT_THRESHOLD,
+        rate_hz: DEFAULT_RATE_HZ,
+        rate_is_most: true,
+        blocking: false,
+        native: NativeStacks::default(),
     }
 }
 

@@ -11,8 +11,8 @@ use super::progress::ProgressLine;
 use super::record::{parse_pid, parse_seconds};
 use super::{Color, complain};
 use crate::error::{Error, exit};
-use crate::export::{View, write_advice, write_advice_json};
-use crate::model::{NativeStacks, Recording, Settings};
+use crate::export::{write_advice, write_advice_json};
+use crate::model::Recording;
 use crate::recording;
 use crate::session::{self, Plan, Target};
 use crate::units::{Nanos, Pid};
@@ -50,11 +50,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let report = session::conclude(recorded(args)?, &[]);
-    let view = View {
-        color: args.color.on_stdout(),
-        width: super::view::terminal_width(),
-        ..View::default()
-    };
+    let view = super::view::plain(args.color);
     let mut text = Vec::new();
     let written = if args.json {
         write_advice_json(&report, &mut text)
@@ -77,13 +73,7 @@ fn recorded(args: &Args) -> Result<Recording, Error> {
         return Err(Error::File("name a process with -p PID, or a recording".to_owned()));
     };
     let plan = Plan {
-        settings: Settings {
-            threshold: session::DEFAULT_THRESHOLD,
-            rate_hz: session::DEFAULT_RATE_HZ,
-            rate_is_most: true,
-            blocking: false,
-            native: NativeStacks::default(),
-        },
+        settings: session::usual_settings(),
         duration: Some(args.duration),
         subprocesses: false,
         command: "advise",

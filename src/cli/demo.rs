@@ -9,8 +9,7 @@ use super::outputs::{Output, write_all};
 use super::progress::ProgressLine;
 use super::{Color, complain};
 use crate::error::{Error, exit};
-use crate::export::{Format, View};
-use crate::model::{NativeStacks, Settings};
+use crate::export::Format;
 use crate::session::{self, Plan, Target};
 use crate::units::{Nanos, Pid};
 
@@ -64,13 +63,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let server = Server::start(args, &file)?;
     let duration = Nanos::from_secs(args.duration);
     let plan = Plan {
-        settings: Settings {
-            threshold: session::DEFAULT_THRESHOLD,
-            rate_hz: session::DEFAULT_RATE_HZ,
-            rate_is_most: true,
-            blocking: false,
-            native: NativeStacks::default(),
-        },
+        settings: session::usual_settings(),
         duration: Some(duration),
         subprocesses: false,
         command: "demo",
@@ -82,11 +75,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     line.clear();
     drop(server);
     let report = session::conclude(recording, &[]);
-    let view = View {
-        color: args.color.on_stdout(),
-        width: super::view::terminal_width(),
-        ..View::default()
-    };
+    let view = super::view::plain(args.color);
     write_all(&outputs, &report, &view)?;
     let _ = writeln!(
         std::io::stderr(),

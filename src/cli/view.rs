@@ -74,6 +74,11 @@ impl ViewArgs {
     }
 }
 
+/// The view of a command that has no flags for it but the colour.
+pub(super) fn plain(color: Color) -> View {
+    View { color: color.on_stdout(), width: terminal_width(), ..View::default() }
+}
+
 /// The width asked for by `COLUMNS`, as a shell sets it.
 pub(super) fn terminal_width() -> usize {
     let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());

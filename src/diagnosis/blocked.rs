@@ -164,16 +164,16 @@ pub fn observed(recording: &Recording, stall: &Stall) -> Nanos {
 /// A share, 0 to 1.
 #[must_use]
 pub fn ratio(name: &str, value: f64) -> Measured {
-    Measured { name: name.to_owned(), value, unit: "ratio".to_owned() }
+    Measured::new(name, value, "ratio")
 }
 
 /// A number of things.
 #[must_use]
 #[allow(clippy::cast_precision_loss)] // counts stay far below 2^53
 pub fn count(name: &str, value: usize) -> Measured {
-    Measured { name: name.to_owned(), value: value as f64, unit: "count".to_owned() }
+    Measured::new(name, value as f64, "count")
 }
 
 fn max(value: Nanos) -> Measured {
-    Measured { name: "longest_stall".to_owned(), value: value.as_secs_f64(), unit: "s".to_owned() }
+    Measured::new("longest_stall", value.as_secs_f64(), "s")
 }

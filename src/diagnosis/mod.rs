@@ -6,6 +6,7 @@
 
 pub mod blocked;
 pub mod greenlets;
+mod often;
 pub mod remedy;
 pub mod rules;
 pub mod size;

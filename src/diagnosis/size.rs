@@ -25,16 +25,14 @@ const LEAST_ERROR: f64 = 0.05;
 pub fn for_threads(load: &Load) -> Option<Recommendation> {
     let (costs, demand) = (enough(load)?, load.demand()?);
     let threads_now = load.slots?;
-    let workers_now = u32::try_from(load.workers.len()).ok()?.max(1);
+    let workers_now = workers_of(load);
     // The lock of one process is the limit that no more threads lift. Where few looks saw it, the upper
     // end of its share is taken: one worker too many costs memory, one too few a fifth of the
     // throughput (`scripts/bench --only sizing`, 1 ms of CPU and 80 ms of waiting: 1 × 59 against 2 × 30).
     let gil = costs.most_gil();
     let needs = Needs { gil, free: costs.cpu - gil, blocked: costs.blocked()? };
     let cores = load.cores.usable();
-    let fit = load.memory.more_workers().map_or(u32::MAX, |more| {
-        workers_now.saturating_add(u32::try_from(more).unwrap_or(u32::MAX))
-    });
+    let fit = most_that_fit(load, workers_now);
     // gunicorn's rule of thumb; a server that has more may keep them.
     let most_workers = load.cores.whole().saturating_mul(2).saturating_add(1).max(1);
     let task = |most_threads| Task { needs, demand, cores, fit, most_workers, most_threads };
@@ -59,12 +57,9 @@ pub fn for_threads(load: &Load) -> Option<Recommendation> {
 /// How many workers a server should have whose loops compute all the time.
 #[must_use]
 pub fn for_loops(load: &Load) -> Option<Recommendation> {
-    let workers = u32::try_from(load.workers.len()).ok()?.max(1);
+    let workers = workers_of(load);
     let most = load.cores.whole();
-    let fit = load
-        .memory
-        .more_workers()
-        .map_or(u32::MAX, |more| workers.saturating_add(u32::try_from(more).unwrap_or(u32::MAX)));
+    let fit = most_that_fit(load, workers);
     let recommended = most.min(fit);
     if recommended <= workers {
         return None;
@@ -90,13 +85,10 @@ pub fn for_loops(load: &Load) -> Option<Recommendation> {
                  worker"
             .to_owned(),
         inputs: { [("cpus_used", used), ("usable_cpus", load.cores.usable())].into_iter() }
-            .map(|(name, value)| measured(name, value, "count"))
-            .chain(rate.map(|rate| measured("arrival_rate", rate, "1/s")))
+            .map(|(name, value)| Measured::new(name, value, "count"))
+            .chain(rate.map(|rate| Measured::new("arrival_rate", rate, "1/s")))
             .collect(),
-        predicted: predicted
-            .map(|rate| effect("throughput", rate, rate * factor, "1/s"))
-            .into_iter()
-            .collect(),
+        predicted: faster(predicted, factor),
     })
 }
 
@@ -145,12 +137,12 @@ pub fn for_pool(
     let is_full = pool.share(pool.full).is_some_and(|full| full >= FULL);
     let rate = load.filter(|load| load.workers.len() == 1 && is_full).and_then(Load::rate);
     let mut inputs = vec![
-        measured("busy_mean", busy, "count"),
-        measured("waiting_mean", waiting, "count"),
-        measured("peak", peak, "count"),
-        measured("target_use", TARGET_USE, "ratio"),
+        Measured::new("busy_mean", busy, "count"),
+        Measured::new("waiting_mean", waiting, "count"),
+        Measured::new("peak", peak, "count"),
+        Measured::new("target_use", TARGET_USE, "ratio"),
     ];
-    inputs.extend(held.map(|held| measured("gil_held", held, "ratio")));
+    inputs.extend(held.map(|held| Measured::new("gil_held", held, "ratio")));
     Some(Recommendation {
         remedy: Remedy::Setting {
             kind: SettingKind::ThreadPool,
@@ -165,10 +157,7 @@ pub fn for_pool(
                  another service) has to bear as many at once"
             .to_owned(),
         inputs,
-        predicted: rate
-            .map(|rate| effect("throughput", rate, rate * factor, "1/s"))
-            .into_iter()
-            .collect(),
+        predicted: faster(rate, factor),
     })
 }
 
@@ -202,10 +191,6 @@ fn pool_command(pool: &PoolInfo, size: u32) -> String {
     }
 }
 
-fn measured(name: &str, value: f64, unit: &str) -> Measured {
-    Measured { name: name.to_owned(), value, unit: unit.to_owned() }
-}
-
 fn workers_option(load: &Load, workers: u32) -> String {
     let platform = "PYTHON_GUNICORN_CUSTOM_WORKER_NUM";
     let is_platforms = ["PYTHON_ENABLE_GUNICORN_MULTIWORKERS", platform];
@@ -216,6 +201,23 @@ fn workers_option(load: &Load, workers: u32) -> String {
         Some(SettingSource::Environment) => format!("`WEB_CONCURRENCY={workers}`"),
         _ => format!("`--workers {workers}`"),
     }
+}
+
+/// How many workers a server has.
+fn workers_of(load: &Load) -> u32 {
+    u32::try_from(load.workers.len()).unwrap_or(u32::MAX).max(1)
+}
+
+/// Most workers that fit into memory, of which there are `now`.
+fn most_that_fit(load: &Load, now: u32) -> u32 {
+    load.memory
+        .more_workers()
+        .map_or(u32::MAX, |more| now.saturating_add(u32::try_from(more).unwrap_or(u32::MAX)))
+}
+
+/// That throughput, where it is known, grows by `factor`.
+fn faster(rate: Option<f64>, factor: f64) -> Vec<Effect> {
+    rate.map(|rate| effect("throughput", rate, rate * factor, "1/s")).into_iter().collect()
 }
 
 fn enough(load: &Load) -> Option<&Costs> {
@@ -307,12 +309,12 @@ impl Size<'_> {
 
     fn inputs(&self) -> Vec<Measured> {
         vec![
-            measured("arrival_rate", self.before, "1/s"),
-            measured("requests_at_once", self.demand, "count"),
-            measured("cpu_with_gil", self.costs.most_gil(), "s"),
-            measured("cpu_without_gil", self.costs.cpu - self.costs.most_gil(), "s"),
-            measured("blocked", self.costs.blocked().unwrap_or(0.0), "s"),
-            measured("usable_cpus", self.load.cores.usable(), "count"),
+            Measured::new("arrival_rate", self.before, "1/s"),
+            Measured::new("requests_at_once", self.demand, "count"),
+            Measured::new("cpu_with_gil", self.costs.most_gil(), "s"),
+            Measured::new("cpu_without_gil", self.costs.cpu - self.costs.most_gil(), "s"),
+            Measured::new("blocked", self.costs.blocked().unwrap_or(0.0), "s"),
+            Measured::new("usable_cpus", self.load.cores.usable(), "count"),
         ]
     }
 }

@@ -6,23 +6,11 @@
 //! line for a moment. Together they are requests that wait for a thread.
 
 use super::blocked::{count, ratio};
-use super::{Case, HIGH_SHARE, Rule, lacks, size, wording};
+use super::{Case, Rule, lacks, often, size, wording};
 use crate::model::{
-    Crowd, Finding, Load, Measured, ProcessInfo, Recommendation, Recording, Remedy, Role, Severity,
-    Stall, Verdict, WorkerClass,
+    Crowd, Finding, Load, Measured, ProcessInfo, Recommendation, Recording, Remedy, Role, Stall,
+    Verdict, WorkerClass,
 };
-
-/// A share of the time from which it is found: below it hardly a request meets it, and chance alone
-/// makes two requests come at once.
-const SELDOM: f64 = 0.05;
-/// For most of the time: what comes in waits.
-const MOSTLY: f64 = 0.5;
-/// Fewer looks than this show no share: two seconds of them (`sampler/pace.rs`, `POOL_LOOK`).
-const LEAST_LOOKS: u64 = 10;
-
-/// As often it must have been seen: two requests that come at once are met now and then by chance, and
-/// of few looks one is a twentieth already.
-const LEAST_SEEN: u64 = 3;
 
 const NEED_SIBLINGS: &str = "the server's other workers: record its master's pid";
 const NEED_LOOKS: &str = "2 s of looks at all its threads and at who waits for one";
@@ -44,13 +32,13 @@ pub(super) fn check(rule: &dyn Rule, class: WorkerClass, case: &Case<'_>) -> Ver
         return Verdict::NotEnoughData { need: NEED_SIBLINGS };
     }
     let crowds = own.iter().filter_map(|process| process.occupancy.crowd);
-    let crowds = crowds.filter(|crowd| crowd.looks() >= LEAST_LOOKS);
+    let crowds = crowds.filter(|crowd| crowd.looks() >= often::LEAST_LOOKS);
     let share = |crowd: &Crowd| crowd.starved_share().unwrap_or(0.0);
     let Some(worst) = crowds.reduce(|a, b| if share(&b) > share(&a) { b } else { a }) else {
         return Verdict::NotEnoughData { need: NEED_LOOKS };
     };
     let starved = share(&worst);
-    if starved < SELDOM || worst.starved < LEAST_SEEN {
+    if !often::is_found(starved, worst.starved) {
         return Verdict::Clear;
     }
     let holds = |stall: &Stall| {
@@ -58,7 +46,7 @@ pub(super) fn check(rule: &dyn Rule, class: WorkerClass, case: &Case<'_>) -> Ver
     };
     Verdict::Found(Finding {
         id: rule.id().to_owned(),
-        severity: severity(starved),
+        severity: often::severity(starved),
         summary: summary(class, &worst, starved),
         evidence: measured(&worst, starved),
         stalls: { stalls.iter().enumerate() }
@@ -73,16 +61,6 @@ fn has_unseen_siblings(recording: &Recording, process: &ProcessInfo) -> bool {
     let is_master = |master: &ProcessInfo| master.topology.role == Role::Master;
     process.topology.role == Role::Worker
         && !recording.get_process(process.ppid).is_some_and(is_master)
-}
-
-fn severity(starved: f64) -> Severity {
-    if starved >= MOSTLY {
-        Severity::High
-    } else if starved >= HIGH_SHARE {
-        Severity::Medium
-    } else {
-        Severity::Low
-    }
 }
 
 fn summary(class: WorkerClass, crowd: &Crowd, starved: f64) -> String {
@@ -113,10 +91,8 @@ fn wanted(crowd: &Crowd) -> f64 {
 }
 
 fn measured(crowd: &Crowd, starved: f64) -> Vec<Measured> {
-    let mean = |name: &str, value: Option<f64>| {
-        let (name, unit) = (name.to_owned(), "count".to_owned());
-        value.map(|value| Measured { name, value, unit })
-    };
+    let mean =
+        |name: &str, value: Option<f64>| value.map(|value| Measured::new(name, value, "count"));
     let figures =
         [mean("threads_held_mean", crowd.held.mean()), mean("waiting_mean", crowd.waiting.mean())];
     let mut all = vec![

@@ -7,9 +7,8 @@
 
 use super::float_stamp::{FLOAT_SIZE, Floats, to_timestamp};
 use super::turns::{Marks, Rest, Seen, Turns, Whereabouts};
-use super::{Clock, Reading, Running, Sight, TaskNames, View};
+use super::{Clock, Reading, Sight, View};
 use crate::layout::shape::FrameLink;
-use crate::model::CallbackRun;
 use crate::python::Interpreter;
 use crate::python::code_objects::{CodeCache, CodeObject};
 use crate::python::frames::{RawStack, local};
@@ -329,18 +328,6 @@ impl Clock for FrameClock {
             Seen { thread, marks: Marks::default(), turned: None, subject: Addr(0) }
         };
         Ok(self.turns.see(seen, view.now))
-    }
-
-    fn callback(&self, _: &View<'_>, _: &Running) -> Option<CallbackRun> {
-        None
-    }
-
-    fn waiting(&self, _: &View<'_>) -> Option<u32> {
-        None
-    }
-
-    fn task(&self, _: &View<'_>, _: &Running) -> TaskNames {
-        TaskNames::default()
     }
 
     fn still(&mut self, at: Timestamp) {

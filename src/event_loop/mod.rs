@@ -152,14 +152,23 @@ pub trait Clock: fmt::Debug {
     /// Only [`ReadError::Gone`] and [`ReadError::Denied`]; everything else is a [`Reading`].
     fn look(&mut self, view: &View<'_>) -> Result<Reading, ReadError>;
 
-    /// Which callback of the iteration `running` is.
-    fn callback(&self, view: &View<'_>, running: &Running) -> Option<CallbackRun>;
+    /// Which callback of the iteration `running` is; `None` of a loop that does not tell.
+    fn callback(&self, view: &View<'_>, running: &Running) -> Option<CallbackRun> {
+        let _ = (view, running);
+        None
+    }
 
-    /// How many callbacks wait in the ready queue.
-    fn waiting(&self, view: &View<'_>) -> Option<u32>;
+    /// How many callbacks wait in the ready queue; `None` of a loop that does not tell.
+    fn waiting(&self, view: &View<'_>) -> Option<u32> {
+        let _ = view;
+        None
+    }
 
-    /// The task that the callback runs, if it runs one.
-    fn task(&self, view: &View<'_>, running: &Running) -> TaskNames;
+    /// The task that the callback runs, if it runs one and the loop knows of tasks.
+    fn task(&self, view: &View<'_>, running: &Running) -> TaskNames {
+        let _ = (view, running);
+        TaskNames::default()
+    }
 
     /// The thread has slept ever since the last look, so that this one was spared.
     fn still(&mut self, at: Timestamp) {

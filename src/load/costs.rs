@@ -7,11 +7,13 @@ use super::lived;
 use crate::model::{Costs, GilState, ProcessInfo, Recording};
 use crate::units::{Nanos, Pid, Tid, to_f64};
 
-/// The costs of a request over all `workers`, of which they served `served`.
+/// The costs of a request over all `workers`, of which they served `served` and that
+/// held their threads for `occupied`.
 pub(super) fn of(
     recording: &Recording,
     workers: &[&ProcessInfo],
     served: Option<u64>,
+    occupied: Option<Nanos>,
 ) -> Option<Costs> {
     let requests = served.filter(|served| *served > 0)?;
     let per_request = |time: Nanos| time.as_secs_f64() / to_f64(requests);
@@ -37,8 +39,7 @@ pub(super) fn of(
         let mean = one.requests.in_flight_mean()?;
         Some(mean * lived(recording, one).as_secs_f64())
     });
-    let occupied = occupied(recording, workers).map(Nanos::as_secs_f64);
-    let total = occupied.or_else(|| in_flight.sum::<Option<f64>>());
+    let total = occupied.map(Nanos::as_secs_f64).or_else(|| in_flight.sum::<Option<f64>>());
     Some(Costs {
         requests,
         cpu: per_request(cpu),

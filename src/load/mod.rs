@@ -55,8 +55,8 @@ impl Group<'_> {
         // Workers are alike; the first says how they are run.
         let like = now.first().copied();
         let served = self.served();
-        let costs = costs::of(recording, &self.workers, served);
         let occupied = costs::occupied(recording, &self.workers);
+        let costs = costs::of(recording, &self.workers, served, occupied);
         Load {
             master: self.master.map(|master| master.pid),
             workers: now.iter().map(|worker| worker.pid).collect(),

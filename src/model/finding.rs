@@ -30,6 +30,14 @@ pub struct Measured {
     pub unit: String,
 }
 
+impl Measured {
+    /// A number by its name.
+    #[must_use]
+    pub fn new(name: &str, value: f64, unit: &str) -> Measured {
+        Measured { name: name.to_owned(), value, unit: unit.to_owned() }
+    }
+}
+
 /// What kind of change a recommendation asks for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

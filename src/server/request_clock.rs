@@ -8,8 +8,7 @@
 //! Never decides what a long request means.
 
 use super::request_places::{Found, Kinds, Learnt, is_worker, learn, request};
-use crate::event_loop::{Clock, Reading, Running, Sight, TaskNames, View};
-use crate::model::CallbackRun;
+use crate::event_loop::{Clock, Reading, Running, Sight, View};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::{RawStack, Walker, local};
@@ -211,18 +210,6 @@ impl Clock for RequestClock {
 
     fn still(&mut self, at: Timestamp) {
         self.seen = self.seen.max(at);
-    }
-
-    fn callback(&self, _: &View<'_>, _: &Running) -> Option<CallbackRun> {
-        None
-    }
-
-    fn waiting(&self, _: &View<'_>) -> Option<u32> {
-        None
-    }
-
-    fn task(&self, _: &View<'_>, _: &Running) -> TaskNames {
-        TaskNames::default()
     }
 
     fn is_on(&self, _: &RawStack) -> bool {

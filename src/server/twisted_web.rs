@@ -4,6 +4,7 @@
 //! objects, decides nothing.
 //! (<https://github.com/twisted/twisted/blob/twisted-24.3.0/src/twisted/web/server.py#L231>)
 
+use super::innermost;
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::{RawStack, local};
@@ -26,13 +27,13 @@ pub fn endpoint(
     stack: &RawStack,
     now: Timestamp,
 ) -> Option<String> {
-    stack.frames.iter().find_map(|frame| {
-        let code = codes.get(python, frame.code, now).ok()?;
+    innermost(python, codes, stack, now, |frame, code| {
         let name = code.name.rsplit('.').next()?;
         if !METHODS.contains(&name) || !code.filename.ends_with(FILE) {
             return None;
         }
-        describe(python, local(python, frame.addr, 0).ok()?).ok()?
+        let request = local(python, frame.addr, 0);
+        Some(request.and_then(|request| describe(python, request)).ok().flatten())
     })
 }
 

@@ -80,8 +80,7 @@ fn spent_quota(blocked: &Blocked, stalls: &[Stall]) -> Option<(Throttled, f64)> 
 }
 
 fn quota_cpus(throttled: Throttled) -> Measured {
-    let value = throttled.quota.cpus();
-    Measured { name: "quota".to_owned(), value, unit: "CPUs".to_owned() }
+    Measured::new("quota", throttled.quota.cpus(), "CPUs")
 }
 
 fn raise(throttled: Throttled, spent: f64) -> Recommendation {

@@ -3,20 +3,8 @@
 //! Takes looks at pools. gthread's own threads have a rule of their own.
 
 use crate::diagnosis::blocked::ratio;
-use crate::diagnosis::{Case, HIGH_SHARE, Rule, lacks, size, wording};
-use crate::model::{
-    Finding, Measured, PoolInfo, PoolKind, ProcessInfo, Severity, Verdict, WorkerClass,
-};
-
-/// A share of the time from which it is found: below it chance alone fills a pool now and then.
-const SELDOM: f64 = 0.05;
-/// For most of the time: what comes in waits.
-const MOSTLY: f64 = 0.5;
-/// Fewer looks than this show no share: two seconds of them (`sampler/pool_watch.rs`).
-const LEAST_LOOKS: u64 = 10;
-
-/// As often it must have been seen: of few looks one is a twentieth already.
-const LEAST_SEEN: u64 = 3;
+use crate::diagnosis::{Case, Rule, lacks, often, size, wording};
+use crate::model::{Finding, Measured, PoolInfo, PoolKind, ProcessInfo, Verdict, WorkerClass};
 
 /// See `docs/findings/pool-saturated.md`.
 #[derive(Debug)]
@@ -40,7 +28,7 @@ impl Rule for PoolSaturated {
             .flat_map(|process| process.pools.iter().map(move |pool| (process, pool)))
             .filter(|(process, pool)| is_sized(process, pool))
             .collect();
-        let seen = pools.iter().filter(|(_, pool)| pool.busy.looks >= LEAST_LOOKS);
+        let seen = pools.iter().filter(|(_, pool)| pool.busy.looks >= often::LEAST_LOOKS);
         let share = |pool: &PoolInfo| pool.share(pool.full_and_waiting).unwrap_or(0.0);
         let worst = seen.max_by(|a, b| share(a.1).total_cmp(&share(b.1)));
         let Some((process, pool)) = worst.copied() else {
@@ -49,13 +37,13 @@ impl Rule for PoolSaturated {
             return if is_unseen { Verdict::NotEnoughData { need } } else { Verdict::Clear };
         };
         let full = share(pool);
-        if full < SELDOM || pool.full_and_waiting < LEAST_SEEN {
+        if !often::is_found(full, pool.full_and_waiting) {
             return Verdict::Clear;
         }
         let load = case.loads.iter().find(|load| load.workers.contains(&process.pid));
         Verdict::Found(Finding {
             id: self.id().to_owned(),
-            severity: severity(full),
+            severity: often::severity(full),
             summary: format!(
                 "{} is full while others wait {} of the time: {:.1} of {} are in use and {:.1} wait, \
                  on average",
@@ -80,20 +68,9 @@ fn is_sized(process: &ProcessInfo, pool: &PoolInfo) -> bool {
     pool.kind != PoolKind::GthreadConnections && !is_gthreads && pool.limit.is_some()
 }
 
-fn severity(full: f64) -> Severity {
-    if full >= MOSTLY {
-        Severity::High
-    } else if full >= HIGH_SHARE {
-        Severity::Medium
-    } else {
-        Severity::Low
-    }
-}
-
 fn evidence(pool: &PoolInfo, full: f64) -> Vec<Measured> {
-    let mean = |name: &str, value: Option<f64>| {
-        value.map(|value| Measured { name: name.to_owned(), value, unit: "count".to_owned() })
-    };
+    let mean =
+        |name: &str, value: Option<f64>| value.map(|value| Measured::new(name, value, "count"));
     let figures = [mean("busy_mean", pool.busy.mean()), mean("waiting_mean", pool.waiting.mean())];
     { [ratio("full_and_waiting", full)].into_iter() }.chain(figures.into_iter().flatten()).collect()
 }

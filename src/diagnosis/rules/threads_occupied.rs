@@ -5,15 +5,9 @@
 
 use super::loop_hung::is_hung;
 use crate::diagnosis::blocked::{Blocked, count, ratio};
-use crate::diagnosis::{Case, HIGH_SHARE, Rule, lacks, remedy, wording};
+use crate::diagnosis::{Case, Rule, lacks, often, remedy, wording};
 use crate::model::{Finding, Measured, ProcessInfo, Recording, Severity, Stall, Verdict};
 use crate::units::Timestamp;
-
-/// A share of the time without a free thread from which it matters: below it hardly a request meets
-/// it (docs/findings/threads-occupied.md).
-const SELDOM: f64 = 0.05;
-/// Every thread is held for most of the time: a server that answers nobody else.
-const MOSTLY: f64 = 0.5;
 
 /// See `docs/findings/threads-occupied.md`.
 #[derive(Debug)]
@@ -97,12 +91,7 @@ impl Threads {
     }
 
     fn severity(&self) -> Severity {
-        match self.full {
-            Some(full) if full >= MOSTLY => Severity::High,
-            Some(full) if full >= HIGH_SHARE => Severity::Medium,
-            Some(full) if full >= SELDOM => Severity::Low,
-            _ => Severity::Info,
-        }
+        self.full.map_or(Severity::Info, often::severity)
     }
 
     fn summary(&self, recording: &Recording, blocked: &Blocked) -> String {
@@ -129,11 +118,7 @@ impl Threads {
     }
 
     fn measured(&self) -> Vec<Measured> {
-        let mean = Measured {
-            name: "threads_busy_mean".to_owned(),
-            value: self.mean,
-            unit: "count".to_owned(),
-        };
+        let mean = Measured::new("threads_busy_mean", self.mean, "count");
         let limit = self
             .limit
             .map(|limit| count("threads_limit", usize::try_from(limit).unwrap_or(usize::MAX)));

@@ -47,11 +47,6 @@ impl Rule for TooFewWorkers {
         }
         let Some(advice) = size::for_loops(load) else { return Verdict::Clear };
         let (least, _) = load.utilization.unwrap_or_default();
-        let count = |name: &str, value: f64| Measured {
-            name: name.to_owned(),
-            value,
-            unit: "count".to_owned(),
-        };
         Verdict::Found(Finding {
             id: self.id().to_owned(),
             severity: Severity::High,
@@ -65,8 +60,8 @@ impl Rule for TooFewWorkers {
             ),
             evidence: vec![
                 ratio("loop_utilization", least),
-                count("cpus_used", load.cores_used()),
-                count("idle_cpus", idle),
+                Measured::new("cpus_used", load.cores_used(), "count"),
+                Measured::new("idle_cpus", idle, "count"),
             ],
             stalls: Vec::new(),
             recommendations: vec![advice],

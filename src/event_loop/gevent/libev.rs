@@ -5,7 +5,7 @@
 
 use super::progress::{Place, Progress, Seen, Whereabouts};
 use crate::event_loop::float_stamp::to_timestamp;
-use crate::event_loop::{Clock, Reading, Running, Sight, TaskNames, View};
+use crate::event_loop::{Clock, Reading, Running, Sight, View};
 use crate::layout::libev as layout;
 use crate::layout::shape::FrameLink;
 use crate::model::CallbackRun;
@@ -324,10 +324,6 @@ impl Clock for LibevClock {
             next = memory.read_pointer(next.at(layout::CALLBACK_NEXT)).ok()?;
         }
         Some(count)
-    }
-
-    fn task(&self, _: &View<'_>, _: &Running) -> TaskNames {
-        TaskNames::default()
     }
 
     fn sleeps_in_poll(&mut self, at: Timestamp) -> bool {

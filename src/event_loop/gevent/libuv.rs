@@ -9,9 +9,8 @@
 //! `newp_handle`)
 
 use crate::event_loop::libuv::{Iterations, Thread, UvLoop};
-use crate::event_loop::{Clock, Reading, Running, Sight, TaskNames, View};
+use crate::event_loop::{Clock, Reading, Sight, View};
 use crate::layout::LIBUV_SPAN;
-use crate::model::CallbackRun;
 use crate::python::frames::RawStack;
 use crate::python::innermost::innermost;
 use crate::target::edges::PollCall;
@@ -146,18 +145,10 @@ impl Clock for LibuvClock {
         Ok(step.reading([top.unwrap_or_default(), Addr(0), Addr(0)]))
     }
 
-    fn callback(&self, _: &View<'_>, _: &Running) -> Option<CallbackRun> {
-        None
-    }
-
     fn waiting(&self, view: &View<'_>) -> Option<u32> {
         let objects = view.python.objects();
         let queue = objects.attribute(self.hub.object, "_callbacks").ok()??;
         u32::try_from(objects.deque_len(queue).ok()?).ok()
-    }
-
-    fn task(&self, _: &View<'_>, _: &Running) -> TaskNames {
-        TaskNames::default()
     }
 
     fn is_on(&self, _: &RawStack) -> bool {

@@ -9,7 +9,7 @@ use std::io;
 use serde::{Serialize, Serializer};
 
 use super::{Exporter, View};
-use crate::model::{Losses, Machine, Report};
+use crate::model::{Losses, Machine, Recording, Report};
 use crate::units::{Nanos, Timestamp};
 
 mod finding;
@@ -30,21 +30,46 @@ pub(super) struct Json;
 
 impl Exporter for Json {
     fn write(&self, report: &Report, _: &View, out: &mut dyn io::Write) -> io::Result<()> {
-        let mut serializer =
-            serde_json::Serializer::with_formatter(&mut *out, layout::ItemPerLine::default());
-        ReportOut::new(report).serialize(&mut serializer)?;
-        out.write_all(b"\n")
+        write(&ReportOut::new(report), out)
     }
 }
 
+/// One key of the top level and one item of its lists a line.
+fn write(value: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> {
+    let mut serializer =
+        serde_json::Serializer::with_formatter(&mut *out, layout::ItemPerLine::default());
+    value.serialize(&mut serializer)?;
+    out.write_all(b"\n")
+}
+
+/// What each of our documents begins with.
 #[derive(Serialize)]
-struct ReportOut<'a> {
+struct Head<'a> {
     schema: &'static str,
     version: &'a str,
     clock: &'static str,
     attached_ns: Timestamp,
     detached_ns: Timestamp,
     threshold_ns: Nanos,
+}
+
+impl<'a> Head<'a> {
+    fn new(recording: &'a Recording) -> Head<'a> {
+        Head {
+            schema: SCHEMA,
+            version: &recording.version,
+            clock: "monotonic",
+            attached_ns: recording.attached,
+            detached_ns: recording.detached,
+            threshold_ns: recording.settings.threshold,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ReportOut<'a> {
+    #[serde(flatten)]
+    head: Head<'a>,
     rate_hz: f64,
     summary: Summary<'a>,
     machine: MachineOut,
@@ -80,32 +105,19 @@ impl MachineOut {
 
 /// Writes what a report concludes, without what it observed: some of the same keys.
 pub(super) fn advice_only(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
-    let mut serializer =
-        serde_json::Serializer::with_formatter(&mut *out, layout::ItemPerLine::default());
-    let recording = &report.recording;
     let advice = AdviceOut {
-        schema: SCHEMA,
-        version: &recording.version,
-        clock: "monotonic",
-        attached_ns: recording.attached,
-        detached_ns: recording.detached,
-        threshold_ns: recording.settings.threshold,
+        head: Head::new(&report.recording),
         summary: Summary::new(report),
         servers: report.loads.iter().map(server::new).collect(),
         findings: findings(report),
     };
-    advice.serialize(&mut serializer)?;
-    out.write_all(b"\n")
+    write(&advice, out)
 }
 
 #[derive(Serialize)]
 struct AdviceOut<'a> {
-    schema: &'static str,
-    version: &'a str,
-    clock: &'static str,
-    attached_ns: Timestamp,
-    detached_ns: Timestamp,
-    threshold_ns: Nanos,
+    #[serde(flatten)]
+    head: Head<'a>,
     summary: Summary<'a>,
     servers: Vec<server::ServerOut<'a>>,
     findings: Vec<finding::FindingOut<'a>>,
@@ -136,12 +148,7 @@ impl<'a> ReportOut<'a> {
         let recording = &report.recording;
         let culprits = report.culprits.iter();
         ReportOut {
-            schema: SCHEMA,
-            version: &recording.version,
-            clock: "monotonic",
-            attached_ns: recording.attached,
-            detached_ns: recording.detached,
-            threshold_ns: recording.settings.threshold,
+            head: Head::new(recording),
             rate_hz: recording.settings.rate_hz,
             summary: Summary::new(report),
             machine: MachineOut::new(&recording.machine),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::*;
-use crate::event_loop::{TaskNames, View};
+use crate::event_loop::View;
 use crate::layout::tables;
 use crate::model::LoopKind;
 use crate::native::AddressSpace;
@@ -45,15 +45,6 @@ impl Clock for Told {
     fn look(&mut self, view: &View<'_>) -> Result<Reading, ReadError> {
         view.python.memory.read_u64(Addr(0x1000))?;
         Ok(self.0.get())
-    }
-    fn callback(&self, _: &View<'_>, _: &Running) -> Option<CallbackRun> {
-        None
-    }
-    fn waiting(&self, _: &View<'_>) -> Option<u32> {
-        None
-    }
-    fn task(&self, _: &View<'_>, _: &Running) -> TaskNames {
-        TaskNames::default()
     }
     fn is_on(&self, _: &RawStack) -> bool {
         true
