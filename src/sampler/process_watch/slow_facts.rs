@@ -1,0 +1,65 @@
+//! What is read again once a second or less: memory, CPU time, patches, libraries.
+
+use super::ProcessWatch;
+use crate::python::modules::in_module;
+use crate::server::monkey::patches;
+use crate::units::{Nanos, Timestamp};
+
+/// How often a process without a loop is asked which libraries it has loaded, once it is no longer
+/// [`YOUNG`]; before that at each refresh.
+const LIBRARIES: Nanos = Nanos::from_secs(5);
+/// A server imports its application for so long.
+const YOUNG: Nanos = Nanos::from_secs(10);
+/// Packages of event loops that are not read yet, by the names of the folders that their libraries lie in.
+const UNREAD_LOOPS: &[&str] = &["rloop"];
+
+impl ProcessWatch {
+    /// Reads the slow facts again.
+    pub(in crate::sampler) fn refresh(&mut self) {
+        if let Ok(stat) = self.procfs.stat(self.pid) {
+            self.info.rss_bytes = stat.rss_bytes;
+            self.info.cpu = stat.cpu.saturating_sub(self.cpu_before);
+        }
+        if !self.known_loops.is_empty() {
+            self.info.unread_loop = None;
+        }
+        // What patches has been imported, and what was imported shows its files sooner or later.
+        if self.files.len() != self.patches_by {
+            self.patches_by = self.files.len();
+            if let Ok(patches) = patches(&self.located.view(&self.memory)) {
+                self.info.patches = patches;
+            }
+        }
+        if self.info.stdlib.is_none() {
+            let python = self.located.view(&self.memory);
+            // Every interpreter has imported it, from the folder of the standard library.
+            let file = in_module(&python, "os", "__file__").ok().flatten();
+            let file = file.and_then(|file| python.objects().str(file).ok());
+            let folder = file.and_then(|file| Some(file.strip_suffix("/os.py")?.to_owned()));
+            let suffix = "/asyncio/base_events.py";
+            let seen = || self.files.iter().find_map(|file| file.strip_suffix(suffix));
+            self.info.stdlib = folder.or_else(|| seen().map(str::to_owned));
+        }
+    }
+
+    /// The library of a loop may have been loaded since: mostly as the process begins, and the file that
+    /// says so is a long one.
+    pub(super) fn see_libraries(&mut self, at: Timestamp) {
+        if !self.known_loops.is_empty() || at < self.next_libraries {
+            return;
+        }
+        let is_young = at.since(self.info.attached) < YOUNG;
+        self.next_libraries = at + if is_young { Nanos::ZERO } else { LIBRARIES };
+        self.info.unread_loop = self.unread_loop();
+        self.space.update(&self.procfs, at);
+    }
+
+    /// The library of a loop that no probe reads, if it is loaded: its name says more than that no
+    /// loop was found.
+    fn unread_loop(&self) -> Option<String> {
+        let maps = self.procfs.maps(self.pid).ok()?;
+        let mut parts = maps.iter().filter_map(|map| map.path.as_deref()).flatten();
+        let found = parts.find_map(|part| UNREAD_LOOPS.iter().find(|name| part == **name));
+        found.map(|name| (*name).to_owned())
+    }
+}
