@@ -15,7 +15,7 @@ use crate::model::{
     Stall, Verdict,
 };
 use crate::stall;
-use crate::units::Nanos;
+use crate::units::{Nanos, whole};
 
 /// Everything a recording says. `allow` picks the stalls that the user knows and accepts.
 #[must_use]
@@ -27,8 +27,9 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
     }
     let loads = loads(&recording);
     let case = Case { recording: &recording, stalls: &stalls, loads: &loads };
-    let (findings, undecided) = findings(&case);
-    let verdict = verdict(&recording, &stalls, &findings);
+    let (weighed, undecided) = findings(&case);
+    let verdict = verdict(&recording, &stalls, weighed.first());
+    let findings = weighed.into_iter().map(|(_, finding)| finding).collect();
     Report {
         culprits: culprits(&stalls),
         loads,
@@ -118,47 +119,60 @@ fn summarize(info: &LoopInfo, stalls: &[Stall]) -> LoopSummary {
 /// The rule that speaks when no other does.
 const HEALTHY: &str = "healthy";
 
+/// A finding, and the time it explains.
+type Weighed = (Nanos, Finding);
+
 /// What the rules found, ordered by the time it explains, then by severity, then as in [`RULES`];
 /// and which rules could not tell.
-fn findings(case: &Case<'_>) -> (Vec<Finding>, Vec<(&'static str, &'static str)>) {
+fn findings(case: &Case<'_>) -> (Vec<Weighed>, Vec<(&'static str, &'static str)>) {
     let Case { recording, stalls, .. } = *case;
     let (mut findings, mut undecided) = (Vec::new(), Vec::new());
     for rule in RULES {
         match rule.check(case) {
             Verdict::Clear => {}
-            Verdict::Found(finding) => findings.push(finding),
+            Verdict::Found(finding) => {
+                // Parts per million are finer than any count of looks.
+                let share = rule.explains(&finding).map_or(0, |share| whole(share.min(1.0) * 1e6));
+                let beside = recording.length().scaled(u64::from(share), 1_000_000);
+                let explained = time(recording, stalls, &finding.stalls).max(beside);
+                findings.push((explained, finding));
+            }
             Verdict::NotEnoughData { need } => undecided.push((rule.id(), need)),
         }
     }
     // That loops never stalled is no health where something else is wrong.
-    let is_ill = |finding: &Finding| finding.severity > Severity::Info;
-    if findings.iter().any(is_ill) {
-        findings.retain(|finding| finding.id != HEALTHY);
+    if findings.iter().any(|(_, finding)| finding.severity > Severity::Info) {
+        findings.retain(|(_, finding)| finding.id != HEALTHY);
     }
-    let explained = |finding: &Finding| -> Nanos {
-        let stalls = finding.stalls.iter().filter_map(|index| stalls.get(*index));
-        stalls.map(|stall| blocked::observed(recording, stall)).sum()
-    };
-    findings
-        .sort_by(|a, b| explained(b).cmp(&explained(a)).then_with(|| b.severity.cmp(&a.severity)));
+    // What is only worth knowing explains nothing that anybody should change.
+    let is_info = |finding: &Finding| finding.severity == Severity::Info;
+    findings.sort_by(|(a, first), (b, second)| {
+        let by_severity = || second.severity.cmp(&first.severity);
+        is_info(first).cmp(&is_info(second)).then_with(|| b.cmp(a)).then_with(by_severity)
+    });
     (findings, undecided)
 }
 
-/// The one sentence a reader sees first: that of whatever explains most of the stalled time.
-fn verdict(recording: &Recording, stalls: &[Stall], findings: &[Finding]) -> String {
+/// The time that some stalls took of the recording.
+fn time(recording: &Recording, stalls: &[Stall], picked: &[usize]) -> Nanos {
+    let picked = picked.iter().filter_map(|index| stalls.get(*index));
+    picked.map(|stall| blocked::observed(recording, stall)).sum()
+}
+
+/// The one sentence a reader sees first: that of whatever explains most of the time.
+fn verdict(recording: &Recording, stalls: &[Stall], first: Option<&Weighed>) -> String {
     if recording.event_loops().chain(recording.request_threads()).next().is_none() {
         return without_loops(recording);
     }
-    let time = |picked: &[usize]| -> Nanos {
-        let picked = picked.iter().filter_map(|index| stalls.get(*index));
-        picked.map(|stall| blocked::observed(recording, stall)).sum()
-    };
-    let found = findings.first().map(|finding| (time(&finding.stalls), finding.summary.clone()));
+    let found = first.map(|(explained, finding)| (*explained, finding.summary.clone()));
     let unruled = UNRULED.iter().filter_map(|(cause, words)| {
         let of_cause = |stall: &Stall| stall.cause == *cause && !is_hung(stall);
         let blocked = Blocked::of(recording, stalls, of_cause)?;
         let extent = wording::extent(&blocked);
-        Some((time(&blocked.stalls), format!("{} {words}: {extent}", wording::loops_are(&blocked))))
+        Some((
+            time(recording, stalls, &blocked.stalls),
+            format!("{} {words}: {extent}", wording::loops_are(&blocked)),
+        ))
     });
     // Of equals the finding wins, as it comes with advice.
     let most = found.into_iter().chain(unruled).reduce(|a, b| if b.0 > a.0 { b } else { a });

@@ -343,6 +343,43 @@ fn recommendations() {
 }
 
 #[test]
+fn what_explains_most_comes_first_with_stalls_or_without() {
+    let ids = |story: Story| -> Vec<String> {
+        let report = conclude(story.recording, &nothing_allowed);
+        report.findings.into_iter().map(|finding| finding.id).collect()
+    };
+    // A pool that is full all the time, and a stall of 40 ms in ten seconds.
+    let mut story = Story::new(400);
+    let render = rendering(&mut story, 40.0);
+    story.stall(500.0, render);
+    story.recording.processes[0].pools.push(full_pool(40, 20, 50));
+    assert_eq!(ids(story), ["pool-saturated", "loop-blocked-by-cpu"]);
+    // A note comes last, however long the calls are that it speaks of.
+    let mut story = Story::of_threads(400, 4, 1);
+    let call = in_request(&mut story);
+    story.stall(500.0, call);
+    story.recording.processes[0].topology.development = true;
+    assert_eq!(ids(story), ["dev-server", "threads-occupied"]);
+}
+
+#[test]
+fn lines_of_one_function_are_one_thing_to_do() {
+    let mut story = Story::new(400);
+    for (n, line) in [41, 42, 43, 41].into_iter().enumerate() {
+        let stack = story.stack(&[("/srv/app/views.py", line, "render")]);
+        story.stall(500.0 + 900.0 * n as f64, Story::computing(60.0, stack));
+    }
+    let stack = story.stack(&[("/srv/app/views.py", 90, "other")]);
+    story.stall(5000.0, Story::computing(30.0, stack));
+    let report = conclude(story.recording, &nothing_allowed);
+    let lines = report.findings[0].recommendations.iter().map(|advice| match advice.remedy {
+        Remedy::Code { frame } => report.recording.tables.get_frame(frame).unwrap().line,
+        _ => None,
+    });
+    assert_eq!(lines.collect::<Vec<_>>(), [Some(41), Some(90)]);
+}
+
+#[test]
 fn a_stall_is_explained_by_what_its_looks_saw() {
     let reports = stories();
     let report = |name: &str| &reports.iter().find(|(story, _)| *story == name).unwrap().1;

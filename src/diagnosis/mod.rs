@@ -60,6 +60,12 @@ pub trait Rule: Debug + Sync {
         }
     }
 
+    /// The share of the time that a finding of it explains, 0 to 1, where no stalls show that: of
+    /// findings the one that explains most comes first.
+    fn explains(&self, _finding: &Finding) -> Option<f64> {
+        None
+    }
+
     /// Whether it is so.
     fn check(&self, case: &Case<'_>) -> Verdict;
 }

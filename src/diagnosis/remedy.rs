@@ -4,7 +4,7 @@
 //! and its wait, gives a recommendation with its figures. Mitigation first (take it off the
 //! loop), cure second (use something that does not block). Never decides whether to recommend.
 
-use super::blocked::Blame;
+use super::blocked::{Blame, Blocked};
 use super::greenlets::{self, Hub};
 use crate::model::{FrameId, LoopKind, Peer, Recommendation, Recording, Remedy, Tables};
 
@@ -40,6 +40,32 @@ const ASYNC_INSTEAD: &[(&str, &str)] = &[
     ("queue", "use `asyncio.Queue`"),
     ("threading", "use asyncio's own `Lock`, `Event` or `Condition` on the loop"),
 ];
+
+/// What to do about the costliest lines. Of several lines of one function the costliest stands for all: they
+/// are changed together.
+#[must_use]
+pub fn for_lines(
+    recording: &Recording,
+    blocked: &Blocked,
+    advice: impl Fn(&Recording, &Blame) -> Recommendation,
+) -> Vec<Recommendation> {
+    let function = |blame: &Blame| {
+        let frame = recording.tables.get_frame(blame.frame)?;
+        Some((frame.file, frame.function))
+    };
+    let mut named = Vec::new();
+    let mut all: Vec<Recommendation> = Vec::new();
+    for blame in &blocked.culprits {
+        let one = advice(recording, blame);
+        let is_said = { named.iter().zip(&all) }
+            .any(|(known, said)| *known == function(blame) && said.command == one.command);
+        if !is_said && all.len() < MOST_LINES {
+            named.push(function(blame));
+            all.push(one);
+        }
+    }
+    all
+}
 
 /// Off twisted's reactor, where asyncio's ways are none.
 const TO_THREAD_OF_TWISTED: &str = "`twisted.internet.threads.deferToThread(…)`";
@@ -88,8 +114,8 @@ pub fn for_call(recording: &Recording, blame: &Blame) -> Recommendation {
         None => blame.library.and_then(|library| async_instead(tables, library)),
     };
     let command = match (wait_kind(tables, blame), cure) {
-        // A sleep needs no thread.
-        (Some(WaitKind::Sleep), Some(cure)) => cure.to_owned(),
+        // A sleep needs no thread; but a function that is no coroutine cannot await one.
+        (Some(WaitKind::Sleep), Some(cure)) => format!("{cure}; or {take_off}"),
         (_, Some(cure)) => format!("{take_off}; or {cure}"),
         (_, None) => take_off.to_owned(),
     };

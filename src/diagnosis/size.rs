@@ -20,9 +20,18 @@ const WORTH_IT: f64 = 1.05;
 /// Least relative error taken: what recurs from second to second varies by that much anyhow.
 const LEAST_ERROR: f64 = 0.05;
 
+/// What the number of workers and threads of a server without a loop should be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sized {
+    /// Another one.
+    Change(Recommendation),
+    /// None does noticeably more: what limits it.
+    Right(Limit),
+}
+
 /// How many workers and threads a server without a loop should have.
 #[must_use]
-pub fn for_threads(load: &Load) -> Option<Recommendation> {
+pub fn for_threads(load: &Load) -> Option<Sized> {
     let (costs, demand) = (enough(load)?, load.demand()?);
     let threads_now = load.slots?;
     let workers_now = workers_of(load);
@@ -48,10 +57,10 @@ pub fn for_threads(load: &Load) -> Option<Recommendation> {
     let shape_now = Shape { workers: workers_now, threads: threads_now };
     let as_it_is = before.max(capacity(needs, shape_now, cores, demand));
     if found.capacity < as_it_is * WORTH_IT {
-        return None;
+        return Some(Sized::Right(found.limit));
     }
     let size = Size { load, costs, demand, found, now: (workers_now, threads_now), before };
-    Some(size.recommendation())
+    Some(Sized::Change(size.recommendation()))
 }
 
 /// How many workers a server should have whose loops compute all the time.
@@ -109,7 +118,8 @@ pub fn pool_name(pool: &PoolInfo) -> String {
 /// How large a pool should be that is full while others wait; `None` where that would change nothing.
 ///
 /// What is in it and what waits is in flight (Little: λ·R), and is to take up ρ of it. More threads than
-/// the interpreter lock serves would only wait for that instead.
+/// the interpreter lock and the CPUs serve would only wait for those instead: where the costs of a request are
+/// known, by the model that also sizes workers, else by the share of the time that the lock was held.
 #[must_use]
 pub fn for_pool(
     process: &ProcessInfo,
@@ -119,23 +129,36 @@ pub fn for_pool(
     let limit = pool.limit?;
     let (busy, waiting) = (pool.busy.mean()?, pool.waiting.mean()?);
     let peak = f64::from(pool.busy.max.saturating_add(pool.waiting.max));
-    let wanted = ((busy + waiting) / TARGET_USE).max(peak).ceil();
     let held = process.gil.share(process.gil.held).filter(|held| *held > 0.0);
-    let by_lock = held.map_or(f64::INFINITY, |held| (busy / held).ceil().max(f64::from(limit)));
-    let (recommended, limited_by) = if by_lock < wanted {
-        (by_lock, Limit::Lock.words())
-    } else {
-        (wanted, Limit::Demand.words())
+    let is_full = pool.share(pool.full).is_some_and(|full| full >= FULL);
+    let alone = load.filter(|load| load.workers.len() == 1 && is_full);
+    let modelled = alone.and_then(|load| find_pool(load, busy, waiting));
+    let wanted = ((busy + waiting) / TARGET_USE).max(peak).ceil();
+    let (most, limited_by) = match (modelled, held) {
+        (Some((found, _)), _) if found.limit != Limit::Demand => {
+            // There is one process: what another would gain is what its lock keeps from being done.
+            let is_lock = matches!(found.limit, Limit::Workers | Limit::Memory);
+            let limit = if is_lock { Limit::Lock } else { found.limit };
+            (f64::from(found.shape.threads), limit.words())
+        }
+        (None, Some(held)) if (busy / held).ceil() < wanted => {
+            ((busy / held).ceil(), Limit::Lock.words())
+        }
+        _ => (wanted, Limit::Demand.words()),
     };
-    let recommended = whole(recommended).min(MOST_TOKENS);
+    let recommended = whole(most.min(wanted).max(f64::from(limit))).min(MOST_TOKENS);
     if recommended <= limit {
         return None;
     }
     let least = whole((busy + waiting).ceil()).clamp(limit.saturating_add(1), recommended);
-    // As much more as there are more at it at once; all it had were in use.
-    let factor = ((busy + waiting).min(f64::from(recommended)) / busy.max(1.0)).max(1.0);
-    let is_full = pool.share(pool.full).is_some_and(|full| full >= FULL);
-    let rate = load.filter(|load| load.workers.len() == 1 && is_full).and_then(Load::rate);
+    let predicted = match (modelled, alone.and_then(Load::rate)) {
+        (Some((found, _)), Some(rate)) => faster(Some(rate), (found.capacity / rate).max(1.0)),
+        // As much more as there are more at it at once; all it had were in use.
+        (None, rate) => {
+            faster(rate, ((busy + waiting).min(f64::from(recommended)) / busy.max(1.0)).max(1.0))
+        }
+        (Some(_), None) => Vec::new(),
+    };
     let mut inputs = vec![
         Measured::new("busy_mean", busy, "count"),
         Measured::new("waiting_mean", waiting, "count"),
@@ -143,6 +166,7 @@ pub fn for_pool(
         Measured::new("target_use", TARGET_USE, "ratio"),
     ];
     inputs.extend(held.map(|held| Measured::new("gil_held", held, "ratio")));
+    inputs.extend(modelled.into_iter().flat_map(|(_, needs)| measured(needs)));
     Some(Recommendation {
         remedy: Remedy::Setting {
             kind: SettingKind::ThreadPool,
@@ -157,8 +181,39 @@ pub fn for_pool(
                  another service) has to bear as many at once"
             .to_owned(),
         inputs,
-        predicted: faster(rate, factor),
+        predicted,
     })
+}
+
+/// The threads of the only worker's pool that are needed for what is in it and what waits, by the model that
+/// sizes workers; and what a request needs.
+///
+/// How long one is in the pool is what is in it by the rate (Little). Where only some requests go through it all
+/// figures are those of a mean request.
+fn find_pool(load: &Load, busy: f64, waiting: f64) -> Option<(Found, Needs)> {
+    let costs = enough(load)?;
+    let rate = load.rate().filter(|rate| *rate > 0.0)?;
+    let gil = costs.most_gil();
+    let blocked = (busy / rate - costs.cpu - costs.gil_wait - costs.run_delay).max(0.0);
+    let needs = Needs { gil, free: costs.cpu - gil, blocked };
+    let task = Task {
+        needs,
+        demand: busy + waiting,
+        cores: load.cores.usable(),
+        fit: 1,
+        most_workers: 1,
+        most_threads: MOST_TOKENS,
+    };
+    Some((find(&task, error(costs)), needs))
+}
+
+/// What a request needs, as figures.
+fn measured(needs: Needs) -> [Measured; 3] {
+    [
+        Measured::new("cpu_with_gil", needs.gil, "s"),
+        Measured::new("cpu_without_gil", needs.free, "s"),
+        Measured::new("blocked", needs.blocked, "s"),
+    ]
 }
 
 /// Most tokens or threads suggested: each thread of a pool has a stack, and 1,000 of them are more than

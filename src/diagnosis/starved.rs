@@ -6,11 +6,13 @@
 //! line for a moment. Together they are requests that wait for a thread.
 
 use super::blocked::{count, ratio};
+use super::size::Sized;
 use super::{Case, Rule, lacks, often, size, wording};
 use crate::model::{
     Crowd, Finding, Load, Measured, ProcessInfo, Recommendation, Recording, Remedy, Role, Stall,
     Verdict, WorkerClass,
 };
+use crate::sizing::shape::Limit;
 
 const NEED_SIBLINGS: &str = "the server's other workers: record its master's pid";
 const NEED_LOOKS: &str = "2 s of looks at all its threads and at who waits for one";
@@ -103,6 +105,25 @@ fn measured(crowd: &Crowd, starved: f64) -> Vec<Measured> {
     all
 }
 
+/// What to do where no other size does more.
+fn no_more(crowd: &Crowd, starved: f64, limit: Limit) -> Recommendation {
+    let instead = match limit {
+        Limit::Memory => "make workers smaller, or give the server more memory",
+        Limit::Cores => "make requests cheaper, or give the server more CPUs",
+        _ => "make requests shorter",
+    };
+    Recommendation {
+        remedy: Remedy::Config,
+        command: format!("no other number of workers or threads: {instead}"),
+        reason: format!(
+            "what limits it is {}; more workers or threads would only queue there",
+            limit.words()
+        ),
+        inputs: measured(crowd, starved),
+        predicted: Vec::new(),
+    }
+}
+
 fn recommendation(
     class: WorkerClass,
     crowd: &Crowd,
@@ -110,8 +131,10 @@ fn recommendation(
     loads: &[Load],
 ) -> Recommendation {
     let of_class = loads.iter().filter(|load| load.class == class);
-    if let Some(sized) = of_class.filter_map(size::for_threads).next() {
-        return sized;
+    match of_class.filter_map(size::for_threads).next() {
+        Some(Sized::Change(sized)) => return sized,
+        Some(Sized::Right(limit)) => return no_more(crowd, starved, limit),
+        None => {}
     }
     let at_least = wanted(crowd).ceil();
     let command = match class {

@@ -141,6 +141,14 @@ pub struct Finding {
     pub recommendations: Vec<Recommendation>,
 }
 
+impl Finding {
+    /// A figure of its evidence.
+    #[must_use]
+    pub fn figure(&self, name: &str) -> Option<f64> {
+        self.evidence.iter().find(|one| one.name == name).map(|one| one.value)
+    }
+}
+
 /// What a rule answers. "Not enough evidence" is an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {

@@ -48,11 +48,7 @@ impl Rule for CpuStarved {
             Some((throttled, spent)) => raise(throttled, spent),
             None => Recommendation {
                 remedy: Remedy::Platform,
-                command:
-                    "in a container compare `nr_throttled` in /sys/fs/cgroup/cpu.stat before and \
-                      after, and raise the CPU limit if it grows; else run fewer busy processes \
-                      and threads than there are CPUs"
-                        .to_owned(),
+                command: fewer(case),
                 reason: "the loop's thread was ready to run and got no CPU: any line would have \
                      stalled there"
                     .to_owned(),
@@ -67,6 +63,25 @@ impl Rule for CpuStarved {
         }
         verdict
     }
+}
+
+/// What to do where no quota was spent: that depends on whose work keeps the CPUs busy.
+fn fewer(case: &Case<'_>) -> String {
+    let general = "run fewer busy processes and threads than there are CPUs";
+    let starved = case.loads.iter().filter_map(|load| Some((load, load.cores.others?)));
+    let Some((load, others)) = starved.max_by(|a, b| a.1.total_cmp(&b.1)) else {
+        return format!(
+            "in a container compare `nr_throttled` in /sys/fs/cgroup/cpu.stat before and after, and raise \
+             the CPU limit if it grows; else {general}"
+        );
+    };
+    let (own, cpus) = (load.cores_used(), load.cores.affinity);
+    let whose = if others > own {
+        "move other programs away"
+    } else {
+        "it is this server's own work: less of it, or more CPUs"
+    };
+    format!("{whose}: of {cpus} CPUs the server uses {own:.1} and everything else {others:.1}")
 }
 
 /// The quota to which these stalls owe most of their waiting, and the share they owe to it.

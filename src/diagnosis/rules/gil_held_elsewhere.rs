@@ -33,8 +33,7 @@ impl Rule for GilHeldElsewhere {
             wording::loops_are(&blocked),
             wording::extent(&blocked)
         );
-        let lines = blocked.culprits.iter().take(remedy::MOST_LINES);
-        let recommendations = lines.map(|blame| remedy::for_gil(recording, blame)).collect();
+        let recommendations = remedy::for_lines(recording, &blocked, remedy::for_gil);
         found_in(self, blocked, summary, recommendations)
     }
 }

@@ -35,8 +35,7 @@ impl Rule for LoopBlockedByCall {
             wording::loops_are(&blocked),
             wording::extent(&blocked)
         );
-        let lines = blocked.culprits.iter().take(remedy::MOST_LINES);
-        let recommendations = lines.map(|blame| remedy::for_call(recording, blame)).collect();
+        let recommendations = remedy::for_lines(recording, &blocked, remedy::for_call);
         found_in(self, blocked, summary, recommendations)
     }
 }

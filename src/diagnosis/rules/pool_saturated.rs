@@ -4,7 +4,10 @@
 
 use crate::diagnosis::blocked::ratio;
 use crate::diagnosis::{Case, Rule, lacks, often, size, wording};
-use crate::model::{Finding, Measured, PoolInfo, PoolKind, ProcessInfo, Verdict, WorkerClass};
+use crate::model::{
+    Finding, Measured, PoolInfo, PoolKind, ProcessInfo, Recommendation, Remedy, Verdict,
+    WorkerClass,
+};
 
 /// See `docs/findings/pool-saturated.md`.
 #[derive(Debug)]
@@ -17,6 +20,10 @@ impl Rule for PoolSaturated {
 
     fn page(&self) -> &'static str {
         include_str!("../../../docs/findings/pool-saturated.md")
+    }
+
+    fn explains(&self, finding: &Finding) -> Option<f64> {
+        finding.figure("full_and_waiting")
     }
 
     fn check(&self, case: &Case<'_>) -> Verdict {
@@ -55,7 +62,9 @@ impl Rule for PoolSaturated {
             ),
             evidence: evidence(pool, full),
             stalls: Vec::new(),
-            recommendations: size::for_pool(process, pool, load).into_iter().collect(),
+            recommendations: vec![
+                size::for_pool(process, pool, load).unwrap_or_else(|| no_larger(pool, full)),
+            ],
         })
     }
 }
@@ -66,6 +75,21 @@ fn is_sized(process: &ProcessInfo, pool: &PoolInfo) -> bool {
         && pool.kind == PoolKind::ThreadPoolExecutor
         && Some(pool.limit) == process.occupancy.limit.map(Some);
     pool.kind != PoolKind::GthreadConnections && !is_gthreads && pool.limit.is_some()
+}
+
+/// What to do where more threads would only wait for the interpreter lock, or for a CPU.
+fn no_larger(pool: &PoolInfo, full: f64) -> Recommendation {
+    Recommendation {
+        remedy: Remedy::Config,
+        command: "no larger pool: make what runs in it cheaper, or use more workers if there are CPUs for \
+                  them"
+            .to_owned(),
+        reason: "its threads keep the interpreter lock or the CPUs busy already; more of them would wait \
+                 for those instead"
+            .to_owned(),
+        inputs: evidence(pool, full),
+        predicted: Vec::new(),
+    }
 }
 
 fn evidence(pool: &PoolInfo, full: f64) -> Vec<Measured> {

@@ -29,12 +29,20 @@ impl Rule for ThreadsOccupied {
         }
         let Some(blocked) = Blocked::of_threads(recording, stalls) else { return Verdict::Clear };
         let threads = Threads::of(recording);
-        let lines = blocked.culprits.iter().take(remedy::MOST_LINES);
-        let recommendations = lines.map(|blame| remedy::for_thread(recording, blame)).collect();
+        let severity = threads.severity().max(least(stalls));
+        // Where a thread is free whenever one is wanted there is nothing to change.
+        let is_roomy = severity == Severity::Info && threads.full.is_some();
+        let recommendations = match is_roomy {
+            true => Vec::new(),
+            false => remedy::for_lines(recording, &blocked, remedy::for_thread),
+        };
         Verdict::Found(Finding {
             id: self.id().to_owned(),
-            severity: threads.severity().max(least(stalls)),
-            summary: threads.summary(recording, &blocked),
+            severity,
+            summary: match is_roomy {
+                true => threads.roomy(&blocked),
+                false => threads.summary(recording, &blocked),
+            },
             evidence: blocked.measured().into_iter().skip(1).chain(threads.measured()).collect(),
             stalls: blocked.stalls,
             recommendations,
@@ -92,6 +100,19 @@ impl Threads {
 
     fn severity(&self) -> Severity {
         self.full.map_or(Severity::Info, often::severity)
+    }
+
+    /// The same where a thread is free for whoever comes.
+    fn roomy(&self, blocked: &Blocked) -> String {
+        let free = wording::percent(1.0 - self.full.unwrap_or_default());
+        let held = match self.limit {
+            Some(limit) => format!("{:.1} of {limit} are", self.mean),
+            None => format!("{:.1} are", self.mean),
+        };
+        let longest = wording::length(blocked.max);
+        format!(
+            "a thread was free for requests {free} of the time: {held} held on average, longest call {longest}"
+        )
     }
 
     fn summary(&self, recording: &Recording, blocked: &Blocked) -> String {

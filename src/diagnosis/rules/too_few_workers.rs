@@ -3,9 +3,9 @@
 //! Takes servers with event loops. Workers without one have rules of their own; a loop that is busy
 //! because a call blocks it needs no more workers, but the call moved.
 
-use crate::diagnosis::blocked::ratio;
+use crate::diagnosis::blocked::{Blocked, ratio};
 use crate::diagnosis::{Case, Rule, lacks, size, wording};
-use crate::model::{Finding, Load, Measured, Severity, Verdict};
+use crate::model::{Cause, Finding, Load, Measured, Severity, Stall, Verdict};
 
 /// A loop that is out of its poll for so much of the time has no room: whatever comes waits for about
 /// ten times as long as it takes (M/M/1: 1 / (1 - U); Kleinrock, *Queueing Systems* I, 1975, §3.2).
@@ -26,6 +26,10 @@ impl Rule for TooFewWorkers {
 
     fn page(&self) -> &'static str {
         include_str!("../../../docs/findings/too-few-workers.md")
+    }
+
+    fn explains(&self, finding: &Finding) -> Option<f64> {
+        finding.figure("computes_itself")
     }
 
     fn check(&self, case: &Case<'_>) -> Verdict {
@@ -60,6 +64,7 @@ impl Rule for TooFewWorkers {
             ),
             evidence: vec![
                 ratio("loop_utilization", least),
+                ratio("computes_itself", (least - movable(case)).max(0.0)),
                 Measured::new("cpus_used", load.cores_used(), "count"),
                 Measured::new("idle_cpus", idle, "count"),
             ],
@@ -67,4 +72,15 @@ impl Rule for TooFewWorkers {
             recommendations: vec![advice],
         })
     }
+}
+
+/// The share of the time that calls block a loop which another thread could make: they come first, as more
+/// workers would only be blocked as well.
+fn movable(case: &Case<'_>) -> f64 {
+    let is_movable = |stall: &Stall| match stall.cause {
+        Cause::BlockingCall => true,
+        Cause::CCall => stall.particulars.releases_gil != Some(false),
+        _ => false,
+    };
+    Blocked::of(case.recording, case.stalls, is_movable).map_or(0.0, |blocked| blocked.share)
 }
