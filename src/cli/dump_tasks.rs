@@ -10,25 +10,41 @@ use crate::printable::printable;
 /// Most tasks that are named in one line.
 const MAX_NAMES: usize = 8;
 
-/// Writes a section for the tasks, if there are any.
+/// Writes a section for the tasks of each library, if there are any.
 pub(super) fn tasks(
     out: &mut dyn Write,
     tasks: &[SnapshotTask],
     truncated: bool,
 ) -> std::io::Result<()> {
-    if tasks.is_empty() {
-        return Ok(());
-    }
-    let count = |state| tasks.iter().filter(|task| task.state == state).count();
-    let (waiting, new) = (count(TaskState::Waiting), count(TaskState::NotStarted));
-    write!(out, "\nTasks of asyncio: {waiting} waiting")?;
-    for (number, what) in [(count(TaskState::Running), "running"), (new, "not started")] {
-        if number > 0 {
-            write!(out, ", {number} {what}")?;
+    let names: HashMap<&str, &str> = tasks.iter().map(|task| (&*task.id, name(task))).collect();
+    let mut libraries: Vec<&str> = tasks.iter().map(|task| task.library).collect();
+    libraries.sort_unstable();
+    libraries.dedup();
+    for library in libraries {
+        let own: Vec<_> = tasks.iter().filter(|task| task.library == library).collect();
+        let count = |state| own.iter().filter(|task| task.state == state).count();
+        let (waiting, new) = (count(TaskState::Waiting), count(TaskState::NotStarted));
+        write!(out, "\nTasks of {library}: {waiting} waiting")?;
+        for (number, what) in [(count(TaskState::Running), "running"), (new, "not started")] {
+            if number > 0 {
+                write!(out, ", {number} {what}")?;
+            }
+        }
+        writeln!(out, "{}", if truncated { "; there are more" } else { "" })?;
+        for alike in alike(own) {
+            together(out, &alike, &names)?;
         }
     }
-    writeln!(out, "{}", if truncated { "; there are more" } else { "" })?;
-    let names: HashMap<&str, &str> = tasks.iter().map(|task| (&*task.id, name(task))).collect();
+    Ok(())
+}
+
+/// Writes tasks that wait alike.
+fn together(
+    out: &mut dyn Write,
+    alike: &[&SnapshotTask],
+    names: &HashMap<&str, &str>,
+) -> std::io::Result<()> {
+    let Some(first) = alike.first() else { return Ok(()) };
     let list = |ids: &[String]| {
         let known = ids.iter().take(MAX_NAMES);
         let known: Vec<_> =
@@ -37,34 +53,32 @@ pub(super) fn tasks(
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         format!("{}{more}", known.join(", "))
     };
-    for alike in alike(tasks) {
-        let Some(first) = alike.first() else { continue };
-        let ids: Vec<String> = alike.iter().map(|task| task.id.clone()).collect();
-        let coroutine = first.coroutine.as_deref().map(|name| format!(" ({})", printable(name)));
-        let thread = first.thread.map_or(String::new(), |tid| format!(" of thread {tid}"));
-        let doing = match first.state {
-            TaskState::NotStarted => "has not started".to_owned(),
-            TaskState::Running => "runs".to_owned(),
-            TaskState::Waiting if !first.awaits_tasks.is_empty() => {
-                format!("waits for {}", list(&first.awaits_tasks))
-            }
-            TaskState::Waiting => match &first.awaits {
-                Some(kind) => format!("waits for a {}", printable(bare(kind))),
-                None => "waits".to_owned(),
-            },
-        };
-        let by = match first.awaited_by.as_slice() {
-            [] => String::new(),
-            by => format!(", awaited by {}", list(by)),
-        };
-        let coroutine = coroutine.unwrap_or_default();
-        writeln!(out, "\n{}{coroutine}{thread}: {doing}{by}", list(&ids))?;
-        for frame in &first.frames {
-            frame_line(out, frame)?;
+    let ids: Vec<String> = alike.iter().map(|task| task.id.clone()).collect();
+    let coroutine = first.coroutine.as_deref().map(|name| format!(" ({})", printable(name)));
+    let thread = first.thread.map_or(String::new(), |tid| format!(" of thread {tid}"));
+    let doing = match first.state {
+        TaskState::NotStarted => "has not started".to_owned(),
+        TaskState::Running => "runs".to_owned(),
+        TaskState::Waiting if !first.awaits_tasks.is_empty() => {
+            format!("waits for {}", list(&first.awaits_tasks))
         }
-        if first.truncated {
-            writeln!(out, "    (deeper awaits could not be read)")?;
-        }
+        TaskState::Waiting => match &first.awaits {
+            Some(kind) => format!("waits for a {}", printable(bare(kind))),
+            None => "waits".to_owned(),
+        },
+    };
+    let by = match (first.awaited_by.as_slice(), &first.nursery_of) {
+        ([], Some(parent)) => format!(", in a nursery of {}", list(std::slice::from_ref(parent))),
+        ([], None) => String::new(),
+        (by, _) => format!(", awaited by {}", list(by)),
+    };
+    let coroutine = coroutine.unwrap_or_default();
+    writeln!(out, "\n{}{coroutine}{thread}: {doing}{by}", list(&ids))?;
+    for frame in &first.frames {
+        frame_line(out, frame)?;
+    }
+    if first.truncated {
+        writeln!(out, "    (deeper awaits could not be read)")?;
     }
     Ok(())
 }
@@ -79,12 +93,13 @@ fn bare(kind: &str) -> &str {
 }
 
 /// Tasks that differ in their names only, in the order of the first of each.
-fn alike(tasks: &[SnapshotTask]) -> Vec<Vec<&SnapshotTask>> {
+fn alike(tasks: Vec<&SnapshotTask>) -> Vec<Vec<&SnapshotTask>> {
     grouped(tasks, |task| {
         let SnapshotTask { coroutine, thread, state, awaits, awaits_tasks, awaited_by, .. } = task;
-        let lines = lines(&task.frames);
+        let (lines, nursery_of) = (lines(&task.frames), &task.nursery_of);
         format!(
-            "{coroutine:?} {thread:?} {state:?} {awaits:?} {awaits_tasks:?} {awaited_by:?} {lines}"
+            "{coroutine:?} {thread:?} {state:?} {awaits:?} {awaits_tasks:?} {awaited_by:?} \
+             {nursery_of:?} {lines}"
         )
     })
 }
@@ -98,7 +113,10 @@ pub(super) fn lines(frames: &[SnapshotFrame]) -> String {
 }
 
 /// Those with the same key together, in the order of the first of each.
-pub(super) fn grouped<T>(all: &[T], key: impl Fn(&T) -> String) -> Vec<Vec<&T>> {
+pub(super) fn grouped<'a, T>(
+    all: impl IntoIterator<Item = &'a T>,
+    key: impl Fn(&T) -> String,
+) -> Vec<Vec<&'a T>> {
     let mut groups: Vec<Vec<&T>> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for one in all {

@@ -107,6 +107,7 @@ pub fn pool_name(pool: &PoolInfo) -> String {
     match pool.kind {
         PoolKind::AnyioLimiter => "anyio's thread pool".to_owned(),
         PoolKind::GeventThreadPool => "gevent's thread pool".to_owned(),
+        PoolKind::ServerThreads => format!("{}'s pool of threads", pool.name),
         PoolKind::ThreadPoolExecutor if pool.name == "asyncio" => {
             "asyncio's default executor".to_owned()
         }
@@ -226,6 +227,8 @@ fn pool_setting(pool: &PoolInfo) -> &'static str {
     match pool.kind {
         PoolKind::AnyioLimiter => "anyio.total_tokens",
         PoolKind::GeventThreadPool => "gevent.threadpool.maxsize",
+        PoolKind::ServerThreads if pool.name == "cheroot" => "numthreads",
+        PoolKind::ServerThreads => "threads",
         _ => "executor.max_workers",
     }
 }
@@ -238,6 +241,13 @@ fn pool_command(pool: &PoolInfo, size: u32) -> String {
         ),
         PoolKind::GeventThreadPool => {
             format!("`gevent.get_hub().threadpool.maxsize = {size}` when a worker starts")
+        }
+        PoolKind::ServerThreads if pool.name == "cheroot" => format!(
+            "`numthreads={size}` of `cheroot.wsgi.Server`, `--threads {size}` of its command, \
+             `server.thread_pool` of CherryPy"
+        ),
+        PoolKind::ServerThreads => {
+            format!("`--threads={size}` of `waitress-serve`, `serve(…, threads={size})`")
         }
         _ if pool.name == "asyncio" => format!(
             "`loop.set_default_executor(ThreadPoolExecutor({size}))` in the application's startup"

@@ -13,6 +13,7 @@ use super::{Clock, Probe, Reading, Running, Sight, TaskNames, View};
 use crate::model::{CallbackRun, LoopKind};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeObject;
+use crate::python::coroutines::qualname;
 use crate::python::frames::{RawFrame, RawStack, local};
 use crate::python::generators::frame_of;
 use crate::target::{Fields, ReadError, RemoteMemoryExt, Span};
@@ -75,11 +76,8 @@ impl Probe for Trio {
         let Some((raw, code)) = run_frame(sight) else { return Ok(None) };
         let interpreter = sight.python;
         let python = &interpreter;
-        let variable = |name: &str| {
-            let slot = code.local_index(name).ok_or(ReadError::Invalid("run variable"))?;
-            local(python, raw.addr, slot)
-        };
-        let (runner, generator) = (variable("runner")?, variable("gen")?);
+        let runner = variable(python, &raw, &code, "runner")?;
+        let generator = variable(python, &raw, &code, "gen")?;
         if !runner.is_plausible() || !generator.is_plausible() {
             // It has not begun. The next walk will see it.
             return Ok(None);
@@ -123,6 +121,25 @@ impl Probe for Trio {
             buffer: vec![0; locals.saturating_add(count.saturating_mul(8))],
         })))
     }
+}
+
+/// The runner whose loop this thread runs, on whatever clock: it knows all its tasks.
+#[must_use]
+pub fn runner(sight: &mut Sight<'_>) -> Option<Addr> {
+    let (raw, code) = run_frame(sight)?;
+    let runner = variable(&sight.python, &raw, &code, "runner").ok()?;
+    runner.is_plausible().then_some(runner)
+}
+
+/// A local variable of `run`.
+fn variable(
+    python: &Interpreter<'_>,
+    raw: &RawFrame,
+    code: &CodeObject,
+    name: &str,
+) -> Result<Addr, ReadError> {
+    let slot = code.local_index(name).ok_or(ReadError::Invalid("run variable"))?;
+    local(python, raw.addr, slot)
 }
 
 /// The frame of `run` on the stack.
@@ -257,10 +274,8 @@ impl Clock for TrioClock {
         let [_, task, _] = running.identity;
         let objects = view.python.objects();
         let name = objects.slot(task, "name").ok().flatten();
-        let coroutine = objects.slot(task, "coro").ok().flatten().and_then(|coroutine| {
-            let name = coroutine.at(view.python.layout.offsets.asyncio.coroutine_qualname);
-            objects.str(view.python.memory.read_pointer(name).ok()?).ok()
-        });
+        let coroutine = objects.slot(task, "coro").ok().flatten();
+        let coroutine = coroutine.and_then(|coroutine| qualname(&view.python, coroutine).ok());
         TaskNames { task: name.and_then(|name| objects.str(name).ok()), coroutine }
     }
 

@@ -20,11 +20,13 @@ pub(super) fn of(workers: &[&ProcessInfo]) -> Option<f64> {
     (!lines.is_empty()).then(|| lines.values().sum::<f64>() + accepted)
 }
 
-/// Requests that gthread has accepted and that wait for one of its threads.
+/// Requests that a server has accepted and that wait for one of its threads.
 fn waiting_for_threads(worker: &ProcessInfo) -> Option<f64> {
-    if worker.topology.class != WorkerClass::Gthread {
-        return None;
-    }
-    let executors = worker.pools.iter().filter(|pool| pool.kind == PoolKind::ThreadPoolExecutor);
-    executors.filter_map(|pool| pool.waiting.mean()).reduce(f64::max)
+    let kind = match worker.topology.class {
+        WorkerClass::Gthread => PoolKind::ThreadPoolExecutor,
+        WorkerClass::ThreadPool => PoolKind::ServerThreads,
+        _ => return None,
+    };
+    let pools = worker.pools.iter().filter(|pool| pool.kind == kind);
+    pools.filter_map(|pool| pool.waiting.mean()).reduce(f64::max)
 }

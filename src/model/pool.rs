@@ -15,6 +15,13 @@ pub enum PoolKind {
     GeventThreadPool,
     /// Connections that a worker of gunicorn's gthread has accepted, of `worker_connections`.
     GthreadConnections,
+    /// A `gevent.pool.Pool` that a server runs requests in, of gunicorn's gevent worker
+    /// `worker_connections`.
+    GeventPool,
+    /// The same of eventlet, a `GreenPool`.
+    EventletPool,
+    /// The threads that waitress or cheroot hands its requests to.
+    ServerThreads,
 }
 
 impl PoolKind {
@@ -26,6 +33,9 @@ impl PoolKind {
             PoolKind::ThreadPoolExecutor => "thread_pool_executor",
             PoolKind::GeventThreadPool => "gevent_thread_pool",
             PoolKind::GthreadConnections => "gthread_connections",
+            PoolKind::GeventPool => "gevent_pool",
+            PoolKind::EventletPool => "eventlet_pool",
+            PoolKind::ServerThreads => "server_threads",
         }
     }
 
@@ -37,7 +47,17 @@ impl PoolKind {
             PoolKind::ThreadPoolExecutor => "thread pool",
             PoolKind::GeventThreadPool => "gevent thread pool",
             PoolKind::GthreadConnections => "gthread connections",
+            PoolKind::GeventPool => "gevent pool",
+            PoolKind::EventletPool => "eventlet pool",
+            PoolKind::ServerThreads => "server's threads",
         }
+    }
+
+    /// Whether it counts connections that a server serves at once, rather than what its application calls
+    /// go through.
+    #[must_use]
+    pub fn is_of_connections(self) -> bool {
+        matches!(self, PoolKind::GthreadConnections | PoolKind::GeventPool | PoolKind::EventletPool)
     }
 }
 

@@ -58,6 +58,8 @@ pub enum WorkerClass {
     Trio,
     /// twisted's reactor: daphne.
     Twisted,
+    /// A pool of threads of the server's own: waitress, cheroot.
+    ThreadPool,
     /// A new thread for each request: development servers.
     ThreadPerRequest,
     /// uWSGI, a server in C that calls Python.
@@ -88,6 +90,7 @@ impl WorkerClass {
             WorkerClass::Uvloop => "uvloop",
             WorkerClass::Trio => "trio",
             WorkerClass::Twisted => "twisted",
+            WorkerClass::ThreadPool => "thread_pool",
             WorkerClass::ThreadPerRequest => "thread_per_request",
             WorkerClass::Uwsgi => "uwsgi",
             WorkerClass::Granian => "granian",
@@ -170,8 +173,8 @@ pub struct ProcessInfo {
     /// Its pools, in the order they were found in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolInfo>,
-    /// How many of asyncio's tasks waited or had not begun when the recording ended in the middle of a
-    /// stall; `None` where it did not, or they could not be read.
+    /// How many tasks of asyncio and trio waited or had not begun when the recording ended in the middle
+    /// of a stall; `None` where it did not, or they could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks_waiting: Option<usize>,
     /// What a library of greenlets has patched in it; `None` where there is none, or it is not known.

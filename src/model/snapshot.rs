@@ -32,7 +32,7 @@ pub struct Snapshot {
     pub pools: Vec<SnapshotPool>,
     /// Its threads, in the interpreter's order.
     pub threads: Vec<SnapshotThread>,
-    /// asyncio's tasks that are not over.
+    /// asyncio's and trio's tasks that are not over.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<SnapshotTask>,
     /// Whether there are more than could be read.
@@ -141,7 +141,7 @@ pub struct SnapshotLoop {
     pub endpoint: Option<String>,
 }
 
-/// What a task of asyncio does.
+/// What a task does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
@@ -153,9 +153,11 @@ pub enum TaskState {
     Running,
 }
 
-/// One task of asyncio.
+/// One task of asyncio or trio.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SnapshotTask {
+    /// Whose it is: `asyncio`, `trio`.
+    pub library: &'static str,
     /// Its address, `id(task)`, in hex.
     pub id: String,
     /// Its name, `Task-12`.
@@ -166,12 +168,16 @@ pub struct SnapshotTask {
     pub thread: Option<Tid>,
     /// What it does.
     pub state: TaskState,
-    /// The class of the object at the end of its chain of awaits: `_asyncio.Future`.
+    /// The class of the object at the end of its chain of awaits: `_asyncio.Future`. Of trio `null`: there
+    /// a chain ends in a generator of its own.
     pub awaits: Option<String>,
     /// Ids of the tasks that it waits for.
     pub awaits_tasks: Vec<String>,
     /// Ids of the tasks that wait for it.
     pub awaited_by: Vec<String>,
+    /// The id of the task in whose nursery it is (trio).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nursery_of: Option<String>,
     /// Where it waits: each coroutine of the chain, the innermost first. Empty while it runs.
     pub frames: Vec<SnapshotFrame>,
     /// Whether the chain was too long to be read.

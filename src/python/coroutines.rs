@@ -1,4 +1,4 @@
-//! Coroutines that wait: where their frame lies.
+//! Coroutines that wait: where their frame lies, and what they are called.
 
 use super::Interpreter;
 use crate::layout::shape::FrameLink;
@@ -27,4 +27,13 @@ pub fn frame_of(python: &Interpreter<'_>, addr: Addr) -> Result<Addr, ReadError>
             Ok(addr.at(python.layout.offsets.asyncio.coroutine_qualname).at(QUALNAME_TO_FRAME))
         }
     }
+}
+
+/// The qualified name of the coroutine at `addr`. The caller has seen that it is one.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn qualname(python: &Interpreter<'_>, addr: Addr) -> Result<String, ReadError> {
+    let name = addr.at(python.layout.offsets.asyncio.coroutine_qualname);
+    python.objects().str(python.memory.read_pointer(name)?)
 }

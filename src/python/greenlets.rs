@@ -103,23 +103,25 @@ pub fn parked_at(python: &Interpreter<'_>, addr: Addr) -> Result<Option<RawStack
     Ok(Some(stack))
 }
 
-/// The main greenlet of the thread that the greenlet at `addr` belongs to, or its parent: whichever its
-/// state names first and is parked. Its stack goes down to where the thread began.
+/// The main greenlet of the thread that the greenlet at `addr` belongs to, and its parent, as far as they
+/// are parked. The main one's stack goes down to where the thread began.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn main_of(python: &Interpreter<'_>, addr: Addr) -> Result<Option<RawStack>, ReadError> {
+pub fn kin_of(python: &Interpreter<'_>, addr: Addr) -> Result<Vec<(Addr, RawStack)>, ReadError> {
     let objects = python.objects();
+    let mut kin: Vec<(Addr, RawStack)> = Vec::new();
     for word in state_of(python, addr)? {
-        // The main greenlet is of the class itself.
-        if word == addr || objects.type_name(word).map_or(true, |name| name != CLASS) {
+        // A main greenlet, and eventlet's hub, are of the class itself; gevent's hub is of one of its own.
+        let is_known = word == addr || kin.iter().any(|(one, _)| *one == word);
+        if is_known || !objects.type_of(word).is_ok_and(|kind| is_class(python, kind)) {
             continue;
         }
         if let Ok(Some(stack)) = parked_at(python, word) {
-            return Ok(Some(stack));
+            kin.push((word, stack));
         }
     }
-    Ok(None)
+    Ok(kin)
 }
 
 /// The words of a greenlet's state.

@@ -29,6 +29,7 @@ pub mod task_lists;
 pub mod tasks;
 pub mod thread_names;
 pub mod threads;
+pub mod trio_tasks;
 
 use objects::Objects;
 

@@ -3,6 +3,7 @@
 //! To 3.13 asyncio keeps the running tasks in a dict by loop, from 3.14 on each thread keeps its own.
 
 use super::Interpreter;
+use super::coroutines::qualname;
 use super::modules::in_module;
 use super::threads::Thread;
 use crate::layout::AsyncioDebug;
@@ -99,11 +100,7 @@ pub fn names_of(python: &Interpreter<'_>, task: Addr) -> TaskNames {
         "int" => objects.int(name).ok().map(|number| format!("Task-{number}")),
         _ => None,
     });
-    let coroutine = python
-        .memory
-        .read_pointer(task.at(offsets.task_coro))
-        .and_then(|coro| python.memory.read_pointer(coro.at(offsets.coroutine_qualname)))
-        .and_then(|name| objects.str(name))
-        .ok();
-    TaskNames { task: task_name, coroutine }
+    let coroutine = python.memory.read_pointer(task.at(offsets.task_coro));
+    let coroutine = coroutine.and_then(|coroutine| qualname(python, coroutine));
+    TaskNames { task: task_name, coroutine: coroutine.ok() }
 }

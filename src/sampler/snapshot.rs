@@ -134,7 +134,7 @@ fn kernel_name(threads: &[crate::model::ThreadInfo], tid: Tid) -> String {
 }
 
 /// Reads a stack; a thread that never holds still is shown with none.
-fn walk(scene: &mut Scene<'_>, thread: &mut ThreadWatch) -> Result<RawStack, ReadError> {
+pub(super) fn walk(scene: &mut Scene<'_>, thread: &mut ThreadWatch) -> Result<RawStack, ReadError> {
     for _ in 0..TRIES {
         match thread.walk(scene) {
             Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),

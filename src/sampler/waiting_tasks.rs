@@ -1,21 +1,24 @@
-//! asyncio's tasks at one moment: what each of them does, where it waits, and who waits for it.
+//! Tasks at one moment, asyncio's and trio's: what each of them does, where it waits, and who waits for it.
 //!
 //! Takes a process that is looked at once, gives [`SnapshotTask`]s. The process runs on meanwhile: a task
 //! that changes while it is read is read again, and left out if it never holds still.
 
 use std::collections::HashMap;
 
-use super::snapshot::frame;
+use super::snapshot::{frame, walk};
 use super::thread_watch::{Scene, ThreadWatch};
+use crate::event_loop::trio;
 use crate::layout::AsyncioDebug;
 use crate::model::{SnapshotTask, TaskState};
 use crate::python::awaits::{Chain, Progress, chain};
 use crate::python::frames::{RawFrame, local};
+use crate::python::loaded::module_value;
 use crate::python::running_loop::RunningLoop;
 use crate::python::task_lists::{MAX_TASKS, is_task, loop_of, tasks};
 use crate::python::tasks::{TaskNames, names_of};
+use crate::python::trio_tasks::{TrioTask, tasks_of};
 use crate::sampler::pace::now;
-use crate::target::{ReadError, RemoteMemoryExt};
+use crate::target::{ReadError, RemoteMemoryExt, unless_over};
 use crate::units::{Addr, Tid};
 
 /// A task that changes is read so often before it is left out.
@@ -48,63 +51,150 @@ pub(super) struct WaitingTasks {
 /// Only [`ReadError::Gone`] and [`ReadError::Denied`].
 pub(super) fn waiting_tasks(
     scene: &mut Scene<'_>,
+    threads: &mut [ThreadWatch],
+    locals: bool,
+) -> Result<WaitingTasks, ReadError> {
+    let mut found = asyncios(scene, threads, locals)?;
+    for (runner, tid) in runners(scene, threads)? {
+        let trios = trios(scene, (runner, tid), locals)?;
+        found.truncated |= trios.truncated;
+        found.tasks.extend(trios.tasks);
+    }
+    link(&mut found.tasks);
+    Ok(found)
+}
+
+/// asyncio's.
+fn asyncios(
+    scene: &mut Scene<'_>,
     threads: &[ThreadWatch],
     locals: bool,
 ) -> Result<WaitingTasks, ReadError> {
     let python = scene.python;
     let debug = scene.asyncio.debug(&python, scene.space.modules()).copied();
     let states: Vec<_> = threads.iter().map(|thread| thread.thread).collect();
-    let list = match tasks(&python, &states, debug.as_ref()) {
-        Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
-        list => list.unwrap_or_default(),
-    };
+    let list = unless_over(tasks(&python, &states, debug.as_ref()))?.unwrap_or_default();
     let loops = loops(scene, threads, debug.as_ref());
     let mut found = Vec::new();
     for task in list.tasks {
         let Some(Still { names, event_loop, chain }) = hold_still(scene, task)? else { continue };
-        let state = match chain.progress {
-            Progress::Created => TaskState::NotStarted,
-            Progress::Suspended => TaskState::Waiting,
-            Progress::Running => TaskState::Running,
-            Progress::Finished => continue,
-        };
         let awaited = awaited(scene, &chain);
-        let kind = chain.awaited.and_then(|object| python.objects().type_name(object).ok());
-        // What a running task does is in its thread's stack.
-        let raw = if state == TaskState::Running { &[][..] } else { &chain.frames };
-        let frames = raw.iter().rev().filter_map(|raw| frame(scene, raw, locals)).collect();
-        let of = loops.get(&event_loop).copied();
-        let task = SnapshotTask {
-            id: id(task),
-            name: names.task,
-            coroutine: names.coroutine,
-            thread: of,
-            state,
-            awaits: kind,
-            awaits_tasks: awaited.into_iter().map(id).collect(),
-            awaited_by: Vec::new(),
-            frames,
-            truncated: chain.truncated,
-        };
-        found.push(task);
+        let thread = loops.get(&event_loop).copied();
+        let shown = shown(scene, ("asyncio", task, names), thread, &chain, locals);
+        found.extend(shown.map(|mut shown| {
+            shown.awaits_tasks = awaited.into_iter().map(id).collect();
+            shown
+        }));
     }
-    link(&mut found);
     Ok(WaitingTasks { tasks: found, truncated: list.truncated })
 }
 
-/// How many tasks wait or have not begun; `None` where they cannot be read.
-pub(super) fn count_waiting(scene: &mut Scene<'_>, threads: &[ThreadWatch]) -> Option<usize> {
+/// Those of one runner of trio's.
+fn trios(
+    scene: &mut Scene<'_>,
+    (runner, tid): (Addr, Tid),
+    locals: bool,
+) -> Result<WaitingTasks, ReadError> {
+    let python = scene.python;
+    let list = unless_over(tasks_of(&python, runner))?.flatten();
+    let Some((kept, list)) = list else { return Ok(WaitingTasks::default()) };
+    let mut found = Vec::new();
+    for task in list.tasks {
+        let still = twice_the_same(|| {
+            let of = kept.read(&python, task)?;
+            let chain = chain(&python, of.coroutine)?;
+            Ok((of, chain))
+        })?;
+        let Some((TrioTask { names, parent, waits_for, .. }, chain)) =
+            still.filter(|_| kept.has(&python, task))
+        else {
+            continue;
+        };
+        let shown = shown(scene, ("trio", task, names), Some(tid), &chain, locals);
+        found.extend(shown.map(|mut shown| {
+            shown.awaits_tasks = waits_for.into_iter().map(id).collect();
+            shown.nursery_of = parent.map(id);
+            shown
+        }));
+    }
+    Ok(WaitingTasks { tasks: found, truncated: list.truncated })
+}
+
+/// A task for people; `None` if it is over.
+fn shown(
+    scene: &mut Scene<'_>,
+    (library, task, names): (&'static str, Addr, TaskNames),
+    thread: Option<Tid>,
+    chain: &Chain,
+    locals: bool,
+) -> Option<SnapshotTask> {
+    let state = match chain.progress {
+        Progress::Created => TaskState::NotStarted,
+        Progress::Suspended => TaskState::Waiting,
+        Progress::Running => TaskState::Running,
+        Progress::Finished => return None,
+    };
+    let awaits = chain.awaited.and_then(|object| scene.python.objects().type_name(object).ok());
+    // What a running task does is in its thread's stack.
+    let raw = if state == TaskState::Running { &[][..] } else { &chain.frames };
+    Some(SnapshotTask {
+        library,
+        id: id(task),
+        name: names.task,
+        coroutine: names.coroutine,
+        thread,
+        state,
+        awaits,
+        awaits_tasks: Vec::new(),
+        awaited_by: Vec::new(),
+        nursery_of: None,
+        frames: raw.iter().rev().filter_map(|raw| frame(scene, raw, locals)).collect(),
+        truncated: chain.truncated,
+    })
+}
+
+/// The runners of trio's loops, and the threads that run them.
+fn runners(
+    scene: &mut Scene<'_>,
+    threads: &mut [ThreadWatch],
+) -> Result<Vec<(Addr, Tid)>, ReadError> {
+    let mut found = Vec::new();
+    // Walking every stack is for processes that have such a loop.
+    if unless_over(module_value(&scene.python, "trio", "run"))?.flatten().is_none() {
+        return Ok(found);
+    }
+    for thread in threads {
+        let stack = walk(scene, thread)?;
+        let runner = trio::runner(&mut thread.sight(scene, &stack, now()));
+        found.extend(runner.map(|runner| (runner, thread.tid)));
+    }
+    Ok(found)
+}
+
+/// How many tasks wait or have not begun, of asyncio's and of trio's with these `loops`; `None` where they
+/// cannot be read.
+pub(super) fn count_waiting(
+    scene: &mut Scene<'_>,
+    threads: &[ThreadWatch],
+    loops: &[Addr],
+) -> Option<usize> {
     let python = scene.python;
     let debug = scene.asyncio.debug(&python, scene.space.modules()).copied();
     let states: Vec<_> = threads.iter().map(|thread| thread.thread).collect();
     let list = tasks(&python, &states, debug.as_ref()).ok()?;
     let coroutine = python.layout.offsets.asyncio.task_coro;
-    let waits = |task: &Addr| {
-        let read = python.memory.read_pointer(task.at(coroutine));
-        let read = read.and_then(|coroutine| chain(&python, coroutine));
+    let waits = |coroutine: Result<Addr, ReadError>| {
+        let read = coroutine.and_then(|coroutine| chain(&python, coroutine));
         read.is_ok_and(|chain| matches!(chain.progress, Progress::Suspended | Progress::Created))
     };
-    Some(list.tasks.iter().filter(|task| waits(task)).count())
+    let asyncios = list.tasks.iter().map(|task| python.memory.read_pointer(task.at(coroutine)));
+    let mut count = asyncios.filter(|read| waits(*read)).count();
+    for event_loop in loops {
+        let Ok(Some((kept, list))) = tasks_of(&python, *event_loop) else { continue };
+        let trios = list.tasks.iter().map(|task| kept.coroutine(&python, *task));
+        count = count.saturating_add(trios.filter(|read| waits(*read)).count());
+    }
+    Some(count)
 }
 
 /// A task as others are told of it: its address, which is `id(task)`.
@@ -153,20 +243,23 @@ struct Still {
 fn hold_still(scene: &Scene<'_>, task: Addr) -> Result<Option<Still>, ReadError> {
     let python = &scene.python;
     let coroutine = task.at(python.layout.offsets.asyncio.task_coro);
-    let read = || {
+    let still = twice_the_same(|| {
         let chain = chain(python, python.memory.read_pointer(coroutine)?)?;
-        let names = names_of(python, task);
-        Ok(Still { names, event_loop: loop_of(python, task)?, chain })
-    };
+        Ok(Still { names: names_of(python, task), event_loop: loop_of(python, task)?, chain })
+    })?;
+    // Freed objects keep what they had for a while, but not their place in a list.
+    Ok(still.filter(|still| still.names.coroutine.is_some() && is_task(python, task)))
+}
+
+/// What was read twice in a row the same; `None` if it never is.
+fn twice_the_same<T: PartialEq>(
+    read: impl Fn() -> Result<T, ReadError>,
+) -> Result<Option<T>, ReadError> {
     let mut last = None;
     for _ in 0..TRIES {
-        let now = match read() {
-            Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
-            read => read.ok(),
-        };
+        let now = unless_over(read())?;
         if now.is_some() && now == last {
-            // Freed objects keep what they had for a while, but not their place in a list.
-            return Ok(now.filter(|still| still.names.coroutine.is_some() && is_task(python, task)));
+            return Ok(now);
         }
         last = now;
     }

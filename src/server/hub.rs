@@ -1,35 +1,83 @@
-//! Hubs of greenlets: while one polls, all that tells of its server is out of its thread's sight.
+//! Hubs of greenlets: what tells of a server may be out of its thread's sight, on a stack that is parked.
 //!
-//! Takes the stack of a thread that runs a hub, gives that of the thread's main greenlet, which is parked
-//! in whatever the program does: gunicorn's worker in its `run`, below the arbiter's `spawn_worker`.
+//! Takes the stack of a thread, gives those of its main greenlet and of the hub. The main one is parked in
+//! whatever the program does: gunicorn's worker in its `run`, below the arbiter's `spawn_worker`.
 
-use super::Place;
 use crate::python::Interpreter;
+use crate::python::code_objects::CodeCache;
 use crate::python::frames::{RawStack, local};
-use crate::python::greenlets::{is_greenlet, main_of};
-use crate::units::Addr;
+use crate::python::greenlets::{is_greenlet, kin_of};
+use crate::units::{Addr, Timestamp};
 
-/// The function that a hub runs all its life, and the files it is in: gevent's, where the hub is itself a
-/// greenlet, and eventlet's, where it has one
+/// Functions whose `self` is a greenlet, or has one: gevent's hub, which is itself one, eventlet's, and
+/// what runs one of its greenlets
 /// (<https://github.com/gevent/gevent/blob/24.2.1/src/gevent/hub.py#L610>,
-/// <https://github.com/eventlet/eventlet/blob/0.36.1/eventlet/hubs/hub.py#L309>).
-const RUN: &str = "run";
-const FILES: [&str; 2] = ["gevent/hub.py", "eventlet/hubs/hub.py"];
+/// <https://github.com/eventlet/eventlet/blob/0.36.1/eventlet/hubs/hub.py#L309>,
+/// <https://github.com/eventlet/eventlet/blob/0.36.1/eventlet/greenthread.py#L262>).
+const RUNS: [(&str, &str); 3] = [
+    ("run", "gevent/hub.py"),
+    ("run", "eventlet/hubs/hub.py"),
+    ("main", "eventlet/greenthread.py"),
+];
 
-/// Where the main greenlet of a thread is parked whose hub runs; `None` for other threads.
+/// The parked stacks of the main greenlet and the hub of a thread with this stack; empty for a thread
+/// without greenlets, and where nothing leads to them: gevent's own greenlets run in C, so that while one
+/// does, only `worker`, gunicorn's, does.
 #[must_use]
-pub fn main_greenlet(python: &Interpreter<'_>, stack: &[Place]) -> Option<RawStack> {
-    let run = stack.iter().find(|place| FILES.iter().any(|file| place.is(file, RUN)))?;
-    let slot = run.locals.iter().position(|local| local == "self")?;
-    let greenlet = greenlet_of(python, local(python, run.frame, slot).ok()?)?;
-    main_of(python, greenlet).ok()?
+pub fn beside(
+    python: &Interpreter<'_>,
+    codes: &mut CodeCache,
+    stack: &RawStack,
+    worker: Option<Addr>,
+    now: Timestamp,
+) -> Vec<RawStack> {
+    let Some(greenlet) =
+        running(python, codes, stack, now).or_else(|| worker.and_then(|one| hub_of(python, one)))
+    else {
+        return Vec::new();
+    };
+    let mut kin = kin_of(python, greenlet).unwrap_or_default();
+    // A greenlet's parent is its hub, whose own is the main one.
+    let beyond: Vec<_> = kin
+        .iter()
+        .flat_map(|(parent, _)| kin_of(python, *parent).unwrap_or_default())
+        .filter(|(one, _)| *one != greenlet)
+        .collect();
+    for (one, stack) in beyond {
+        if kin.iter().all(|(known, _)| *known != one) {
+            kin.push((one, stack));
+        }
+    }
+    kin.into_iter().map(|(_, stack)| stack).collect()
 }
 
-/// The greenlet that runs a hub.
-fn greenlet_of(python: &Interpreter<'_>, hub: Addr) -> Option<Addr> {
-    if is_greenlet(python, hub) {
-        return Some(hub);
+/// The greenlet that the innermost of [`RUNS`] on a stack is of.
+fn running(
+    python: &Interpreter<'_>,
+    codes: &mut CodeCache,
+    stack: &RawStack,
+    now: Timestamp,
+) -> Option<Addr> {
+    stack.frames.iter().find_map(|frame| {
+        let code = codes.get(python, frame.code, now).ok()?;
+        RUNS.iter().find(|(name, file)| code.name == *name && code.filename.ends_with(file))?;
+        greenlet_of(python, local(python, frame.addr, code.local_index("self")?).ok()?)
+    })
+}
+
+/// The greenlet that runs a hub, or that is one.
+fn greenlet_of(python: &Interpreter<'_>, object: Addr) -> Option<Addr> {
+    if is_greenlet(python, object) {
+        return Some(object);
     }
-    let own = python.objects().attribute(hub, "greenlet").ok()??;
+    let own = python.objects().attribute(object, "greenlet").ok()??;
     is_greenlet(python, own).then_some(own)
+}
+
+/// The hub of gunicorn's gevent worker: its sockets are gevent's.
+fn hub_of(python: &Interpreter<'_>, worker: Addr) -> Option<Addr> {
+    let objects = python.objects();
+    let sockets = objects.attribute(worker, "sockets").ok()??;
+    let socket = objects.list_items(sockets, 1).ok()?.into_iter().next()?;
+    greenlet_of(python, objects.member(socket, "hub").ok()??)
 }

@@ -7,6 +7,7 @@
 pub mod aiohttp;
 pub mod asgi;
 pub mod bare;
+pub mod cheroot;
 pub mod counters;
 pub mod daphne;
 pub mod django;
@@ -24,6 +25,7 @@ pub mod tornado;
 pub mod twisted_web;
 pub mod uvicorn;
 pub mod uwsgi;
+pub mod waitress;
 pub mod werkzeug;
 pub mod wsgi;
 
@@ -48,6 +50,8 @@ pub const PROBES: &[&dyn Probe] = &[
     &daphne::Daphne,
     &granian::Granian,
     &uwsgi::Uwsgi,
+    &waitress::Waitress,
+    &cheroot::Cheroot,
     &django::Django,
     &werkzeug::Werkzeug,
     &aiohttp::Aiohttp,
@@ -62,7 +66,8 @@ pub struct ServerObjects {
     pub worker: Option<Addr>,
     /// uvicorn's `Server`, also inside a worker of gunicorn's.
     pub server: Option<Addr>,
-    /// The configuration: gunicorn's, uvicorn's or hypercorn's `Config`.
+    /// The configuration: gunicorn's, uvicorn's or hypercorn's `Config`, waitress's `Adjustments`, cheroot's
+    /// server itself.
     pub config: Option<Addr>,
     /// Of a master: gunicorn's `Arbiter`, uvicorn's `Multiprocess` or reloader.
     pub master: Option<Addr>,

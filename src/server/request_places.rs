@@ -67,12 +67,11 @@ const ENVIRON: &[&str] = &["environ", "env"];
 const START_RESPONSE: &str = "start_response";
 
 /// Functions in which a thread waits for requests and does nothing else.
-const WAITING: &[(&str, &str)] = &[
-    ("/gunicorn/workers/sync.py", "run"),
-    ("/waitress/task.py", "handler_thread"),
-    ("/cheroot/workers/threadpool.py", "run"),
-    CONNECTION,
-];
+const WAITING: &[(&str, &str)] =
+    &[("/gunicorn/workers/sync.py", "run"), WAITRESS, CHEROOT, CONNECTION];
+/// What each thread of waitress's and cheroot's own pools runs.
+const WAITRESS: (&str, &str) = ("/waitress/task.py", "handler_thread");
+const CHEROOT: (&str, &str) = ("/cheroot/workers/threadpool.py", "run");
 /// What a thread begins with that `socketserver` makes for a connection.
 const CONNECTION: (&str, &str) = ("/socketserver.py", "process_request_thread");
 /// Where `socketserver` waits for connections, and the class of servers that make a thread for each
@@ -251,6 +250,11 @@ pub fn learn(
         if file.ends_with("/gunicorn/workers/sync.py") {
             learnt.limit = Some(1);
         }
+        if is(WAITRESS) || is(CHEROOT) {
+            let own = || code.local_index("self").and_then(|at| local(python, frame.addr, at).ok());
+            let threads = || own().and_then(|own| own_threads(python, own, is(WAITRESS)));
+            learnt.limit = learnt.limit.or(size).or_else(threads);
+        }
     }
     learnt
 }
@@ -260,6 +264,21 @@ pub fn learn(
 fn makes_threads(python: &Interpreter<'_>, server: Addr) -> bool {
     let classes = python.objects().class_names(server).unwrap_or_default();
     classes.iter().any(|name| name == THREADING)
+}
+
+/// How many threads waitress or cheroot has: it makes them when it begins, and no more by itself
+/// (<https://github.com/Pylons/waitress/blob/v3.0.0/src/waitress/task.py#L90>,
+/// <https://github.com/cherrypy/cheroot/blob/v10.0.0/cheroot/workers/threadpool.py#L180>).
+fn own_threads(python: &Interpreter<'_>, own: Addr, is_waitress: bool) -> Option<u32> {
+    let objects = python.objects();
+    let attribute = |object, name| objects.attribute(object, name).ok().flatten();
+    let count = if is_waitress {
+        objects.set_len(attribute(own, "threads")?).ok()?
+    } else {
+        let pool = attribute(attribute(own, "server")?, "requests")?;
+        objects.list_len(attribute(pool, "_threads")?).ok()?
+    };
+    u32::try_from(count).ok().filter(|count| *count > 0)
 }
 
 /// The size of the pool that a gthread worker takes its threads from

@@ -24,6 +24,18 @@ pub enum ReadError {
     Invalid(&'static str),
 }
 
+/// A read that failed tells nothing, unless it tells that there is nothing to read any more.
+///
+/// # Errors
+/// Only [`ReadError::Gone`] and [`ReadError::Denied`].
+pub fn unless_over<T>(read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error @ (ReadError::Gone | ReadError::Denied)) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
 /// A span to fill: where it lies in the target, and where its bytes go.
 pub type Span<'a> = (Addr, &'a mut [u8]);
 

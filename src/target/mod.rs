@@ -45,7 +45,7 @@ pub use freeze::{FreezeError, Freezer};
 pub use image::ImageMemory;
 pub use launch::{LaunchError, Launched};
 pub use live::{LiveMemory, ReadCounts};
-pub use memory::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span};
+pub use memory::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span, unless_over};
 pub use modules::{Module, Modules};
 pub use peers::{PeerText, Peers, Waiting};
 pub use prefetch::Prefetch;

@@ -11,6 +11,7 @@ use crate::profiler::{record, stallspy};
 use crate::server::Server;
 use crate::truth::Entry;
 use crate::turn::each;
+use crate::uvloop::with;
 
 fn dumped(pid: i32, flags: &[&str]) -> String {
     let pid = pid.to_string();
@@ -96,6 +97,49 @@ fn every_task_is_shown_at_its_lines_and_with_whom_it_waits_for() {
             text.contains(&format!("joining (joining) of thread {tid}: waits for chain\n")),
             "{text}"
         );
+    });
+}
+
+#[test]
+fn every_task_of_trio_is_shown_at_its_lines_and_in_its_nursery() {
+    each(&with(&["trio"]), |python| {
+        let server = Server::start(python, "trio_tasks.py", 60, &[]);
+        let (file, tid) = (server.file("trio_tasks.py"), server.pid());
+        let json: Value = serde_json::from_str(&dumped(tid, &["--json", "-l"])).unwrap();
+        let text = dumped(tid, &[]);
+        let truth = parked(server);
+        let tasks = json["tasks"].as_array().expect("tasks");
+        let name_of = |id: &Value| {
+            let task = tasks.iter().find(|task| task["id"] == *id).expect("it is one of them");
+            task["name"].clone()
+        };
+        let names = |ids: &Value| -> Vec<Value> {
+            ids.as_array().expect("ids").iter().map(name_of).collect()
+        };
+        // Two are trio's own: the first of all, and the one that other threads wake.
+        assert_eq!(tasks.len(), truth.len() + 2, "{tasks:#?}");
+        for own in truth.values() {
+            let task = tasks.iter().find(|task| task["name"] == *own.name).expect("it is shown");
+            assert_eq!(own_lines(task, &file), own.lines, "{}: {task:#}", own.name);
+            assert_eq!(names(&task["awaits_tasks"]), own.waits_for, "{task:#}");
+            assert_eq!(name_of(&task["nursery_of"]), *own.function, "{task:#}");
+            assert_eq!((&task["state"], &task["thread"]), (&"waiting".into(), &tid.into()));
+            assert_eq!((&task["library"], &task["coroutine"]), (&"trio".into(), &task["name"]));
+        }
+        let child = tasks.iter().find(|task| task["name"] == "child").unwrap();
+        assert_eq!(names(&child["awaited_by"]), ["joining"]);
+        let chain = tasks.iter().find(|task| task["name"] == "chain").unwrap();
+        assert!(chain["frames"].to_string().contains("'seen'"), "{chain:#}");
+
+        assert!(text.contains("Tasks of trio: 9 waiting\n"), "{text}");
+        let wanted = [
+            format!("chain (chain) of thread {tid}: waits, in a nursery of main\n"),
+            format!("joining (joining) of thread {tid}: waits for child, in a nursery of main\n"),
+            format!("child (child) of thread {tid}: waits, awaited by joining\n"),
+        ];
+        for wanted in wanted {
+            assert!(text.contains(&wanted), "{wanted}{text}");
+        }
     });
 }
 

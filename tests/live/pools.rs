@@ -7,6 +7,7 @@ use crate::interpreters::{Python, interpreters};
 use crate::profiler::{record, stallspy};
 use crate::server::Server;
 use crate::turn::each;
+use crate::uvloop::with;
 use crate::{in_ci, say};
 
 fn pool<'a>(report: &'a Value, kind: &str, name: &str) -> &'a Value {
@@ -107,8 +108,9 @@ pub fn with_gunicorn() -> Vec<Python> {
 }
 
 /// Records gunicorn's only worker under the load of so many clients.
-fn worker(python: &Python, class: &str, clients: &str) -> Value {
-    let server = Server::start(python, "gunicorn_pools.py", 60, &["--class", class]);
+fn worker(python: &Python, class: &str, connections: &str, clients: &str) -> Value {
+    let args = ["--class", class, "--worker-connections", connections];
+    let server = Server::start(python, "gunicorn_pools.py", 60, &args);
     let load = server.load(&["--url-mix", "1:/", "--connections", clients, "--seconds", "9"]);
     std::thread::sleep(std::time::Duration::from_millis(1500));
     let (mut report, _) = record(server.pid(), 4, &["-s"]);
@@ -124,7 +126,7 @@ fn worker(python: &Python, class: &str, clients: &str) -> Value {
 #[test]
 fn threads_and_connections_of_gthread() {
     each(&with_gunicorn(), |python| {
-        let report = worker(python, "gthread", "10");
+        let report = worker(python, "gthread", "50", "10");
         let threads = pool(&report, "thread_pool_executor", "ThreadPoolExecutor-0");
         assert_eq!((&threads["limit"], &threads["busy_max"]), (&4.into(), &4.into()));
         assert!((4.0..=7.0).contains(&number(threads, "waiting_max")), "{threads}");
@@ -136,12 +138,61 @@ fn threads_and_connections_of_gthread() {
 }
 
 #[test]
+fn threads_of_waitress_and_cheroot() {
+    let mut ends = with(&["waitress", "cheroot"]);
+    ends.drain(1..ends.len().saturating_sub(1).max(1));
+    for kind in ["waitress", "cheroot"] {
+        each(&ends, |python| {
+            let server = Server::start(python, "server_pools.py", 60, &["--server", kind]);
+            let load = server.load(&["--url-mix", "1:/", "--connections", "9", "--seconds", "6"]);
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            let (report, _) = record(server.pid(), 3, &[]);
+            let (requests, errors) = load.finish();
+            assert!(requests > 20 && errors == 0, "{requests} requests, {errors} errors");
+            let process = &report["processes"][0];
+            assert_eq!((&process["server"], &process["role"]), (&kind.into(), &"single".into()));
+            assert_eq!(process["worker_class"], "thread_pool");
+            assert!(process["server_version"].is_string(), "{process:#}");
+            let name = if kind == "waitress" { "threads" } else { "numthreads" };
+            let setting = &process["config"][name];
+            assert_eq!((&setting["value"], &setting["source"]), (&4.into(), &"memory".into()));
+            assert_eq!(process["threads_limit"], 4, "{process:#}");
+            let threads = pool(&report, "server_threads", kind);
+            assert_eq!((&threads["limit"], &threads["busy_max"]), (&4.into(), &4.into()));
+            assert!((4.0..=6.0).contains(&number(threads, "waiting_max")), "{threads}");
+            assert!(number(threads, "full_and_waiting_fraction") > 0.6, "{threads}");
+            let advice = report["findings"].to_string();
+            assert!(advice.contains(&format!("{kind}'s pool of threads is full")), "{advice}");
+        });
+    }
+}
+
+#[test]
 fn threads_of_gevent() {
     each(&with_gunicorn(), |python| {
-        let report = worker(python, "gevent", "16");
+        let report = worker(python, "gevent", "50", "16");
         let threads = pool(&report, "gevent_thread_pool", "");
         assert_eq!((&threads["limit"], &threads["busy_max"]), (&10.into(), &10.into()));
         assert!(number(threads, "full_fraction") > 0.6, "{threads}");
         assert_eq!(threads["waiting_max"], Value::Null);
+        let greenlets = pool(&report, "gevent_pool", "");
+        assert_eq!((&greenlets["limit"], &greenlets["busy_max"]), (&50.into(), &16.into()));
+        assert!(number(greenlets, "busy_mean") > 12.0, "{greenlets}");
+        assert_eq!(greenlets["waiting_max"], Value::Null);
+    });
+}
+
+#[test]
+fn connections_of_eventlet() {
+    // Newer ones install a gunicorn without this worker.
+    let mut some = with_gunicorn();
+    some.retain(|python| python.has("eventlet") && python.minor() < 10);
+    each(&some, |python| {
+        let report = worker(python, "eventlet", "5", "8");
+        let greenlets = pool(&report, "eventlet_pool", "");
+        assert_eq!((&greenlets["limit"], &greenlets["busy_max"]), (&5.into(), &5.into()));
+        // Whoever accepts holds the next one until there is room.
+        assert_eq!(greenlets["waiting_max"], 1, "{greenlets}");
+        assert!(number(greenlets, "full_and_waiting_fraction") > 0.6, "{greenlets}");
     });
 }

@@ -10,12 +10,13 @@ use stallspy::python::awaits::chain;
 use stallspy::python::code_objects::CodeCache;
 use stallspy::python::frames::{MAX_DEPTH, RawFrame, Walker};
 use stallspy::python::generators::state_of;
-use stallspy::python::greenlets::{MAX_GREENLETS, greenlets, main_of, parked_at};
+use stallspy::python::greenlets::{MAX_GREENLETS, greenlets, kin_of, parked_at};
 use stallspy::python::line_table::line_at;
 use stallspy::python::locks::owner_of_awaited;
 use stallspy::python::task_lists::{MAX_TASKS, tasks};
 use stallspy::python::thread_names::thread_names;
 use stallspy::python::threads::{MAX_THREADS, Thread, ThreadIds, threads, unchanged};
+use stallspy::python::trio_tasks::tasks_of;
 use stallspy::target::{ReadError, RemoteMemory};
 use stallspy::units::{Addr, Tid, Timestamp};
 
@@ -94,7 +95,10 @@ proptest! {
             let _ = chain(&python, addr);
             let _ = state_of(&python, addr);
             let _ = parked_at(&python, addr);
-            let _ = main_of(&python, addr);
+            let _ = kin_of(&python, addr);
+            let found = tasks_of(&python, addr);
+            let all = found.ok().flatten().map_or(0, |(_, list)| list.tasks.len());
+            prop_assert!(all <= MAX_TASKS);
             let found = greenlets(&python);
             let count = found.ok().flatten().map_or(0, |found| found.greenlets.len());
             prop_assert!(count <= MAX_GREENLETS);

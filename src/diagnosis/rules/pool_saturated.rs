@@ -74,7 +74,7 @@ fn is_sized(process: &ProcessInfo, pool: &PoolInfo) -> bool {
     let is_gthreads = process.topology.class == WorkerClass::Gthread
         && pool.kind == PoolKind::ThreadPoolExecutor
         && Some(pool.limit) == process.occupancy.limit.map(Some);
-    pool.kind != PoolKind::GthreadConnections && !is_gthreads && pool.limit.is_some()
+    !pool.kind.is_of_connections() && !is_gthreads && pool.limit.is_some()
 }
 
 /// What to do where more threads would only wait for the interpreter lock, or for a CPU.

@@ -59,6 +59,17 @@ impl Objects<'_> {
     /// # Errors
     /// [`ReadError`] when no object is there.
     pub fn slot(&self, addr: Addr, name: &str) -> Result<Option<Addr>, ReadError> {
+        let Some(place) = self.slot_place(addr, name)? else { return Ok(None) };
+        let held = self.memory.read_pointer(addr.at(place))?;
+        Ok(held.is_plausible().then_some(held))
+    }
+
+    /// How many bytes into the instance at `addr`, and every other of its class itself, the slot `name`
+    /// lies; `None` when there is no such slot.
+    ///
+    /// # Errors
+    /// [`ReadError`] when no object is there.
+    pub fn slot_place(&self, addr: Addr, name: &str) -> Result<Option<u64>, ReadError> {
         let kind = self.type_at(self.type_of(addr)?)?;
         // `tp_dict` lies three words before `tp_dictoffset` (Include/cpython/object.h, 3.8 to 3.15).
         let dict = self.layout.offsets.object.tp_dictoffset.wrapping_sub(24);
@@ -72,8 +83,7 @@ impl Objects<'_> {
         if i64::try_from(offset).map_or(true, |offset| offset >= kind.basicsize) {
             return Err(ReadError::Invalid("slot"));
         }
-        let held = self.memory.read_pointer(addr.at(offset))?;
-        Ok(held.is_plausible().then_some(held))
+        Ok(Some(offset))
     }
 
     fn attribute_entries(&self, addr: Addr, limit: usize) -> Result<Vec<Entry>, ReadError> {

@@ -257,8 +257,10 @@ impl ProcessWatch {
             self.count_requests(true);
             self.throttle.see(&self.procfs, self.pid, notes, true, now());
             if self.loops.iter().any(|watch| watch.ongoing().is_some()) {
+                let loops: Vec<_> =
+                    self.loops.iter().map(|watch| watch.clock.loop_object()).collect();
                 let (mut scene, threads) = self.scene(notes);
-                self.info.tasks_waiting = count_waiting(&mut scene, threads);
+                self.info.tasks_waiting = count_waiting(&mut scene, threads, &loops);
             }
         }
         for watch in &mut self.loops {

@@ -5,7 +5,7 @@ use crate::python::frames::RawStack;
 use crate::sampler::notes::Notes;
 use crate::sampler::pace::now;
 use crate::sampler::thread_watch::{Scene, ThreadWatch};
-use crate::server::hub::main_greenlet;
+use crate::server::hub::beside;
 use crate::server::settings::settings;
 use crate::server::{Facts, Place, ServerObjects, recognise};
 use crate::target::ReadError;
@@ -74,15 +74,16 @@ impl ProcessWatch {
         let others = (0..self.threads.len()).filter(|index| Some(*index) != main);
         let order: Vec<usize> = main.into_iter().chain(others).take(MAX_ASKED).collect();
         let mut stacks = Vec::with_capacity(order.len());
+        let worker = self.server.objects.worker;
         for index in order {
             let (mut scene, threads) = self.scene(notes);
             let Some(thread) = threads.get_mut(index) else { break };
             match thread.walk(&mut scene) {
                 Ok(stack) => {
-                    let named = places(&mut scene, &stack);
-                    let main = main_greenlet(&scene.python, &named);
-                    stacks.push(named);
-                    stacks.extend(main.map(|stack| places(&mut scene, &stack)));
+                    let parked = beside(&scene.python, scene.codes, &stack, worker, now());
+                    for stack in std::iter::once(&stack).chain(&parked) {
+                        stacks.push(places(&mut scene, stack));
+                    }
                 }
                 Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
                 Err(_) => {}

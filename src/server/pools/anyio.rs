@@ -7,11 +7,11 @@
 //! <https://github.com/agronholm/anyio/blob/4.5.2/src/anyio/_backends/_asyncio.py#L1829>. A limiter
 //! that the application makes for itself is in no such place, and not found.
 
-use super::{Family, Ground, MAX_POOLS, Pool, plausible, unless_over};
+use super::{Family, Ground, MAX_POOLS, Pool, plausible};
 use crate::model::{PoolKind, PoolReading};
 use crate::python::Interpreter;
 use crate::python::objects::Objects;
-use crate::target::{ReadError, RemoteMemoryExt};
+use crate::target::{ReadError, RemoteMemoryExt, unless_over};
 use crate::units::Addr;
 
 /// The module that keeps variables of loops.

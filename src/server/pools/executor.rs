@@ -10,13 +10,13 @@
 
 use std::collections::HashMap;
 
-use super::{Family, Ground, MAX_POOLS, Pool, plausible, unless_over};
+use super::{Family, Ground, MAX_POOLS, Pool, plausible};
 use crate::model::{PoolKind, PoolReading};
 use crate::python::Interpreter;
 use crate::python::frames::Walker;
 use crate::python::innermost::innermost;
 use crate::python::objects::Objects;
-use crate::target::ReadError;
+use crate::target::{ReadError, unless_over};
 use crate::units::Addr;
 
 /// The module that knows all worker threads.

@@ -10,12 +10,11 @@
 
 use std::collections::HashMap;
 
-use super::{Family, Ground, MAX_POOLS, Pool, plausible, unless_over};
+use super::{Family, Ground, MAX_POOLS, Pool, own_of, plausible};
 use crate::model::{PoolKind, PoolReading};
 use crate::python::Interpreter;
-use crate::python::frames::{Walker, local};
 use crate::python::threads::Thread;
-use crate::target::{ReadError, RemoteMemoryExt};
+use crate::target::{ReadError, RemoteMemoryExt, unless_over};
 use crate::units::Addr;
 
 /// The module that has them.
@@ -51,9 +50,7 @@ impl Family for GeventThreads {
             let pool = match before.get(&thread.state) {
                 Some(Some(known)) => Some(*known),
                 // It may not have begun yet when it was looked at.
-                _ => {
-                    unless_over(pool_of(ground.python, ground.codes, thread, ground.now))?.flatten()
-                }
+                _ => unless_over(pool_of(ground, thread))?.flatten(),
             };
             self.known.insert(thread.state, pool);
             found.extend(pool.filter(|pool| !found.contains(pool)));
@@ -69,30 +66,17 @@ impl Family for GeventThreads {
 }
 
 /// The pool that a thread works for, if it is a worker of one.
-fn pool_of(
-    python: Interpreter<'_>,
-    codes: &mut crate::python::code_objects::CodeCache,
-    thread: &Thread,
-    now: crate::units::Timestamp,
-) -> Result<Option<Addr>, ReadError> {
-    let stack = Walker::default().walk(&python, thread)?;
-    for frame in stack.frames.iter().rev() {
-        let Ok(code) = codes.get(&python, frame.code, now) else { continue };
-        if code.name != WORKER.0 || !code.filename.ends_with(WORKER.1) {
-            continue;
-        }
-        let Some(slot) = code.local_index("self") else { return Ok(None) };
-        let worker = local(&python, frame.addr, slot)?;
-        let objects = python.objects();
-        let Some(method) = objects.attribute(worker, "_unregister_worker")? else {
-            return Ok(None);
-        };
-        if objects.type_name(method)? != "method" {
-            return Ok(None);
-        }
-        return python.memory.read_pointer(method.at(METHOD_SELF)).map(Some);
+fn pool_of(ground: &mut Ground<'_>, thread: &Thread) -> Result<Option<Addr>, ReadError> {
+    let python = ground.python;
+    let Some(worker) = own_of(&python, ground.codes, thread, WORKER, ground.now)? else {
+        return Ok(None);
+    };
+    let objects = python.objects();
+    let Some(method) = objects.attribute(worker, "_unregister_worker")? else { return Ok(None) };
+    if objects.type_name(method)? != "method" {
+        return Ok(None);
     }
-    Ok(None)
+    python.memory.read_pointer(method.at(METHOD_SELF)).map(Some)
 }
 
 fn thread_pool(python: &Interpreter<'_>, object: Addr) -> Result<Option<ThreadPool>, ReadError> {

@@ -5,11 +5,11 @@
 //! to 27). Its threads are a pool of their own, [`super::executor`]; who is not accepted waits before
 //! the listening socket.
 
-use super::{Family, Ground, Pool, plausible, unless_over};
+use super::{Family, Ground, Pool, plausible};
 use crate::model::{PoolKind, PoolReading};
 use crate::python::Interpreter;
 use crate::python::objects::Objects;
-use crate::target::ReadError;
+use crate::target::{ReadError, unless_over};
 use crate::units::Addr;
 
 /// The worker's class. A class derived from it has another name, and is found by its bases.

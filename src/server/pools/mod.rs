@@ -7,7 +7,9 @@
 mod anyio;
 mod executor;
 mod gevent;
+mod greenlets;
 mod gthread;
+mod server_threads;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,10 +17,11 @@ use std::fmt;
 use crate::model::{PoolKind, PoolReading};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
+use crate::python::frames::{Walker, local};
 use crate::python::interpreters::interpreters;
 use crate::python::loaded::module_dict;
 use crate::python::threads::Thread;
-use crate::target::{ReadError, RemoteMemoryExt};
+use crate::target::{ReadError, RemoteMemoryExt, unless_over};
 use crate::units::{Addr, Timestamp};
 
 /// Most pools of one process that are looked at.
@@ -34,6 +37,8 @@ pub fn families() -> Vec<Box<dyn Family>> {
         Box::<executor::Executors>::default(),
         Box::<gevent::GeventThreads>::default(),
         Box::new(gthread::GthreadConnections),
+        Box::<greenlets::GreenletPools>::default(),
+        Box::new(server_threads::ServerThreads),
     ]
 }
 
@@ -132,13 +137,25 @@ fn count(python: &Interpreter<'_>, interpreter: Addr) -> Result<u64, ReadError> 
     python.memory.read_u64(modules.at(offsets.object.dict_used))
 }
 
-/// A read that failed tells nothing, unless it tells that there is nothing to read any more.
-pub(super) fn unless_over<T>(read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
-    match read {
-        Ok(value) => Ok(Some(value)),
-        Err(error @ (ReadError::Gone | ReadError::Denied)) => Err(error),
-        Err(_) => Ok(None),
+/// The `self` of the outermost `function` (its name, its file's end) that a thread runs; `None` of one that
+/// runs none.
+fn own_of(
+    python: &Interpreter<'_>,
+    codes: &mut CodeCache,
+    thread: &Thread,
+    function: (&str, &str),
+    now: Timestamp,
+) -> Result<Option<Addr>, ReadError> {
+    let stack = Walker::default().walk(python, thread)?;
+    for frame in stack.frames.iter().rev() {
+        let Ok(code) = codes.get(python, frame.code, now) else { continue };
+        if code.name != function.0 || !code.filename.ends_with(function.1) {
+            continue;
+        }
+        let Some(slot) = code.local_index("self") else { return Ok(None) };
+        return local(python, frame.addr, slot).map(Some);
     }
+    Ok(None)
 }
 
 /// A count that a pool can have; `None` for what can only be garbage.

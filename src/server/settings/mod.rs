@@ -4,9 +4,11 @@
 //! Each server has a list of the settings that are taken ([`Known`]); nothing else is ever read, as
 //! configurations hold keys and passwords. Every value says where it came from.
 
+mod cheroot;
 mod gunicorn;
 mod hypercorn;
 mod uvicorn;
+mod waitress;
 
 use super::{Facts, Recognised};
 use crate::model::{ServerConfig, Setting, SettingSource, SettingValue};
@@ -53,6 +55,8 @@ pub fn settings(facts: &Facts<'_>, recognised: &Recognised) -> ServerConfig {
     match recognised.topology.server.as_str() {
         "gunicorn" => gunicorn::settings(facts, &recognised.objects),
         "uvicorn" => uvicorn::settings(facts, &recognised.objects),
+        "waitress" => waitress::settings(facts, &recognised.objects),
+        "cheroot" | "cherrypy" => cheroot::settings(facts, &recognised.objects),
         "hypercorn" => hypercorn::settings(facts, &recognised.objects),
         _ => ServerConfig::new(),
     }
