@@ -95,10 +95,9 @@ impl AddressSpace {
         &self.modules
     }
 
-    /// Reads maps again, and the modules if others are mapped than last time. Costs some ms where
-    /// they are, so not to be done often.
-    pub fn update(&mut self, procfs: &ProcFs, now: Timestamp) {
-        let Ok(maps) = procfs.maps(self.pid) else { return };
+    /// Takes its maps as they are now, and reads the modules if others are mapped than last time. Costs
+    /// some ms where they are, so not to be done often.
+    pub fn update(&mut self, procfs: &ProcFs, maps: Vec<Mapping>, now: Timestamp) {
         let is_new = |mapping: &Mapping| {
             mapping.is_file()
                 && mapping.perms.execute

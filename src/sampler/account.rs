@@ -28,7 +28,7 @@ impl Account {
         if slept_on && !is_stale && self.sched.is_some() {
             self.sched = self.sched.map(|sched| SchedTimes { at, ..sched });
         } else {
-            (self.sched, self.faults) = (thread.files.sched(at), thread.major_faults_lately(at));
+            (self.sched, self.faults) = thread.account(at);
         }
         (self.sched, self.faults)
     }

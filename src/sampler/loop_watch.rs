@@ -51,6 +51,8 @@ pub struct LoopWatch {
     /// What was read of the loop after its thread was found asleep, and the mark of that rest: true
     /// while it sleeps on.
     resting: Option<(Reading, u64)>,
+    /// The mark of the rest that the thread was at before the last reading of its clock.
+    asleep_before: Option<u64>,
     account: Account,
     misses: u32,
 }
@@ -107,6 +109,7 @@ impl LoopWatch {
             inherited: None,
             captured: None,
             resting: None,
+            asleep_before: None,
             account: Account::default(),
             misses: 0,
         }
@@ -180,10 +183,11 @@ impl LoopWatch {
                 reading
             }
             None => {
-                self.resting = None;
+                (self.resting, self.asleep_before) = (None, None);
                 if self.requests.is_some() || self.may_come_to_rest() {
                     // What is read after a thread was found asleep holds while it sleeps.
-                    thread.settle(scene);
+                    thread.settle_unasked();
+                    self.asleep_before = thread.rest_mark();
                 }
                 self.clock.look(&thread.view(scene, before))?
             }
@@ -391,10 +395,12 @@ impl LoopWatch {
                 thread.rest_from_samples(scene);
             }
             self.next_fast = pace.aim(age).map(|left| at + left);
+            if self.requests.is_some() && self.resting.is_none() {
+                self.resting = self.asleep_before.map(|mark| (seen, mark));
+            }
             if is_new {
                 state.callback = self.clock.callback(&thread.view(scene, at), &running);
-                state.sched = thread.files.sched(at);
-                state.major_faults = thread.major_faults_lately(at);
+                (state.sched, state.major_faults) = thread.account(at);
             }
             self.keep(scene, state, false);
             return Ok(Outcome::Watching);
@@ -568,7 +574,10 @@ impl LoopWatch {
         let lock_holder = is_asleep.then(|| lock_holder(scene, thread, at)).flatten();
         let waiting = self.clock.waiting(&thread.view(scene, at));
         let (collecting, generation) = collection(scene, thread);
-        if self.clock.look(&thread.view(scene, now()))? != seen {
+        // Asleep ever since before the clock was read, it need not be read again.
+        let mark = self.asleep_before.filter(|_| is_asleep);
+        let slept_on = mark.is_some() && mark == thread.rest_mark() && thread.is_at_rest();
+        if !slept_on && self.clock.look(&thread.view(scene, now()))? != seen {
             return Ok(Capture::Moved);
         }
         if is_asleep {

@@ -4,10 +4,12 @@
 //! is done first, loops before samples. Never stops the target unless told to, never writes to it.
 
 pub mod account;
+pub mod births;
 pub mod budget_watch;
 pub mod crowd_watch;
 mod edge_guard;
 pub mod edge_watch;
+mod fault_count;
 pub mod gil_watch;
 pub mod held_thread;
 pub mod keeper;

@@ -2,6 +2,7 @@
 //!
 //! Takes raw stacks and looks, gives interned ones, within bounds. Concludes nothing.
 
+use super::births::Births;
 use super::natives::Natives;
 use crate::model::{
     CpuState, EdgeStatus, Frame, FrameKind, Gap, GilState, LoopId, LoopInfo, LoopKind, LoopState,
@@ -49,6 +50,8 @@ pub struct Notes {
     pub natives: Natives,
     /// What the kernel's tables of sockets said last.
     pub sockets: NetTables,
+    /// What the kernel began last.
+    pub births: Births,
 }
 
 /// Where a process's relative paths begin.

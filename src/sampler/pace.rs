@@ -86,6 +86,7 @@ pub struct Pace {
     pub tick: Timestamp,
     jitter: Jitter,
     recapture: Nanos,
+    began: Timestamp,
 }
 
 impl Pace {
@@ -93,6 +94,7 @@ impl Pace {
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // rates are checked positive
     pub fn new(threshold: Nanos, rate_hz: f64) -> Pace {
+        let began = now();
         let recapture = (threshold.0 / 2).clamp(RECAPTURE_SHORTEST.0, RECAPTURE_LONGEST.0);
         let base =
             if threshold < AIM_FROM { threshold } else { threshold.scaled(BASE_PERCENT, 100) };
@@ -103,8 +105,9 @@ impl Pace {
             sample: (rate_hz > 0.0).then(|| Nanos((1e9 / rate_hz) as u64)),
             stride: 1,
             tick: Timestamp::default(),
-            jitter: Jitter::new(now()),
+            jitter: Jitter::new(began),
             recapture: Nanos(recapture),
+            began,
         }
     }
 
@@ -136,8 +139,8 @@ impl Pace {
         at + Nanos(period.0 / EARLY_PART) >= due
     }
 
-    /// The same for background samples: those that fall due within half a period are taken at an
-    /// evenly spaced look, so that the two cost one wake-up.
+    /// The same for background samples: those that fall due before the next evenly spaced look are taken
+    /// at this one, so that the two cost one wake-up.
     #[must_use]
     pub fn is_sample_due(
         &self,
@@ -146,8 +149,16 @@ impl Pace {
         period: Nanos,
         at_base_look: bool,
     ) -> bool {
-        let early = if at_base_look { 2 } else { EARLY_PART };
-        at + Nanos(period.0 / early) >= due
+        let early = if at_base_look { self.base.0.min(period.0) } else { period.0 / EARLY_PART };
+        at + Nanos(early) >= due
+    }
+
+    /// When a background sample that is due about `due` is taken: those of all processes together, for to
+    /// be woken for each would cost more than most of them.
+    #[must_use]
+    pub fn sample_time(&self, due: Timestamp) -> Timestamp {
+        let period = self.sample.map_or(1, |period| period.0.max(1));
+        due.before(Nanos(due.since(self.began).0 % period))
     }
 
     /// Distance of evenly spaced looks at a loop, by whether the kernel records its edges.
@@ -320,6 +331,21 @@ mod tests {
             pace.keep_to_ceiling(Nanos::from_micros(100), second);
         }
         assert_eq!(pace.stride, 1);
+    }
+
+    #[test]
+    fn samples_of_all_processes_fall_together_and_at_evenly_spaced_looks() {
+        let pace = Pace::new(Nanos::from_millis(10), 100.0);
+        let (period, ms) = (Nanos::from_millis(10), Nanos::from_millis);
+        let due = pace.began + ms(70);
+        assert_eq!(pace.sample_time(due), due);
+        assert_eq!(pace.sample_time(due + ms(9)), due);
+        assert_eq!(pace.sample_time(due + ms(10)), due + ms(10));
+        // The next of these looks is 8 ms later at most; other wake-ups leave samples to it.
+        assert!(pace.is_sample_due(due.before(ms(8)), due, period, true));
+        assert!(!pace.is_sample_due(due.before(ms(9)), due, period, true));
+        assert!(!pace.is_sample_due(due.before(ms(8)), due, period, false));
+        assert!(pace.is_sample_due(due.before(ms(1)), due, period, false));
     }
 
     #[test]

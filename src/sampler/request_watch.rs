@@ -4,7 +4,6 @@
 //! The distance to the next look is set by what the last one saw, before the next is taken: so each
 //! look stands for the time since the one before, and idle workers cost little.
 
-use super::pace::now;
 use crate::model::{RequestTally, WorkerClass};
 use crate::python::Interpreter;
 use crate::server::ServerObjects;
@@ -40,16 +39,15 @@ impl Default for RequestWatch {
 }
 
 impl RequestWatch {
-    /// Looks, if it is time or `at_last`.
+    /// Looks, if it is time or `at_last`. `at` is now.
     pub fn look(
         &mut self,
         python: &Interpreter<'_>,
         objects: &ServerObjects,
         class: WorkerClass,
         tally: &mut RequestTally,
-        at_last: bool,
+        (at, at_last): (Timestamp, bool),
     ) {
-        let at = now();
         if at < self.next && !at_last {
             return;
         }

@@ -19,6 +19,9 @@ const SCAN: Nanos = Nanos::from_secs(1);
 const SCAN_PART: u64 = 400;
 /// A stall longer than this does not put a scan off.
 const LONGEST_WAIT: Nanos = Nanos::from_secs(5);
+/// The kernel is asked for all connections at least this often, though the process holds the same sockets
+/// as when it had none: one of them may have been connected since.
+const CONNECTED_ANYWAY: Nanos = Nanos::from_secs(5);
 /// Most listening sockets of a process that are looked at.
 const MAX_LISTENERS: usize = 32;
 /// Most peers of a process that are told apart.
@@ -31,8 +34,9 @@ pub struct SocketWatch {
     next_scan: Timestamp,
     /// Inodes of the process's sockets at the last scan.
     own: HashSet<u64>,
-    /// Those of them that were connected.
+    /// Those of them that were connected, and when that was asked.
     connected: HashSet<u64>,
+    asked: Timestamp,
     /// Ports it listens at: connections of these are clients'.
     ports: Vec<u16>,
     /// Connections to each peer at the last scan.
@@ -121,7 +125,17 @@ impl SocketWatch {
             return;
         }
         let Ok(own) = socket_inodes(procfs, pid) else { return };
-        self.own = own.into_iter().collect();
+        let own: HashSet<u64> = own.into_iter().collect();
+        let has_still_none = self.looks > 0
+            && self.connected.is_empty()
+            && own == self.own
+            && at.since(self.asked) < CONNECTED_ANYWAY;
+        self.own = own;
+        if has_still_none {
+            self.count(&[], sockets.connections);
+            self.looks = self.looks.saturating_add(1);
+            return;
+        }
         if self.looks == 0 {
             // The ports are needed to tell who called whom.
             let listeners = tables.listeners(procfs, pid, at);
@@ -134,6 +148,7 @@ impl SocketWatch {
             all.iter().filter(|one| self.own.contains(&one.inode)).collect();
         self.count(&own, sockets.connections);
         self.connected = own.iter().map(|one| one.inode).collect();
+        self.asked = at;
         self.looks = self.looks.saturating_add(1);
     }
 
@@ -172,5 +187,50 @@ impl SocketWatch {
             self.last.push(u32::try_from(count).ok());
         }
         self.ports = ports;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // the tree is a made-up one
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+
+    /// A process 7 whose sockets have these inodes, the first of which is connected if `connected`.
+    fn process(dir: &std::path::Path, inodes: &[u64], connected: bool) {
+        for part in ["7/net", "7/ns", "7/fd"] {
+            std::fs::create_dir_all(dir.join(part)).unwrap();
+        }
+        let row = "   0: 0100007F:C350 0700000A:1538 01 00000000:00000000 02:00000000 00000000 0 0 700 2\n";
+        let table = if connected { format!("{HEAD}{row}") } else { HEAD.to_owned() };
+        std::fs::write(dir.join("7/net/tcp"), table).unwrap();
+        let links = inodes.iter().map(|inode| format!("socket:[{inode}]"));
+        for (fd, link) in links.enumerate() {
+            let _ = std::os::unix::fs::symlink(link, dir.join(format!("7/fd/{fd}")));
+        }
+        let _ = std::os::unix::fs::symlink("net:[1]", dir.join("7/ns/net"));
+    }
+
+    #[test]
+    fn who_had_no_connection_is_asked_again_with_new_sockets_or_after_a_while() {
+        let second = |n: u64| Timestamp(0) + Nanos::from_secs(n);
+        // With the same sockets, and with one more.
+        for (more, seen) in [(&[700_u64][..], [0, 0, 1]), (&[700, 701], [0, 1, 1])] {
+            let dir = tempfile::tempdir().unwrap();
+            let procfs = ProcFs::at(dir.path());
+            let (mut watch, mut tables) = (SocketWatch::default(), NetTables::default());
+            let (mut listeners, mut connections) = (Vec::new(), Vec::new());
+            let mut scan = |at, cpu| {
+                let mut sockets =
+                    Sockets { listeners: &mut listeners, connections: &mut connections };
+                watch.scan((&procfs, Pid(7)), &mut tables, &mut sockets, Nanos(cpu), at);
+                sockets.connections.len()
+            };
+            process(dir.path(), &[700], false);
+            let first = scan(second(10), 1);
+            process(dir.path(), more, true);
+            assert_eq!([first, scan(second(11), 2), scan(second(15), 3)], seen);
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! One thread under observation: its frames, its files, and what it was last seen doing.
 
+use super::fault_count::FaultCount;
 use super::gil_watch::{GilWatch, Held};
 use super::natives::NativeStack;
 use super::notes::{Notes, WorkingDirectory};
 use super::pace::now;
 use super::runner::Runner;
 use crate::event_loop::{Sight, View};
-use crate::model::{CpuState, GilState, NativeStacks, Sample, StackId};
+use crate::model::{CpuState, GilState, NativeStacks, Sample, SchedTimes, StackId};
 use crate::native::{AddressSpace, Registers, StackBytes};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
@@ -27,10 +28,6 @@ const IDLE_STRIDE: u32 = 8;
 /// A thread found in the same call, with the same arguments and stack, so soon after is taken to be
 /// in it still: what is behind its descriptor is not looked up again.
 const SAME_CALL: Nanos = Nanos::from_millis(25);
-
-/// The count of page faults before a stall may be so old. The file it is in is the dearest of those
-/// read at each look (7 µs), and a fault takes the thread some 75 µs.
-const FAULTS_FRESH: Nanos = Nanos::from_millis(6);
 
 /// A background sample that falls due so soon after the thread was looked into for its loop, at the
 /// same wake-up, is of what was seen then.
@@ -88,6 +85,8 @@ pub struct ThreadWatch {
     pub files: ThreadFiles,
     /// It ran no loop and served no request at this time, or did not exist.
     pub free_at: Timestamp,
+    /// The kernel knows it no longer.
+    pub has_ended: bool,
     runner: Runner,
     walker: Walker,
     /// The last stack walked, and its id in the notes.
@@ -98,8 +97,7 @@ pub struct ThreadWatch {
     peeked: Option<u64>,
     /// When it was looked into for its loop, and what it did then.
     seen: Option<(Timestamp, StackId, CpuState)>,
-    /// Major page faults, and when they were read.
-    faults: Option<(Timestamp, u64)>,
+    faults: FaultCount,
     last_sample: Option<usize>,
     sampled_at: Timestamp,
     idle: u32,
@@ -112,7 +110,10 @@ pub struct ThreadWatch {
 struct Rest {
     /// [`ThreadFiles::runs`], read before the thread was found asleep.
     runs: u64,
+    call: SyscallState,
     cpu: CpuState,
+    /// Whether it was asked what it waits for.
+    asked: bool,
     /// Whether the stack in `known` was walked after that.
     walked: bool,
     /// That stack with its C frames, once it was read for a sample.
@@ -147,6 +148,7 @@ impl ThreadWatch {
             tid,
             files: ThreadFiles::new(procfs, pid, tid),
             free_at: Timestamp::default(),
+            has_ended: false,
             runner: Runner::default(),
             walker: Walker::default(),
             known: None,
@@ -154,7 +156,7 @@ impl ThreadWatch {
             rest: None,
             peeked: None,
             seen: None,
-            faults: None,
+            faults: FaultCount::default(),
             last_sample: None,
             sampled_at: Timestamp::default(),
             idle: 0,
@@ -192,15 +194,11 @@ impl ThreadWatch {
         }
     }
 
-    /// Major page faults so far, as of a few milliseconds ago: the baseline of a stall that may begin.
-    pub fn major_faults_lately(&mut self, at: Timestamp) -> Option<u64> {
-        match self.faults {
-            Some((read, faults)) if at.since(read) < FAULTS_FRESH => Some(faults),
-            _ => {
-                self.faults = self.files.major_faults().map(|faults| (at, faults));
-                self.faults.map(|(_, faults)| faults)
-            }
-        }
+    /// Its scheduler clock, and its major page faults so far as of a few milliseconds ago: the baseline of
+    /// a stall that may begin.
+    pub fn account(&mut self, at: Timestamp) -> (Option<SchedTimes>, Option<u64>) {
+        let (sched, runs) = self.files.sched_and_runs(at).unzip();
+        (sched, self.faults.lately(runs, at, || self.files.major_faults()))
     }
 
     /// The thread's fingerprint now.
@@ -214,13 +212,39 @@ impl ThreadWatch {
     /// Finds out whether the thread runs or what it waits for. What is read after this of a thread
     /// that waits stays true as long as [`ThreadWatch::is_at_rest`].
     pub fn settle(&mut self, scene: &mut Scene<'_>) -> CpuState {
-        // A count read earlier makes this rest end sooner, never later.
-        let runs = self.peeked.take().or_else(|| self.files.runs());
-        let cpu = self.cpu_state(scene);
-        let asleep = matches!(cpu, CpuState::Blocked { .. });
-        self.rest =
-            runs.filter(|_| asleep).map(|runs| Rest { runs, cpu, walked: false, merged: None });
+        let runs = self.runs_before();
+        let call = self.files.syscall();
+        let cpu = self.cpu_state_in(scene, call);
+        self.come_to_rest(runs, call, cpu, true);
         cpu
+    }
+
+    /// The same for whoever need not know what it waits for: to find out whom a connection leads to takes
+    /// milliseconds.
+    pub fn settle_unasked(&mut self) {
+        let runs = self.runs_before();
+        let call = self.files.syscall();
+        let cpu = match call {
+            SyscallState::Running => CpuState::Running,
+            SyscallState::Blocked { .. } | SyscallState::BlockedOutside { .. } => {
+                CpuState::Blocked { wait: None }
+            }
+            SyscallState::Ended | SyscallState::Denied => CpuState::Unknown,
+        };
+        self.has_ended |= call == SyscallState::Ended;
+        self.come_to_rest(runs, call, cpu, false);
+    }
+
+    /// How often it has been put on a CPU, read before it is found asleep. A count read earlier makes its
+    /// rest end sooner, never later.
+    fn runs_before(&mut self) -> Option<u64> {
+        self.peeked.take().or_else(|| self.files.runs())
+    }
+
+    fn come_to_rest(&mut self, runs: Option<u64>, call: SyscallState, cpu: CpuState, asked: bool) {
+        let asleep = matches!(cpu, CpuState::Blocked { .. });
+        let rest = |runs| Rest { runs, call, cpu, asked, walked: false, merged: None };
+        self.rest = runs.filter(|_| asleep).map(rest);
     }
 
     /// Whether the thread has slept ever since [`ThreadWatch::settle`] found it asleep.
@@ -246,9 +270,7 @@ impl ThreadWatch {
     /// The call it was last found asleep in, while it may sleep on.
     #[must_use]
     pub fn found_asleep(&self) -> Option<(SyscallState, CpuState)> {
-        let rest = self.rest?;
-        let blocked = self.blocked.as_ref().filter(|blocked| blocked.cpu == rest.cpu)?;
-        Some((blocked.state, blocked.cpu))
+        self.rest.map(|rest| (rest.call, rest.cpu))
     }
 
     /// The thread's stack now.
@@ -281,7 +303,11 @@ impl ThreadWatch {
 
     /// Whether the thread runs, or what it waits for.
     pub fn cpu_state(&mut self, scene: &mut Scene<'_>) -> CpuState {
-        match self.files.syscall() {
+        self.cpu_state_in(scene, self.files.syscall())
+    }
+
+    fn cpu_state_in(&mut self, scene: &mut Scene<'_>, call: SyscallState) -> CpuState {
+        match call {
             SyscallState::Running => CpuState::Running,
             state @ SyscallState::Blocked { args: [first, ..], .. } => {
                 let at = now();
@@ -304,7 +330,11 @@ impl ThreadWatch {
                 cpu
             }
             SyscallState::BlockedOutside { .. } => CpuState::Blocked { wait: None },
-            SyscallState::Ended | SyscallState::Denied => CpuState::Unknown,
+            SyscallState::Ended => {
+                self.has_ended = true;
+                CpuState::Unknown
+            }
+            SyscallState::Denied => CpuState::Unknown,
         }
     }
 
@@ -353,7 +383,7 @@ impl ThreadWatch {
         let count = if holds { round.stride.min(self.skipped) } else { self.skipped };
         self.skipped -= count;
         if self.is_at_rest()
-            && let (Some(Rest { cpu, walked: true, .. }), Some((_, stack))) =
+            && let (Some(Rest { cpu, asked: true, walked: true, .. }), Some((_, stack))) =
                 (self.rest, &self.known)
         {
             self.idle = self.idle.saturating_add(1);

@@ -32,16 +32,8 @@ pub fn endpoint(
 fn describe(python: &Interpreter<'_>, scope: Addr) -> Result<Option<String>, ReadError> {
     let objects = python.objects();
     let Some(scope) = dict_behind(&objects, scope)? else { return Ok(None) };
-    let (mut kind, mut method, mut path) = (None, None, None);
-    for (key, value) in objects.dict_items(scope, MAX_ENTRIES)? {
-        let slot = match objects.str(key).as_deref() {
-            Ok("type") => &mut kind,
-            Ok("method") => &mut method,
-            Ok("path") => &mut path,
-            _ => continue,
-        };
-        *slot = objects.str(value).ok();
-    }
+    let [kind, method, path] =
+        objects.dict_texts(scope, ["type", "method", "path"], MAX_ENTRIES)?;
     Ok(match (kind.as_deref(), method, path) {
         (Some("http"), Some(method), Some(path)) => Some(format!("{method} {path}")),
         (Some("websocket"), _, Some(path)) => Some(format!("WS {path}")),

@@ -53,16 +53,8 @@ pub fn endpoint(
 fn describe(python: &Interpreter<'_>, environ: Addr) -> Result<Option<String>, ReadError> {
     let objects = python.objects();
     let Some(environ) = dict_behind(&objects, environ)? else { return Ok(None) };
-    let (mut method, mut root, mut path) = (None, None, None);
-    for (key, value) in objects.dict_items(environ, MAX_ENTRIES)? {
-        let slot = match objects.str(key).as_deref() {
-            Ok("REQUEST_METHOD") => &mut method,
-            Ok("SCRIPT_NAME") => &mut root,
-            Ok("PATH_INFO") => &mut path,
-            _ => continue,
-        };
-        *slot = objects.str(value).ok();
-    }
+    let names = ["REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO"];
+    let [method, root, path] = objects.dict_texts(environ, names, MAX_ENTRIES)?;
     let (Some(method), Some(path)) = (method, path) else { return Ok(None) };
     let path = unicode(&format!("{}{path}", root.unwrap_or_default()));
     Ok(Some(format!("{method} {}", if path.is_empty() { "/" } else { &path })))

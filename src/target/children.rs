@@ -98,10 +98,13 @@ impl Descendants {
 /// The pid the kernel handed out last, to a process or a thread: the last word of `/proc/loadavg`
 /// (proc_loadavg(5)).
 #[derive(Debug, Default)]
-struct NewestPid(Option<File>);
+pub struct NewestPid(Option<File>);
 
 impl NewestPid {
-    fn read(&mut self, procfs: &ProcFs) -> Option<u64> {
+    /// While two readings are alike, no process and no thread has begun that we could see (`alloc_pid`,
+    /// kernel/pid.c: each takes a number after the last, in our namespace as well); `None` where the
+    /// kernel does not say.
+    pub fn read(&mut self, procfs: &ProcFs) -> Option<u64> {
         if self.0.is_none() {
             self.0 = File::open(procfs.top("loadavg")).ok();
         }

@@ -49,11 +49,15 @@ impl LiveMemory {
     /// Fills a prefix of `spans`; returns how many bytes the kernel copied.
     fn transfer(&self, spans: &mut [Span<'_>]) -> Result<usize, ReadError> {
         let first = spans.first().map_or(Addr(0), |span| span.0);
-        let mut remote = Vec::with_capacity(spans.len());
+        let mut remote: Vec<RemoteIoVec> = Vec::with_capacity(spans.len());
         let mut local = Vec::with_capacity(spans.len());
         for (addr, buf) in spans.iter_mut() {
             let Ok(base) = usize::try_from(addr.0) else { break };
-            remote.push(RemoteIoVec { base, len: buf.len() });
+            // What goes on where the last one ended is read with it: each stretch has its pages looked up.
+            match remote.last_mut().filter(|last| last.base.checked_add(last.len) == Some(base)) {
+                Some(last) => last.len = last.len.saturating_add(buf.len()),
+                None => remote.push(RemoteIoVec { base, len: buf.len() }),
+            }
             local.push(IoSliceMut::new(buf));
         }
         match process_vm_readv(self.pid, &mut local, &remote) {
@@ -153,6 +157,25 @@ mod tests {
         assert_eq!(memory.read_batch(&mut spans), Ok(1));
         assert_eq!(u64::from_le_bytes(a), 7);
         assert_eq!(memory.counts(), ReadCounts { reads: 3, failed: 2 });
+    }
+
+    #[test]
+    fn spans_in_a_row_are_filled_each() {
+        let words = Box::new([1_u64, 2, 3, 4]);
+        let base = Addr(std::ptr::from_ref(&*words) as u64);
+        let mut bufs = [[0; 8]; 4];
+        let [first, second, fourth, again] = &mut bufs;
+        let mut spans: [Span<'_>; 5] = [
+            (base, first),
+            (base.at(8), second),
+            (base.at(24), fourth),
+            (base, again),
+            (Addr(16), &mut [0; 8]),
+        ];
+        let memory = ourselves();
+        assert_eq!(memory.read_batch(&mut spans), Ok(4));
+        assert_eq!(bufs.map(u64::from_le_bytes), [1, 2, 4, 1]);
+        assert_eq!(memory.counts(), ReadCounts { reads: 5, failed: 1 });
     }
 
     #[test]

@@ -34,7 +34,7 @@ mod waits;
 
 pub use capabilities::Capabilities;
 pub use cgroup::{MemoryLimit, QuotaFile, ThrottleCounts};
-pub use children::{Descendants, descendants};
+pub use children::{Descendants, NewestPid, descendants};
 pub use clock_steps::coarse_step;
 pub use container::{Container, Engine};
 pub use edges::{Edges, EdgesError, Outing, PollCall, Tracepoints, Whereabouts};

@@ -82,8 +82,14 @@ impl ThreadFiles {
     /// While the thread is on a CPU, `on_cpu` lags by up to one scheduler tick.
     #[must_use]
     pub fn sched(&self, now: Timestamp) -> Option<SchedTimes> {
+        self.sched_and_runs(now).map(|(times, _)| times)
+    }
+
+    /// Both: [`ThreadFiles::sched`] and [`ThreadFiles::runs`].
+    #[must_use]
+    pub fn sched_and_runs(&self, now: Timestamp) -> Option<(SchedTimes, u64)> {
         let mut buf = [0; LINE];
-        parse_sched(self.schedstat.read(&mut buf).ok()?, now).map(|(times, _)| times)
+        parse_sched(self.schedstat.read(&mut buf).ok()?, now)
     }
 
     /// How often the thread has been put on a CPU: as long as this stands still, a thread that
@@ -91,8 +97,7 @@ impl ThreadFiles {
     /// [`ThreadFiles::sched`].
     #[must_use]
     pub fn runs(&self) -> Option<u64> {
-        let mut buf = [0; LINE];
-        parse_sched(self.schedstat.read(&mut buf).ok()?, Timestamp(0)).map(|(_, runs)| runs)
+        self.sched_and_runs(Timestamp(0)).map(|(_, runs)| runs)
     }
 
     /// The thread's state letter, as in [`Stat::state`](super::procfs::Stat::state); `None` once

@@ -71,6 +71,22 @@ impl Objects<'_> {
         self.find_key(&self.dict_items(addr, MOST)?, key)
     }
 
+    /// The texts that a `dict` has under some `str` keys; `None` for a key that it lacks, or that leads to
+    /// no `str`. Looks at up to `limit` entries.
+    ///
+    /// # Errors
+    /// [`ReadError`] when there is no dict.
+    pub fn dict_texts<const N: usize>(
+        &self,
+        addr: Addr,
+        keys: [&str; N],
+        limit: usize,
+    ) -> Result<[Option<String>; N], ReadError> {
+        let entries = self.dict_items(addr, limit)?;
+        let values = self.find_keys(&entries, keys)?;
+        Ok(values.map(|value| value.and_then(|value| self.str(value).ok())))
+    }
+
     /// Where a `dict` keeps what it has under a `str` key. Holds until its keys are another table.
     /// `None` also for a dict whose values lie apart from its keys.
     ///
@@ -212,20 +228,34 @@ impl Objects<'_> {
         }
     }
 
-    /// The value of the first entry whose key is the string `name`. Compares many keys in one
-    /// call, as they lie in memory, rather than reading each as text.
+    /// The value of the first entry whose key is the string `name`.
     pub(super) fn find_key(
         &self,
         entries: &[Entry],
         name: &str,
     ) -> Result<Option<Addr>, ReadError> {
-        if !name.is_ascii() || name.len() > MAX_NAME {
-            return self.find_key_slowly(entries, name);
+        self.find_keys(entries, [name]).map(|[found]| found)
+    }
+
+    /// The same of several names. Compares many keys in one call, as they lie in memory, rather than
+    /// reading each as text.
+    fn find_keys<const N: usize>(
+        &self,
+        entries: &[Entry],
+        names: [&str; N],
+    ) -> Result<[Option<Addr>; N], ReadError> {
+        let mut found = [None; N];
+        let longest = names.iter().map(|name| name.len()).max().unwrap_or(0);
+        if longest > MAX_NAME || !names.iter().all(|name| name.is_ascii()) {
+            for (place, name) in found.iter_mut().zip(names) {
+                *place = self.find_key_slowly(entries, name)?;
+            }
+            return Ok(found);
         }
         let ascii = usize::try_from(self.layout.offsets.object.ascii_size).unwrap_or(usize::MAX);
-        let size = ascii.saturating_add(name.len()).min(super::MAX_HEAD);
+        let size = ascii.saturating_add(longest).min(super::MAX_HEAD);
         let mut rest = entries;
-        while !rest.is_empty() {
+        while !rest.is_empty() && found.iter().any(Option::is_none) {
             let chunk = rest.get(..KEY_CHUNK).unwrap_or(rest);
             let mut buffer = vec![0; size.saturating_mul(chunk.len())];
             let mut spans: Vec<Span<'_>> = chunk
@@ -235,24 +265,32 @@ impl Objects<'_> {
                 .collect();
             let filled = self.memory.read_batch(&mut spans)?;
             for ((key, value), bytes) in chunk.iter().zip(buffer.chunks_exact(size)).take(filled) {
-                let found = match self.looks_like(bytes, name) {
-                    Likeness::Same => self.is_str(*key)?,
-                    Likeness::Other => false,
-                    Likeness::Elsewhere => self.find_key_slowly(&[(*key, *value)], name)?.is_some(),
-                };
-                if found {
-                    return Ok(Some(*value));
+                for (place, name) in
+                    found.iter_mut().zip(names).filter(|(place, _)| place.is_none())
+                {
+                    let own = bytes.get(..ascii.saturating_add(name.len())).unwrap_or(bytes);
+                    let is_it = match self.looks_like(own, name) {
+                        Likeness::Same => self.is_str(*key)?,
+                        Likeness::Other => false,
+                        Likeness::Elsewhere => {
+                            self.find_key_slowly(&[(*key, *value)], name)?.is_some()
+                        }
+                    };
+                    *place = is_it.then_some(*value);
+                }
+                if found.iter().all(Option::is_some) {
+                    return Ok(found);
                 }
             }
             // The one that ended the batch is shorter than the name and at the end of mapped
             // memory, or no string at all: look at it by itself.
             let odd = chunk.get(filled..).unwrap_or_default().get(..1).unwrap_or_default();
-            if let Some(found) = self.find_key_slowly(odd, name)? {
-                return Ok(Some(found));
+            for (place, name) in found.iter_mut().zip(names).filter(|(place, _)| place.is_none()) {
+                *place = self.find_key_slowly(odd, name)?;
             }
             rest = rest.get(filled.saturating_add(odd.len())..).unwrap_or_default();
         }
-        Ok(None)
+        Ok(found)
     }
 
     fn find_key_slowly(&self, entries: &[Entry], name: &str) -> Result<Option<Addr>, ReadError> {

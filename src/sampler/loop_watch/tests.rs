@@ -167,6 +167,32 @@ fn one_that_was_put_on_a_cpu_is_read_at_the_next_look() {
 }
 
 #[test]
+fn a_young_request_that_sleeps_is_not_read_again_until_it_wakes() {
+    let mut watched = Watched::polling("clock_nanosleep");
+    watched.watch =
+        LoopWatch::of_requests(LoopId(0), TID, Box::new(Told(Rc::clone(&watched.shows))), now());
+    // Far from the age at which it is looked into.
+    watched.pace = Pace::new(Nanos::from_secs(3600), 0.0);
+    let running = |number| {
+        let began = Bounds::exactly(now());
+        Reading::Running(Running { began, iteration: Some(number), identity: [Addr(number); 3] })
+    };
+    watched.shows.set(running(1));
+    assert_eq!(watched.look(1), 1);
+    assert_eq!(watched.look(50), 0);
+    kernel_says(watched.dir.path(), 6, "clock_nanosleep");
+    watched.shows.set(running(2));
+    assert_eq!(watched.look(1), 1);
+    assert_eq!(
+        watched.watch.iteration.map(|began| began.lo),
+        match watched.shows.get() {
+            Reading::Running(running) => Some(running.began.lo),
+            _ => None,
+        }
+    );
+}
+
+#[test]
 fn one_that_sleeps_elsewhere_or_not_at_all_does_not_rest() {
     // It may wait for the interpreter lock: its own clock says polling still.
     let mut watched = Watched::polling("futex");

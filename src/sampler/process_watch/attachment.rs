@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use super::libraries::Libraries;
 use super::{DISCOVERY, ProcessWatch};
 use crate::model::{
     Budget, GilTally, NativeStacks, Occupancy, ProcessInfo, RequestTally, ServerConfig, Turns,
@@ -12,6 +13,7 @@ use crate::native::AddressSpace;
 use crate::python::code_objects::CodeCache;
 use crate::python::locate::{LocateError, locate};
 use crate::python::running_loop::AsyncioTables;
+use crate::sampler::births::Complete;
 use crate::sampler::budget_watch::BudgetWatch;
 use crate::sampler::gil_watch::GilWatch;
 use crate::sampler::natives::Natives;
@@ -103,6 +105,7 @@ impl ProcessWatch {
             sockets: SocketWatch::default(),
             threads: Vec::new(),
             quiet: Quiet::default(),
+            complete: Complete::default(),
             loops: Vec::new(),
             request_threads: RequestThreads::new(attached),
             out_of_sight: Vec::new(),
@@ -121,7 +124,8 @@ impl ProcessWatch {
             next_sample: attached,
             next_discovery: attached,
             next_refresh: attached,
-            next_libraries: attached,
+            stat: None,
+            libraries: Libraries::default(),
         })
     }
 

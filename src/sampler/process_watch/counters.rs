@@ -20,10 +20,10 @@ impl ProcessWatch {
         counts(&python, &self.server.objects, self.server.topology.class)
     }
 
-    pub(super) fn count_requests(&mut self, at_last: bool) {
+    pub(super) fn count_requests(&mut self, at: Timestamp, at_last: bool) {
         let python = self.located.view(&self.memory);
         let (objects, class) = (&self.server.objects, self.server.topology.class);
-        self.requests.look(&python, objects, class, &mut self.info.requests, at_last);
+        self.requests.look(&python, objects, class, &mut self.info.requests, (at, at_last));
     }
 
     /// What it adds to its server as a whole; `None` of a process that serves nobody by threads of its

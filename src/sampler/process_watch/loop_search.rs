@@ -16,9 +16,8 @@ impl ProcessWatch {
     pub(super) fn discover(&mut self, notes: &mut Notes, pace: &Pace) -> Result<(), ReadError> {
         let at = now();
         let is_time = at >= self.next_refresh;
-        // Who has not run has made no thread. One that a thread unknown to the interpreter has made is
-        // met when it is time.
-        let changed = if self.quiet.ask(&self.threads) && !is_time {
+        let births = notes.births.so_far(&self.procfs, at);
+        let changed = if !is_time && self.has_same_threads(births) {
             self.request_threads.compared(at);
             false
         } else {
@@ -49,9 +48,22 @@ impl ProcessWatch {
         if is_time {
             self.next_refresh = now() + REFRESH;
             self.refresh();
+            let in_kernel = self.stat.as_ref().map(|stat| stat.threads);
+            self.complete.found(births, self.threads.len(), in_kernel);
             self.see_libraries(now());
         }
         Ok(())
+    }
+
+    /// Whether its threads are those that were listed last, as far as that is known without reading the
+    /// list: they are when it is time.
+    fn has_same_threads(&mut self, births: Option<u64>) -> bool {
+        if self.threads.iter().any(|thread| thread.has_ended) {
+            return false;
+        }
+        // Who has not run has made no thread. One that a thread unknown to the interpreter has made is
+        // met when it is time.
+        self.complete.holds(births) || self.quiet.ask(&self.threads)
     }
 
     /// Looks for loops, and for signs of the server, in a stack just read.

@@ -3,6 +3,7 @@
 mod attachment;
 mod background;
 mod counters;
+mod libraries;
 mod loop_search;
 mod recognition;
 mod slow_facts;
@@ -11,7 +12,9 @@ mod thread_list;
 use std::collections::HashSet;
 
 pub use attachment::AttachError;
+use libraries::Libraries;
 
+use super::births::Complete;
 use super::budget_watch::BudgetWatch;
 use super::edge_watch::EdgeWatch;
 use super::gil_watch::{GilWatch, Held};
@@ -34,7 +37,7 @@ use crate::python::locate::Located;
 use crate::python::running_loop::AsyncioTables;
 use crate::server::Recognised;
 use crate::target::peers::Peers;
-use crate::target::{Freezer, LiveMemory, ProcFs, ReadError};
+use crate::target::{Freezer, LiveMemory, ProcFs, ReadError, Stat};
 use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
 
 /// How often threads that run no loop we know are searched for one, and the list of threads is
@@ -64,6 +67,8 @@ pub struct ProcessWatch {
     threads: Vec<ThreadWatch>,
     /// Whether they have run since their list was last compared, and found to be the target's.
     quiet: Quiet,
+    /// Whether they are all that there are.
+    complete: Complete,
     /// Its loops, and its threads that serve requests without one.
     loops: Vec<LoopWatch>,
     request_threads: RequestThreads,
@@ -90,7 +95,9 @@ pub struct ProcessWatch {
     next_sample: Timestamp,
     next_discovery: Timestamp,
     next_refresh: Timestamp,
-    next_libraries: Timestamp,
+    /// What the kernel said last.
+    stat: Option<Stat>,
+    libraries: Libraries,
 }
 
 impl ProcessWatch {
@@ -142,7 +149,7 @@ impl ProcessWatch {
         let stalled = self.loops.iter().any(LoopWatch::is_looked_into);
         self.throttle.see(&self.procfs, self.pid, notes, stalled, at);
         self.see_pools(at)?;
-        self.count_requests(false);
+        self.count_requests(at, false);
         self.see_sockets(notes, stalled, at);
         self.request_threads.count(&self.loops, &mut self.info.occupancy, pace, at);
         if self.request_threads.are_new_ones_due(pace, at) {
@@ -159,7 +166,7 @@ impl ProcessWatch {
             let apart = Nanos(period.0 * u64::from(pace.stride));
             let late = at.since(self.next_sample);
             let missed = if late > apart { late } else { Nanos::ZERO };
-            self.next_sample = self.next_sample + apart + missed;
+            self.next_sample = pace.sample_time(self.next_sample + apart + missed);
             let before = now();
             let period = Nanos((apart + missed).0 / u64::from(pace.stride.max(1)));
             self.sample(notes, pace, period)?;
@@ -254,7 +261,7 @@ impl ProcessWatch {
         if self.info.ended.is_none() {
             self.refresh();
             self.budget.close(&self.procfs, self.pid, &mut self.info.budget, &mut self.info.turns);
-            self.count_requests(true);
+            self.count_requests(now(), true);
             self.throttle.see(&self.procfs, self.pid, notes, true, now());
             if self.loops.iter().any(|watch| watch.ongoing().is_some()) {
                 let loops: Vec<_> =

@@ -3,20 +3,17 @@
 use super::ProcessWatch;
 use crate::python::modules::in_module;
 use crate::server::monkey::patches;
-use crate::units::{Nanos, Timestamp};
+use crate::target::Mapping;
+use crate::units::Timestamp;
 
-/// How often a process without a loop is asked which libraries it has loaded, once it is no longer
-/// [`YOUNG`]; before that at each refresh.
-const LIBRARIES: Nanos = Nanos::from_secs(5);
-/// A server imports its application for so long.
-const YOUNG: Nanos = Nanos::from_secs(10);
 /// Packages of event loops that are not read yet, by the names of the folders that their libraries lie in.
 const UNREAD_LOOPS: &[&str] = &["rloop"];
 
 impl ProcessWatch {
     /// Reads the slow facts again.
     pub(in crate::sampler) fn refresh(&mut self) {
-        if let Ok(stat) = self.procfs.stat(self.pid) {
+        self.stat = self.procfs.stat(self.pid).ok();
+        if let Some(stat) = &self.stat {
             self.info.rss_bytes = stat.rss_bytes;
             self.info.cpu = stat.cpu.saturating_sub(self.cpu_before);
         }
@@ -42,24 +39,23 @@ impl ProcessWatch {
         }
     }
 
-    /// The library of a loop may have been loaded since: mostly as the process begins, and the file that
-    /// says so is a long one.
+    /// The library of a loop may have been loaded since.
     pub(super) fn see_libraries(&mut self, at: Timestamp) {
-        if !self.known_loops.is_empty() || at < self.next_libraries {
+        let mapped = self.stat.as_ref().map(|stat| stat.mapped_bytes);
+        let watched = at.since(self.info.attached);
+        if !self.known_loops.is_empty() || !self.libraries.are_due(mapped, watched, at) {
             return;
         }
-        let is_young = at.since(self.info.attached) < YOUNG;
-        self.next_libraries = at + if is_young { Nanos::ZERO } else { LIBRARIES };
-        self.info.unread_loop = self.unread_loop();
-        self.space.update(&self.procfs, at);
+        let Ok(maps) = self.procfs.maps(self.pid) else { return };
+        self.info.unread_loop = unread_loop(&maps);
+        self.space.update(&self.procfs, maps, at);
     }
+}
 
-    /// The library of a loop that no probe reads, if it is loaded: its name says more than that no
-    /// loop was found.
-    fn unread_loop(&self) -> Option<String> {
-        let maps = self.procfs.maps(self.pid).ok()?;
-        let mut parts = maps.iter().filter_map(|map| map.path.as_deref()).flatten();
-        let found = parts.find_map(|part| UNREAD_LOOPS.iter().find(|name| part == **name));
-        found.map(|name| (*name).to_owned())
-    }
+/// The library of a loop that no probe reads, if it is loaded: its name says more than that no
+/// loop was found.
+fn unread_loop(maps: &[Mapping]) -> Option<String> {
+    let mut parts = maps.iter().filter_map(|map| map.path.as_deref()).flatten();
+    let found = parts.find_map(|part| UNREAD_LOOPS.iter().find(|name| part == **name));
+    found.map(|name| (*name).to_owned())
 }

@@ -32,6 +32,9 @@ pub use usage::ThreadTurns;
 
 /// Largest small file (`stat`, `status`, …) we take; the kernel writes a few KiB at most.
 const SMALL: u64 = 64 * 1024;
+/// Room for a file at first: most have less, and the kernel gives of the others a page at a time
+/// (`seq_read_iter`, fs/seq_file.c).
+const ROOM: usize = 4096;
 /// Largest `cmdline` we take: far more than a report prints, far less than `ARG_MAX` allows.
 const CMDLINE: u64 = 256 * 1024;
 
@@ -280,7 +283,8 @@ impl ProcFs {
     /// A whole file of at most `cap` bytes.
     fn bytes(&self, pid: Pid, file: &str, cap: u64) -> Result<Vec<u8>, ProcError> {
         let path = self.path(pid, file);
-        let mut bytes = Vec::new();
+        // The kernel says that these files are empty: without room a reader begins with 32 bytes.
+        let mut bytes = Vec::with_capacity(ROOM);
         File::open(&path)
             .and_then(|opened| opened.take(cap.saturating_add(1)).read_to_end(&mut bytes))
             .map_err(|error| self.explain(pid, file, error))?;

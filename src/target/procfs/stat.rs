@@ -29,6 +29,8 @@ pub struct Stat {
     /// When it began, since boot (`CLOCK_BOOTTIME`); 10 ms steps. Together with the pid it tells
     /// this process from a later one with the same pid.
     pub started: Nanos,
+    /// Addresses in use, in bytes.
+    pub mapped_bytes: u64,
     /// Resident memory in bytes; the kernel's own, slightly late count.
     pub rss_bytes: u64,
 }
@@ -97,6 +99,7 @@ fn parse(line: &[u8], page_bytes: u64) -> Option<Stat> {
         cpu: ticks(count(14)?.saturating_add(count(15)?)),
         threads: u32::try_from(count(20)?).ok()?,
         started: ticks(count(22)?),
+        mapped_bytes: count(23)?,
         rss_bytes: count(24)?.saturating_mul(page_bytes),
     })
 }
