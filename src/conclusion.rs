@@ -5,11 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::attribution::blocked_on::blocked_on;
 use crate::attribution::{Attribution, Witnesses};
-use crate::diagnosis::blocked::{self, Blocked};
+use crate::diagnosis::blocked::Blocked;
 use crate::diagnosis::rules::loop_hung::is_hung;
-use crate::diagnosis::{Case, RULES, wording};
+use crate::diagnosis::{Case, RULES, keep, wording};
+use crate::load::lag::Lag;
 use crate::load::loads;
+use crate::load::loops::loop_loads;
 use crate::model::{
     Cause, CulpritTotal, Finding, FrameId, LoopInfo, LoopSummary, Recording, Report, Severity,
     Stall, Verdict,
@@ -25,15 +28,17 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
     for stall in &mut stalls {
         stall.allowed = allow(&recording, stall);
     }
-    let loads = loads(&recording);
-    let case = Case { recording: &recording, stalls: &stalls, loads: &loads };
-    let (weighed, undecided) = findings(&case);
+    let loops = loop_loads(&recording, &stalls);
+    let loads = loads(&recording, &loops, &blocked_on(&recording));
+    let case = Case { recording: &recording, stalls: &stalls, loads: &loads, loops: &loops };
+    let (mut weighed, undecided) = findings(&case);
+    keep::attach(&case, weighed.iter_mut().map(|(_, finding)| finding));
     let verdict = verdict(&recording, &stalls, weighed.first());
     let findings = weighed.into_iter().map(|(_, finding)| finding).collect();
     Report {
         culprits: culprits(&stalls),
         loads,
-        loops: recording.event_loops().map(|info| summarize(info, &stalls)).collect(),
+        loops: recording.event_loops().map(|info| summarize(&recording, info, &stalls)).collect(),
         stalls,
         findings,
         undecided,
@@ -100,19 +105,15 @@ fn culprits(stalls: &[Stall]) -> Vec<CulpritTotal> {
     totals
 }
 
-/// One loop's figures. The quantiles come from counts in buckets and are rounded up; the longest
-/// stall is known better, so nothing may exceed it.
-fn summarize(info: &LoopInfo, stalls: &[Stall]) -> LoopSummary {
-    let own = stalls.iter().filter(|stall| stall.loop_id == info.id);
-    let longest = own.map(Stall::duration).max();
-    let lag_max = longest.or_else(|| info.tally.lag_quantile(1.0)).unwrap_or_default();
-    let quantile = |q| info.tally.lag_quantile(q).map(|lag| lag.min(lag_max));
+/// One loop's figures.
+fn summarize(recording: &Recording, info: &LoopInfo, stalls: &[Stall]) -> LoopSummary {
+    let lag = Lag::of(recording, info, stalls);
     LoopSummary {
         loop_id: info.id,
         utilization: info.tally.utilization(),
-        lag_p50: quantile(0.50),
-        lag_p99: quantile(0.99),
-        lag_max,
+        lag_p50: lag.quantile(0.50),
+        lag_p99: lag.quantile(0.99),
+        lag_max: lag.max(),
     }
 }
 
@@ -156,7 +157,7 @@ fn findings(case: &Case<'_>) -> (Vec<Weighed>, Vec<(&'static str, &'static str)>
 /// The time that some stalls took of the recording.
 fn time(recording: &Recording, stalls: &[Stall], picked: &[usize]) -> Nanos {
     let picked = picked.iter().filter_map(|index| stalls.get(*index));
-    picked.map(|stall| blocked::observed(recording, stall)).sum()
+    picked.map(|stall| recording.observed(stall)).sum()
 }
 
 /// The one sentence a reader sees first: that of whatever explains most of the time.

@@ -528,3 +528,107 @@ fn a_request_is_told_call_by_call() {
     });
     assert_eq!(some, ["views.py:7 view 60"]);
 }
+
+/// A recording of 10 s with two lines that block: `waits` calls of 400 ms and `renders` of 60 ms.
+fn two_culprits(waits: u32, renders: u32) -> Report {
+    let mut story = Story::new(0);
+    let tally = &mut story.recording.loops[0].tally;
+    let busy = u64::from(waits) * 40 + u64::from(renders) * 6 + 50;
+    tally.polling = 1000 - busy;
+    (0..busy).for_each(|_| tally.count_running(Nanos::from_millis(1)));
+    let process = &mut story.recording.processes[0];
+    (process.requests.first, process.requests.last) = (Some(0), Some(400));
+    for n in 0..waits {
+        let call = in_request(&mut story);
+        story.stall(100.0 + 420.0 * f64::from(n), call);
+    }
+    for n in 0..renders {
+        let render = rendering(&mut story, 60.0);
+        story.stall(100.0 + 420.0 * f64::from(waits) + 70.0 * f64::from(n), render);
+    }
+    conclude(story.recording, &nothing_allowed)
+}
+
+fn effect(report: &Report, rule: &str, name: &str) -> Option<(f64, f64)> {
+    let finding = report.findings.iter().find(|finding| finding.id == rule)?;
+    let all = finding.recommendations.iter().flat_map(|one| &one.predicted);
+    { all }.find(|effect| effect.name == name).map(|effect| (effect.before, effect.after))
+}
+
+#[test]
+fn each_culprit_says_what_the_loop_would_do_without_it() {
+    let report = two_culprits(6, 20);
+    let lag = |rule| effect(&report, rule, "loop_lag_p99").unwrap();
+    let (without_calls, without_renders) =
+        (lag("loop-blocked-by-call"), lag("loop-blocked-by-cpu"));
+    // Σ (400 - t)⁺ × 6 = 1 % of 10 s: 383 ms, by hand.
+    assert!((without_calls.0 - 0.383).abs() < 0.005, "{without_calls:?}");
+    // What is left are calls of 60 ms, 2 a second, that sometimes meet.
+    assert!((0.05..=0.08).contains(&without_calls.1), "{without_calls:?}");
+    assert!(without_renders.1 > 0.35, "{without_renders:?}");
+    // 40 requests/s in (2.4 + 1.2 + 0.5) s of 10; without the calls in 1.7 s.
+    let capacity = effect(&report, "loop-blocked-by-call", "capacity").unwrap();
+    assert!((capacity.0 - 40.0 / 0.41).abs() < 2.0, "{capacity:?}");
+    assert!((capacity.1 - 40.0 / 0.17).abs() < 10.0, "{capacity:?}");
+    // What gains more is first, and what to keep is last.
+    let advice = report.advice();
+    let gains: Vec<f64> = advice.iter().filter_map(|one| one.gain()).collect();
+    assert!(gains.windows(2).all(|two| two[0] >= two[1]), "{gains:?}");
+    assert!(advice.last().unwrap().keeps(), "{advice:#?}");
+    assert_eq!(advice.last().unwrap().command, "keep 1 worker");
+}
+
+#[test]
+fn the_pool_that_takes_the_calls_over_is_the_next_limit_where_it_is_too_small() {
+    let report = two_culprits(6, 0);
+    let call = &report.findings.iter().find(|one| one.id == "loop-blocked-by-call").unwrap();
+    // 0.6/s × 0.4 s are a quarter of one: there is room.
+    assert!(call.recommendations[0].reason.contains("1 of its 40 are needed"), "{call:#?}");
+
+    let mut story = Story::new(0);
+    let tally = &mut story.recording.loops[0].tally;
+    tally.polling = 400;
+    (0..600).for_each(|_| tally.count_running(Nanos::from_millis(1)));
+    let process = &mut story.recording.processes[0];
+    (process.requests.first, process.requests.last) = (Some(0), Some(400));
+    process.pools.push(full_pool(1, 1, 50));
+    for n in 0..12 {
+        let call = in_request(&mut story);
+        story.stall(100.0 + 500.0 * f64::from(n), call);
+    }
+    let report = conclude(story.recording, &nothing_allowed);
+    let call = &report.findings.iter().find(|one| one.id == "loop-blocked-by-call").unwrap();
+    let [_, pool, ..] = &call.recommendations[..] else { panic!("{call:#?}") };
+    let Remedy::Setting { current, recommended, suggested, .. } = &pool.remedy else {
+        panic!("{pool:#?}")
+    };
+    // 1.2/s × 0.4 s and the 2 that are there, at 75 % use.
+    assert_eq!((*current, *recommended), (Some(1), 4));
+    assert!(suggested.lo <= 4 && suggested.hi >= 4);
+}
+
+#[test]
+fn a_saturated_loop_is_told_what_it_can_carry_and_no_delay() {
+    let report = two_culprits(20, 18);
+    assert_eq!(effect(&report, "loop-blocked-by-call", "loop_lag_p99"), None);
+    let (before, after) = effect(&report, "loop-blocked-by-call", "capacity").unwrap();
+    assert!(after > 3.0 * before, "{before} {after}");
+    let call = report.findings.iter().find(|one| one.id == "loop-blocked-by-call").unwrap();
+    assert!(call.recommendations[0].reason.contains("known from below only"), "{call:#?}");
+}
+
+#[test]
+fn fewer_than_twenty_requests_are_not_a_load() {
+    let of = |requests| {
+        let mut story = Story::new(400);
+        let process = &mut story.recording.processes[0];
+        (process.requests.first, process.requests.last) = (Some(0), Some(requests));
+        let report = conclude(story.recording, &nothing_allowed);
+        (cell(&report, "healthy"), cell(&report, "not-under-load"), report.verdict.clone())
+    };
+    let (healthy, idle, verdict) = of(19);
+    assert_eq!((healthy, idle), ("-", "FOUND"), "{verdict}");
+    let (healthy, idle, verdict) = of(20);
+    assert_eq!((healthy, idle), ("FOUND", "-"), "{verdict}");
+    assert!(verdict.ends_with("at 2.0 requests/s"), "{verdict}");
+}

@@ -9,12 +9,14 @@
 
 pub mod application;
 pub mod batch;
+pub mod blocked_on;
 pub mod calls;
 pub mod cause;
 pub mod consensus;
 pub mod contributors;
 pub mod culprit;
 pub mod holder;
+pub mod lines;
 pub mod native;
 pub mod split;
 pub mod throttled;
@@ -130,6 +132,8 @@ impl<'a> Attribution<'a> {
 
         let major_faults = major_faults(witnesses);
         stall.particulars.major_faults = major_faults;
+        stall.particulars.lines =
+            lines::lines(tables, span, witnesses.during, |stack| self.site(stall.pid, stack));
         let winner = Winner::among(tables, &looks, threshold, |stack| self.site(stall.pid, stack));
         // On its way out of the poll it is in the loop's own code, whoever wrote that.
         let leaving = |state: &&LoopState| state.phase == LoopPhase::Leaving;

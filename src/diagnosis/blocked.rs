@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::greenlets::Hub;
 use crate::model::{FrameId, LoopId, LoopKind, Measured, Recording, Stall, WaitId};
-use crate::units::{Nanos, Pid, Timestamp};
+use crate::units::{Nanos, Pid};
 
 /// Some stalls of a recording, added up.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,7 +81,7 @@ impl Blocked {
             if stall.allowed || !wanted(stall) {
                 continue;
             }
-            let time = observed(recording, stall);
+            let time = recording.observed(stall);
             picked.push(index);
             *per_loop.entry(stall.loop_id).or_default() += time;
             if let Some(culprit) = &stall.culprit {
@@ -149,16 +149,6 @@ impl Blame {
             max(self.max),
         ]
     }
-}
-
-/// The part of a stall that lies within the recording. A stall that began before can be longer
-/// than everything that was observed.
-#[must_use]
-pub fn observed(recording: &Recording, stall: &Stall) -> Nanos {
-    let inside =
-        |at: Timestamp| at.clamp(recording.attached, recording.detached.max(recording.attached));
-    let end = if stall.ongoing { stall.ended.hi } else { stall.ended.middle() };
-    inside(end).since(inside(stall.began.middle()))
 }
 
 /// A share, 0 to 1.

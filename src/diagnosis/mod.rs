@@ -5,7 +5,9 @@
 //! guesses. The prose lives in `docs/findings/`, one page per rule, included at build time.
 
 pub mod blocked;
+pub mod gain;
 pub mod greenlets;
+pub mod keep;
 mod often;
 pub mod remedy;
 pub mod rules;
@@ -16,7 +18,7 @@ pub mod wording;
 use std::fmt::Debug;
 
 use self::blocked::Blocked;
-use crate::model::{Finding, Load, Recommendation, Recording, Severity, Stall, Verdict};
+use crate::model::{Finding, Load, LoopLoad, Recommendation, Recording, Severity, Stall, Verdict};
 use crate::units::Nanos;
 
 /// A share of the time from which a finding matters most: at a tenth of the time blocked, one
@@ -39,6 +41,8 @@ pub struct Case<'a> {
     pub stalls: &'a [Stall],
     /// The servers.
     pub loads: &'a [Load],
+    /// The event loops, also those of no server.
+    pub loops: &'a [LoopLoad],
 }
 
 /// One thing that can be wrong with a server.

@@ -6,7 +6,7 @@
 
 use super::blocked::{Blame, Blocked};
 use super::greenlets::{self, Hub};
-use crate::model::{FrameId, LoopKind, Peer, Recommendation, Recording, Remedy, Tables};
+use crate::model::{Cause, FrameId, LoopKind, Peer, Recommendation, Recording, Remedy, Tables};
 
 /// Lines to recommend something for: the costliest few. With more, none gets done.
 pub const MOST_LINES: usize = 3;
@@ -41,27 +41,33 @@ const ASYNC_INSTEAD: &[(&str, &str)] = &[
     ("threading", "use asyncio's own `Lock`, `Event` or `Condition` on the loop"),
 ];
 
-/// What to do about the costliest lines. Of several lines of one function the costliest stands for all: they
-/// are changed together.
+/// What to do about the costliest lines.
 #[must_use]
 pub fn for_lines(
     recording: &Recording,
     blocked: &Blocked,
     advice: impl Fn(&Recording, &Blame) -> Recommendation,
 ) -> Vec<Recommendation> {
-    let function = |blame: &Blame| {
-        let frame = recording.tables.get_frame(blame.frame)?;
-        Some((frame.file, frame.function))
-    };
-    let mut named = Vec::new();
-    let mut all: Vec<Recommendation> = Vec::new();
+    by_lines(recording, blocked, advice).into_iter().map(|(_, advice)| advice).collect()
+}
+
+/// The same with the lines. Of several lines of one function the costliest stands for all: they are
+/// changed together.
+#[must_use]
+pub fn by_lines<'a>(
+    recording: &Recording,
+    blocked: &'a Blocked,
+    advice: impl Fn(&Recording, &Blame) -> Recommendation,
+) -> Vec<(&'a Blame, Recommendation)> {
+    let tables = &recording.tables;
+    let mut all: Vec<(&Blame, Recommendation)> = Vec::new();
     for blame in &blocked.culprits {
         let one = advice(recording, blame);
-        let is_said = { named.iter().zip(&all) }
-            .any(|(known, said)| *known == function(blame) && said.command == one.command);
+        let is_said = all.iter().any(|(known, said)| {
+            tables.is_same_function(known.frame, blame.frame) && said.command == one.command
+        });
         if !is_said && all.len() < MOST_LINES {
-            named.push(function(blame));
-            all.push(one);
+            all.push((blame, one));
         }
     }
     all
@@ -120,6 +126,21 @@ pub fn for_call(recording: &Recording, blame: &Blame) -> Recommendation {
         (_, None) => take_off.to_owned(),
     };
     recommendation(recording, blame, command, LOOP_SLEEPS)
+}
+
+/// Whether what is recommended of a line that blocks its loop puts the call on a thread of a pool.
+#[must_use]
+pub fn takes_a_thread(recording: &Recording, blame: &Blame, cause: Cause) -> bool {
+    if !matches!(blame.kind, Some(LoopKind::Asyncio | LoopKind::Uvloop)) {
+        return false;
+    }
+    match cause {
+        Cause::BlockingCall => {
+            !matches!(wait_kind(&recording.tables, blame), Some(WaitKind::Sleep))
+        }
+        Cause::CCall => blame.releases_gil != Some(false),
+        _ => false,
+    }
 }
 
 /// What to do about a line that computes.

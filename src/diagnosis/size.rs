@@ -4,8 +4,8 @@
 //! to go by, or where the size is right. Never suggests what is in force.
 
 use crate::model::{
-    Costs, Effect, Load, Measured, PoolInfo, PoolKind, ProcessInfo, Recommendation, Remedy,
-    SettingKind, SettingSource,
+    Costs, Effect, Load, LoopLoad, Measured, PoolInfo, PoolKind, ProcessInfo, Recommendation,
+    Remedy, SettingKind, SettingSource,
 };
 use crate::sizing::capacity::{Needs, Shape, capacity};
 use crate::sizing::shape::{Found, Limit, MOST_THREADS, TARGET_USE, Task, find};
@@ -14,9 +14,12 @@ use crate::units::{Bounds, Nanos, to_f64, whole};
 /// Fewer requests than this show no mean: its error is a quarter of what they vary by.
 pub const LEAST_REQUESTS: u64 = 20;
 /// A window shorter than this shows no load: one slow moment would be all of it.
-pub const LEAST_WINDOW: Nanos = Nanos::from_secs(3);
+pub const LEAST_WINDOW: Nanos = Nanos::from_secs(10);
 /// A size that gets less than this much more done is no reason to change anything.
 const WORTH_IT: f64 = 1.05;
+/// Ranges reach so many standard errors to either side: the true value lies outside of them one time in
+/// twenty (normal approximation of the binomial and the Poisson distribution).
+const SURE: f64 = 1.96;
 /// Least relative error taken: what recurs from second to second varies by that much anyhow.
 const LEAST_ERROR: f64 = 0.05;
 
@@ -99,6 +102,92 @@ pub fn for_loops(load: &Load) -> Option<Recommendation> {
             .collect(),
         predicted: faster(predicted, factor),
     })
+}
+
+/// That the number of workers, or of workers and threads, is right; `None` where it is not, or where there is
+/// too little to go by.
+///
+/// Workers with loops need as many as their loops are busy for, at ρ of the time each, once the calls that block
+/// them are off them.
+#[must_use]
+pub fn to_keep(load: &Load) -> Option<Recommendation> {
+    let workers = workers_of(load);
+    let named = |what: &str, count: u32| match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    };
+    if load.loops.is_empty() {
+        let Some(Sized::Right(limit)) = for_threads(load) else { return None };
+        let threads = load.slots?;
+        let size = match threads {
+            1 => named("worker", workers),
+            _ => format!("{} of {}", named("worker", workers), named("thread", threads)),
+        };
+        let reason =
+            format!("no other size gets noticeably more done; what limits it is {}", limit.words());
+        return Some(keeping(workers, workers, &size, reason, limit, Vec::new()));
+    }
+    let costs = enough(load)?;
+    let share = |one: &LoopLoad, time: Nanos| time.share_of(one.watched);
+    let blocked = |one: &LoopLoad| {
+        let calls = one.calls.iter().filter(|call| call.frame.is_some());
+        calls.map(|call| share(one, call.length) * f64::from(call.calls)).sum::<f64>()
+    };
+    let busy: f64 = load.loops.iter().filter_map(|one| one.utilization).sum();
+    let stalled: f64 = load.loops.iter().map(blocked).sum();
+    let left = (busy - stalled).max(0.0);
+    let most = load.cores.whole();
+    let needed = |by: f64| whole((left * by / TARGET_USE).ceil()).max(1);
+    if needed(1.0) > workers || workers > most {
+        return None;
+    }
+    let each = left / f64::from(workers);
+    let mut reason = match (workers == most, workers) {
+        (true, 1) => "it already has a core".to_owned(),
+        (true, _) => "each already has a core".to_owned(),
+        (false, _) => "more would have as little to do".to_owned(),
+    };
+    if stalled > 0.0 {
+        reason.push_str(&format!(
+            "; without the calls that block them the loops are busy {:.0} % of the time, and more workers \
+             would buy only as many blocked requests at once",
+            each * 100.0
+        ));
+    } else {
+        reason.push_str(&format!(", as the loops are busy {:.0} % of the time", each * 100.0));
+    }
+    let limit = if workers == most { Limit::Cores } else { Limit::Demand };
+    let low = needed((1.0 - error(costs)).max(0.0)).min(workers);
+    let inputs = vec![
+        Measured::new("loops_busy", busy, "count"),
+        Measured::new("loops_busy_without_culprits", left, "count"),
+        Measured::new("target_use", TARGET_USE, "ratio"),
+    ];
+    Some(keeping(workers, low, &named("worker", workers), reason, limit, inputs))
+}
+
+fn keeping(
+    workers: u32,
+    low: u32,
+    size: &str,
+    reason: String,
+    limit: Limit,
+    inputs: Vec<Measured>,
+) -> Recommendation {
+    Recommendation {
+        remedy: Remedy::Setting {
+            kind: SettingKind::Workers,
+            setting: "workers".to_owned(),
+            current: Some(workers),
+            recommended: workers,
+            suggested: Bounds { lo: low, hi: workers },
+            limited_by: limit.words().to_owned(),
+        },
+        command: format!("keep {size}"),
+        reason,
+        inputs,
+        predicted: Vec::new(),
+    }
 }
 
 /// What people call a pool.
@@ -217,6 +306,68 @@ fn measured(needs: Needs) -> [Measured; 3] {
     ]
 }
 
+/// Calls that are about to move from a loop to a pool of threads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MovedCalls {
+    /// λ: how many a second.
+    pub rate: f64,
+    /// B: how long one takes, in seconds.
+    pub length: f64,
+    /// How many were seen.
+    pub calls: f64,
+    /// How many of them and of what is in the pool already are there at once.
+    pub at_once: f64,
+    /// More may be.
+    pub is_bound: bool,
+}
+
+impl MovedCalls {
+    /// Tokens they take up at a use of ρ.
+    #[must_use]
+    pub fn tokens(&self) -> u32 {
+        whole((self.at_once / TARGET_USE).ceil()).clamp(1, MOST_TOKENS)
+    }
+}
+
+/// How large the pool should be that calls are moved to from a loop; `None` where it is large enough.
+#[must_use]
+pub fn for_moved_calls(pool: &PoolInfo, moved: &MovedCalls) -> Option<Recommendation> {
+    let (limit, recommended) = (pool.limit?, moved.tokens());
+    if recommended <= limit {
+        return None;
+    }
+    let error = SURE / moved.calls.max(1.0).sqrt();
+    let span = |by: f64| MovedCalls { at_once: moved.at_once * by, ..*moved }.tokens();
+    let bound = if moved.is_bound { "at least " } else { "" };
+    Some(Recommendation {
+        remedy: Remedy::Setting {
+            kind: SettingKind::ThreadPool,
+            setting: pool_setting(pool).to_owned(),
+            current: Some(limit),
+            recommended,
+            suggested: Bounds {
+                lo: span((1.0 - error).max(0.0)).max(limit.saturating_add(1)).min(recommended),
+                hi: span(1.0 + error),
+            },
+            limited_by: Limit::Demand.words().to_owned(),
+        },
+        command: pool_command(pool, recommended),
+        reason: format!(
+            "{} becomes the next limit once the calls are moved there: {bound}{:.0} are in it at once; what \
+             they call has to bear as many",
+            pool_name(pool),
+            moved.at_once.ceil(),
+        ),
+        inputs: vec![
+            Measured::new("arrival_rate", moved.rate, "1/s"),
+            Measured::new("time_in_pool", moved.length, "s"),
+            Measured::new("at_once", moved.at_once, "count"),
+            Measured::new("target_use", TARGET_USE, "ratio"),
+        ],
+        predicted: Vec::new(),
+    })
+}
+
 /// Most tokens or threads suggested: each thread of a pool has a stack, and 1,000 of them are more than
 /// one interpreter lock serves.
 const MOST_TOKENS: u32 = 1000;
@@ -290,10 +441,18 @@ fn enough(load: &Load) -> Option<&Costs> {
     (costs.requests >= LEAST_REQUESTS && load.window >= LEAST_WINDOW).then_some(costs)
 }
 
-/// The relative error of a mean of so many requests, as if they varied by as much as they last
-/// (Poisson).
+/// How far a size may be off, relative: by the error of the rate and of the costs together, at
+/// [`SURE`].
+///
+/// Requests are counted (Poisson: n of them vary by √n), and so is the mean of what each takes, as if they varied
+/// by as much as they last. The share of the CPU time that holds the interpreter lock is one of looks (binomial).
 fn error(costs: &Costs) -> f64 {
-    (1.0 / to_f64(costs.requests).sqrt()).max(LEAST_ERROR)
+    let rate = 1.0 / to_f64(costs.requests.max(1)).sqrt();
+    let looks = to_f64(costs.gil_looks);
+    let share = costs.gil_share.clamp(0.0, 1.0);
+    let part = costs.cpu / costs.needed().unwrap_or(costs.cpu).max(f64::MIN_POSITIVE);
+    let lock = if looks > 0.0 { (share * (1.0 - share) / looks).sqrt() * part } else { 0.0 };
+    (SURE * (rate * rate + lock * lock).sqrt()).max(LEAST_ERROR)
 }
 
 struct Size<'a> {

@@ -19,7 +19,7 @@ const NEED_LOOKS: &str = "2 s of looks at all its threads and at who waits for o
 
 /// Whether the server that runs requests as `class` was starved.
 pub(super) fn check(rule: &dyn Rule, class: WorkerClass, case: &Case<'_>) -> Verdict {
-    let Case { recording, stalls, loads } = *case;
+    let Case { recording, stalls, loads, .. } = *case;
     let is_own = |process: &&ProcessInfo| {
         process.topology.class == class && process.topology.role != Role::Master
     };

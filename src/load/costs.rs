@@ -21,6 +21,7 @@ pub(super) fn of(
     let pids: HashSet<Pid> = workers.iter().map(|one| one.pid).collect();
     let serving: HashSet<Tid> = recording
         .request_threads()
+        .chain(recording.event_loops())
         .filter(|info| pids.contains(&info.pid))
         .map(|info| info.tid)
         .collect();

@@ -9,15 +9,27 @@
 
 mod cores;
 mod costs;
+pub mod lag;
+mod lengths;
+pub mod loops;
 mod memory;
 mod queue;
 
-use crate::model::{Load, LoopTally, ProcessInfo, Recording, Role, ServerConfig, WorkerClass};
-use crate::units::{Nanos, to_f64};
+use std::collections::BTreeMap;
 
-/// All servers of a recording, in the order in which they were found.
+use crate::model::{
+    BlockedOn, Load, LoopLoad, LoopTally, ProcessInfo, Recording, Role, ServerConfig, WorkerClass,
+};
+use crate::units::{Nanos, Pid, to_f64};
+
+/// All servers of a recording, in the order in which they were found. `loops` are all of its loops,
+/// `blocked_on` is what the processes were blocked on.
 #[must_use]
-pub fn loads(recording: &Recording) -> Vec<Load> {
+pub fn loads(
+    recording: &Recording,
+    loops: &[LoopLoad],
+    blocked_on: &BTreeMap<Pid, Vec<BlockedOn>>,
+) -> Vec<Load> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     for process in &recording.processes {
         if process.topology.role == Role::Master {
@@ -36,8 +48,12 @@ pub fn loads(recording: &Recording) -> Vec<Load> {
         }
     }
     let serving = groups.iter().filter(|group| !group.workers.is_empty());
-    serving.map(|group| group.load(recording)).collect()
+    serving.map(|group| group.load(recording, loops, blocked_on)).collect()
 }
+
+/// Most peers that are listed by the time blocked on them: each client has an address of its own, and those
+/// that cost most come first.
+const MOST_PEERS: usize = 16;
 
 /// A master and its workers.
 struct Group<'a> {
@@ -46,7 +62,12 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
-    fn load(&self, recording: &Recording) -> Load {
+    fn load(
+        &self,
+        recording: &Recording,
+        loops: &[LoopLoad],
+        blocked_on: &BTreeMap<Pid, Vec<BlockedOn>>,
+    ) -> Load {
         let window = recording.length();
         let alive: Vec<&ProcessInfo> =
             self.workers.iter().copied().filter(|one| one.ended.is_none()).collect();
@@ -55,6 +76,7 @@ impl Group<'_> {
         // Workers are alike; the first says how they are run.
         let like = now.first().copied();
         let served = self.served();
+        let pids: Vec<Pid> = self.workers.iter().map(|worker| worker.pid).collect();
         let occupied = costs::occupied(recording, &self.workers);
         let costs = costs::of(recording, &self.workers, served, occupied);
         Load {
@@ -77,6 +99,8 @@ impl Group<'_> {
             queued: queue::of(&self.workers),
             utilization: self.utilization(recording),
             costs,
+            loops: loops.iter().filter(|one| pids.contains(&one.pid)).cloned().collect(),
+            blocked_on: self.blocked_on(blocked_on),
         }
     }
 
@@ -98,6 +122,21 @@ impl Group<'_> {
         let mut told = told.map(|one| one.requests.served()).peekable();
         told.peek()?;
         told.sum()
+    }
+
+    /// That of all workers together, the largest first.
+    fn blocked_on(&self, by_process: &BTreeMap<Pid, Vec<BlockedOn>>) -> Vec<BlockedOn> {
+        let mut sums: BTreeMap<&str, Nanos> = BTreeMap::new();
+        let own = self.workers.iter().filter_map(|worker| by_process.get(&worker.pid));
+        for BlockedOn { peer, time } in own.flatten() {
+            *sums.entry(peer).or_default() += *time;
+        }
+        let mut all: Vec<BlockedOn> = { sums.into_iter() }
+            .map(|(peer, time)| BlockedOn { peer: peer.to_owned(), time })
+            .collect();
+        all.sort_by_key(|one| std::cmp::Reverse(one.time));
+        all.truncate(MOST_PEERS);
+        all
     }
 
     fn in_flight(&self, recording: &Recording) -> Option<f64> {

@@ -124,6 +124,33 @@ pub struct Recommendation {
     pub predicted: Vec<Effect>,
 }
 
+impl Recommendation {
+    /// The largest part by which it makes anything better, 0 to 1; `None` where nothing is predicted.
+    #[must_use]
+    pub fn gain(&self) -> Option<f64> {
+        self.predicted.iter().map(Effect::gain).reduce(f64::max)
+    }
+
+    /// Whether it says to leave a setting as it is.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        matches!(self.remedy, Remedy::Setting { current: Some(now), recommended, .. } if now == recommended)
+    }
+}
+
+impl Effect {
+    /// The part by which it gets better, 0 to 1: of a time, what falls away; of what gets done, how much of
+    /// what will be is new.
+    #[must_use]
+    pub fn gain(&self) -> f64 {
+        let (less, more) = match self.unit.as_str() {
+            "s" => (self.after, self.before),
+            _ => (self.before, self.after),
+        };
+        if more > 0.0 { (1.0 - less / more).max(0.0) } else { 0.0 }
+    }
+}
+
 /// One conclusion.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {

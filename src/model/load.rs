@@ -4,7 +4,7 @@
 //! and N CPU with and without the interpreter lock, B blocked, G waiting for the lock, U utilization, Q
 //! the accept queue.
 
-use super::{ServerConfig, SettingValue, WorkerClass};
+use super::{BlockedOn, LoopLoad, ServerConfig, SettingValue, WorkerClass};
 use crate::units::{Nanos, Pid, to_f64, whole};
 
 /// One server over the recording.
@@ -48,6 +48,11 @@ pub struct Load {
     pub utilization: Option<(f64, f64)>,
     /// What one request took.
     pub costs: Option<Costs>,
+    /// Its event loops; none where each request has a thread.
+    pub loops: Vec<LoopLoad>,
+    /// B by peer: what the threads that serve were blocked on in the application's calls, by background
+    /// samples; the largest first.
+    pub blocked_on: Vec<BlockedOn>,
 }
 
 impl Load {

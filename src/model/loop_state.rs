@@ -288,10 +288,13 @@ impl LoopTally {
             return Some(Nanos::ZERO);
         }
         for (bucket, count) in self.ages.iter().enumerate() {
-            seen += count;
-            if rank <= seen {
-                return Some(bucket_floor(bucket + 1));
+            if rank <= seen + count {
+                // Where in the bucket is not known; ages are spread evenly over it.
+                let (from, to) = (bucket_floor(bucket).0, bucket_floor(bucket + 1).0);
+                let part = (rank - seen) as f64 / *count as f64;
+                return Some(Nanos(from + ((to - from) as f64 * part) as u64));
             }
+            seen += count;
         }
         Some(bucket_floor(AGE_BUCKETS))
     }

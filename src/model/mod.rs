@@ -10,6 +10,7 @@ pub mod frame;
 pub mod gap;
 pub mod gil;
 pub mod load;
+pub mod loop_load;
 pub mod loop_state;
 pub mod occupancy;
 mod patches;
@@ -35,6 +36,7 @@ pub use frame::{Frame, FrameId, FrameKind, NameId, Stack, StackId, Truncation};
 pub use gap::{EdgeStatus, Gap};
 pub use gil::{GilHolder, GilTally};
 pub use load::{Cores, Costs, Load, Memory};
+pub use loop_load::{BlockedOn, CallTime, LengthBin, LoopLoad};
 pub use loop_state::{
     CallbackRun, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, SchedTimes,
     ThreadLook,
@@ -53,6 +55,6 @@ pub use snapshot::{
     SnapshotThread, TaskState,
 };
 pub use socket::{ConnectionInfo, ListenerInfo};
-pub use stall::{Cause, Contributor, Culprit, Evidence, Particulars, Stall, TimeSplit};
+pub use stall::{Cause, Contributor, Culprit, Evidence, LineTime, Particulars, Stall, TimeSplit};
 pub use throttle::{CpuQuota, Throttle, Throttled};
 pub use wait::{LockHolder, LockOwner, Peer, Wait, WaitId};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Frame, FrameId, Gap, LoopId, LoopInfo, LoopState, Machine, NameId, ProcessInfo, Role, Sample,
-    Stack, StackId, Throttle, Wait, WaitId,
+    Stack, StackId, Stall, Throttle, Wait, WaitId,
 };
 use crate::units::{Nanos, Pid, Timestamp};
 
@@ -154,6 +154,13 @@ impl Tables {
         self.frames.get(id.0 as usize)
     }
 
+    /// Whether two frames are of the same function.
+    #[must_use]
+    pub fn is_same_function(&self, one: FrameId, other: FrameId) -> bool {
+        let place = |id| self.get_frame(id).map(|frame| (frame.kind, frame.file, frame.function));
+        one == other || place(one).is_some() && place(one) == place(other)
+    }
+
     /// A stack by its id.
     #[must_use]
     pub fn get_stack(&self, id: StackId) -> Option<&Stack> {
@@ -264,6 +271,15 @@ impl Recording {
     #[must_use]
     pub fn get_process(&self, pid: Pid) -> Option<&ProcessInfo> {
         self.processes.iter().rev().find(|info| info.pid == pid)
+    }
+
+    /// The part of a stall that lies within the recording. A stall that began before can be longer
+    /// than everything that was observed.
+    #[must_use]
+    pub fn observed(&self, stall: &Stall) -> Nanos {
+        let inside = |at: Timestamp| at.clamp(self.attached, self.detached.max(self.attached));
+        let end = if stall.ongoing { stall.ended.hi } else { stall.ended.middle() };
+        inside(end).since(inside(stall.began.middle()))
     }
 
     /// How long the recording lasted.

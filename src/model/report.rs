@@ -1,6 +1,6 @@
 //! The report: a recording and everything concluded from it. What exporters write.
 
-use super::{Cause, Culprit, Finding, Load, LoopId, NameId, Recording, Stall};
+use super::{Cause, Culprit, Finding, Load, LoopId, NameId, Recommendation, Recording, Stall};
 use crate::units::Nanos;
 
 /// All stalls with the same culprit and cause.
@@ -60,4 +60,35 @@ pub struct Report {
     pub undecided: Vec<(&'static str, &'static str)>,
     /// One sentence.
     pub verdict: String,
+}
+
+impl Report {
+    /// Everything there is to do: what gains most first, as far as that was predicted. What was not keeps its
+    /// place, or goes with the change before it in the same finding. Last comes what to leave
+    /// as it is.
+    #[must_use]
+    pub fn advice(&self) -> Vec<&Recommendation> {
+        let mut groups: Vec<Vec<&Recommendation>> = Vec::new();
+        for finding in &self.findings {
+            let mut is_first = true;
+            for one in finding.recommendations.iter().filter(|one| !one.keeps()) {
+                match groups.last_mut().filter(|_| !is_first && one.gain().is_none()) {
+                    Some(group) => group.push(one),
+                    None => groups.push(vec![one]),
+                }
+                is_first = false;
+            }
+        }
+        let gain = |group: &Vec<&Recommendation>| group.first().and_then(|one| one.gain());
+        let is_ranked: Vec<bool> = groups.iter().map(|group| gain(group).is_some()).collect();
+        let (mut ranked, others): (Vec<_>, Vec<_>) =
+            groups.into_iter().partition(|group| gain(group).is_some());
+        // The sort is stable: of equals the one that explains more stays first.
+        ranked.sort_by(|a, b| gain(b).unwrap_or(0.0).total_cmp(&gain(a).unwrap_or(0.0)));
+        let (mut ranked, mut others) = (ranked.into_iter(), others.into_iter());
+        let next = |is_ranked: bool| if is_ranked { ranked.next() } else { others.next() };
+        let changes = is_ranked.into_iter().filter_map(next).flatten();
+        let all = self.findings.iter().flat_map(|finding| &finding.recommendations);
+        changes.chain(all.filter(|one| one.keeps())).collect()
+    }
 }

@@ -161,6 +161,20 @@ pub struct Particulars {
     pub batch: Option<u32>,
     /// What ran in it, where no callback was long: the largest shares first.
     pub contributors: Vec<Contributor>,
+    /// How its time was shared among the lines of the application that took part in it.
+    #[serde(default)]
+    pub lines: Vec<LineTime>,
+}
+
+/// What one line of the application took of a stall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineTime {
+    /// The line.
+    pub frame: FrameId,
+    /// How many calls of it that was, at least.
+    pub calls: u32,
+    /// The time its looks stand for.
+    pub time: Nanos,
 }
 
 /// What was met in an iteration of many callbacks.

@@ -5,5 +5,8 @@
 //! [`crate::diagnosis`]'s.
 
 pub mod capacity;
+pub mod gated;
 pub mod queueing;
 pub mod shape;
+
+pub mod whatif;

@@ -2,9 +2,10 @@
 //!
 //! Takes the counts of all looks. Says nothing about a recording that never saw a loop run.
 
+use super::not_under_load::{IDLE_BELOW, few};
 use crate::diagnosis::blocked::ratio;
 use crate::diagnosis::{Case, Rule, lacks, wording};
-use crate::model::{Finding, Recording, Severity, Verdict};
+use crate::model::{Finding, Load, Measured, Recording, Severity, Verdict};
 
 /// See `docs/findings/healthy.md`.
 #[derive(Debug)]
@@ -33,15 +34,40 @@ impl Rule for Healthy {
             return Verdict::NotEnoughData { need: "a loop that ran callbacks while watched" };
         }
         let busiest = busiest(recording).unwrap_or_default();
+        if allowed == 0 && (busiest < IDLE_BELOW || few(case).is_some()) {
+            // Not under load: that is all that can be said.
+            return Verdict::Clear;
+        }
         Verdict::Found(Finding {
             id: self.id().to_owned(),
             severity: Severity::Info,
-            summary: summary(recording, allowed, busiest),
-            evidence: vec![ratio(busy_name(recording), busiest)],
+            summary: match rate(case) {
+                Some(rate) if rate > 0.0 => {
+                    format!("{}, at {rate:.1} requests/s", summary(recording, allowed, busiest))
+                }
+                _ => summary(recording, allowed, busiest),
+            },
+            evidence: evidence(case, busiest),
             stalls: Vec::new(),
             recommendations: Vec::new(),
         })
     }
+}
+
+/// Requests a second of all servers, where they were counted.
+fn rate(case: &Case<'_>) -> Option<f64> {
+    case.loads.iter().map(Load::rate).sum::<Option<f64>>().filter(|_| !case.loads.is_empty())
+}
+
+fn evidence(case: &Case<'_>, busiest: f64) -> Vec<Measured> {
+    let mut all = vec![ratio(busy_name(case.recording), busiest)];
+    let lag = case.loops.iter().filter_map(|one| one.lag_p99).max();
+    all.extend(lag.map(|lag| Measured::new("loop_lag_p99", lag.as_secs_f64(), "s")));
+    all.extend(rate(case).map(|rate| Measured::new("arrival_rate", rate, "1/s")));
+    let at_once = case.loads.iter().map(Load::demand).sum::<Option<f64>>();
+    let at_once = at_once.filter(|_| !case.loads.is_empty());
+    all.extend(at_once.map(|all| Measured::new("requests_at_once", all, "count")));
+    all
 }
 
 /// What that share is called.

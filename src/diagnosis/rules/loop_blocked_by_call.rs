@@ -5,7 +5,7 @@
 
 use super::loop_hung::is_hung;
 use crate::diagnosis::blocked::Blocked;
-use crate::diagnosis::{Case, Rule, found_in, lacks, remedy, wording};
+use crate::diagnosis::{Case, Rule, found_in, gain, lacks, remedy, wording};
 use crate::model::{Cause, Stall, Verdict};
 
 /// See `docs/findings/loop-blocked-by-call.md`.
@@ -35,7 +35,7 @@ impl Rule for LoopBlockedByCall {
             wording::loops_are(&blocked),
             wording::extent(&blocked)
         );
-        let recommendations = remedy::for_lines(recording, &blocked, remedy::for_call);
+        let recommendations = gain::ranked(case, &blocked, Cause::BlockingCall, remedy::for_call);
         found_in(self, blocked, summary, recommendations)
     }
 }

@@ -5,8 +5,10 @@
 
 use super::healthy::{busiest, busy_name};
 use crate::diagnosis::blocked::ratio;
+use crate::diagnosis::size::LEAST_REQUESTS;
 use crate::diagnosis::{Case, Rule, lacks, wording};
-use crate::model::{Finding, Severity, Verdict};
+use crate::model::{Finding, Measured, Severity, Verdict};
+use crate::units::to_f64;
 
 /// Below this share of time outside the poll a loop counts as idle. A health check every second
 /// and a few timers stay below it; a server at a twentieth of what one loop can do does not.
@@ -29,6 +31,24 @@ impl Rule for NotUnderLoad {
         let Case { recording, stalls, .. } = *case;
         if let Some(need) = lacks(recording) {
             return Verdict::NotEnoughData { need };
+        }
+        if let Some(served) = few(case) {
+            return Verdict::Found(Finding {
+                id: self.id().to_owned(),
+                severity: Severity::Info,
+                summary: format!(
+                    "{} served in {}: too few to size anything; record again under load, or for longer",
+                    match served {
+                        0 => "no request was".to_owned(),
+                        1 => "1 request was".to_owned(),
+                        several => format!("{several} requests were"),
+                    },
+                    wording::length(recording.length())
+                ),
+                evidence: vec![Measured::new("requests", to_f64(served), "count")],
+                stalls: Vec::new(),
+                recommendations: Vec::new(),
+            });
         }
         if !stalls.is_empty() {
             return Verdict::Clear;
@@ -56,4 +76,11 @@ impl Rule for NotUnderLoad {
             recommendations: Vec::new(),
         })
     }
+}
+
+/// The requests served, where they were counted and are too few to show a mean.
+pub(super) fn few(case: &Case<'_>) -> Option<u64> {
+    let counted = case.loads.iter().map(|load| load.served);
+    let served = counted.sum::<Option<u64>>().filter(|_| !case.loads.is_empty())?;
+    (served < LEAST_REQUESTS).then_some(served)
 }

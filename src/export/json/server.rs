@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::model::{Costs, Load, WorkerClass};
-use crate::units::{Nanos, Pid};
+use crate::model::{BlockedOn, Costs, Evidence, LengthBin, Load, LoopId, LoopLoad, WorkerClass};
+use crate::units::{Nanos, Pid, to_f64};
 
 /// One server: a master with its workers, or a process that serves on its own.
 #[derive(Serialize)]
@@ -35,6 +35,40 @@ pub(super) struct ServerOut<'a> {
     private_bytes_per_worker: Option<u64>,
     memory_left_bytes: Option<u64>,
     per_request: Option<PerRequestOut>,
+    /// What its threads were blocked on in the application's calls, the largest first.
+    blocked_by_peer: Vec<BlockedOnOut<'a>>,
+    /// Its event loops, each with the lengths of its iterations.
+    loops: Vec<LoopLoadOut>,
+}
+
+/// Time blocked on one peer.
+#[derive(Serialize)]
+struct BlockedOnOut<'a> {
+    peer: &'a str,
+    blocked_ns: Nanos,
+    per_request_s: Option<f64>,
+}
+
+/// One event loop.
+#[derive(Serialize)]
+struct LoopLoadOut {
+    id: LoopId,
+    pid: Pid,
+    watched_ns: Nanos,
+    utilization: Option<f64>,
+    lag_p50_ns: Option<Nanos>,
+    lag_p99_ns: Option<Nanos>,
+    iterations: Vec<LengthOut>,
+}
+
+/// Iterations of about the same length.
+#[derive(Serialize)]
+struct LengthOut {
+    from_ns: Nanos,
+    to_ns: Nanos,
+    count: f64,
+    time_fraction: f64,
+    evidence: Evidence,
 }
 
 /// What one request took on average.
@@ -75,6 +109,8 @@ pub(super) fn new(load: &Load) -> ServerOut<'_> {
         private_bytes_per_worker: load.memory.per_worker,
         memory_left_bytes: load.memory.left,
         per_request: load.costs.as_ref().map(per_request),
+        blocked_by_peer: load.blocked_on.iter().map(|one| blocked_on(load, one)).collect(),
+        loops: load.loops.iter().map(loop_load).collect(),
     }
 }
 
@@ -86,5 +122,36 @@ fn per_request(costs: &Costs) -> PerRequestOut {
         gil_wait_s: costs.gil_wait,
         run_delay_s: costs.run_delay,
         blocked_s: costs.blocked(),
+    }
+}
+
+fn blocked_on<'a>(load: &Load, one: &'a BlockedOn) -> BlockedOnOut<'a> {
+    let requests = load.served.filter(|served| *served > 0);
+    BlockedOnOut {
+        peer: &one.peer,
+        blocked_ns: one.time,
+        per_request_s: requests.map(|served| one.time.as_secs_f64() / to_f64(served)),
+    }
+}
+
+fn loop_load(load: &LoopLoad) -> LoopLoadOut {
+    LoopLoadOut {
+        id: load.loop_id,
+        pid: load.pid,
+        watched_ns: load.watched,
+        utilization: load.utilization,
+        lag_p50_ns: load.lag_p50,
+        lag_p99_ns: load.lag_p99,
+        iterations: load.lengths.iter().map(length).collect(),
+    }
+}
+
+fn length(bin: &LengthBin) -> LengthOut {
+    LengthOut {
+        from_ns: bin.from,
+        to_ns: bin.to,
+        count: bin.count,
+        time_fraction: bin.share,
+        evidence: if bin.is_counted { Evidence::Counted } else { Evidence::Sampled },
     }
 }

@@ -2,9 +2,11 @@
 
 use std::io;
 
-use super::ink::{Ink, Page};
+use super::ink::{Ink, Page, Piece};
+use super::lengths;
 use crate::export::names::FileNames;
 use crate::model::{Effect, Measured, Recommendation, Remedy, Report};
+use crate::units::{Nanos, whole};
 
 /// Most recommendations listed: nobody does more than a few things at once.
 const MOST: usize = 5;
@@ -29,8 +31,7 @@ fn list(
     names: &FileNames<'_>,
     most: usize,
 ) -> io::Result<()> {
-    let all: Vec<&Recommendation> =
-        report.findings.iter().flat_map(|finding| &finding.recommendations).collect();
+    let all = report.advice();
     let notes = report.findings.iter().filter(|finding| finding.recommendations.is_empty());
     let mut written = false;
     for (index, advice) in all.iter().take(most).enumerate() {
@@ -38,8 +39,21 @@ fn list(
         let number = format!("  {}. ", index + 1);
         let indent = " ".repeat(head.len() + number.len());
         let head = [(Ink::Good, head), (Ink::Plain, number.as_str())];
-        page.prose(&head, Ink::Bold, &what(report, advice, names))?;
-        page.prose(&[(Ink::Plain, &indent)], Ink::Plain, &why(advice))?;
+        let change = what(report, advice, names);
+        match predicted(&advice.predicted) {
+            Some(effect) => {
+                let change = change.split_whitespace().map(|word| Piece::word(Ink::Bold, word));
+                let effect = effect.split_whitespace().map(|word| Piece::word(Ink::Good, word));
+                let pieces: Vec<Piece> =
+                    change.chain([Piece::word(Ink::Plain, "·")]).chain(effect).collect();
+                page.wrapped(&head, &pieces)?;
+            }
+            None => page.prose(&head, Ink::Bold, &change)?,
+        }
+        let why = why(advice);
+        if !why.is_empty() {
+            page.prose(&[(Ink::Plain, &indent)], Ink::Dim, &why)?;
+        }
         written = true;
     }
     if all.len() > most {
@@ -70,6 +84,7 @@ fn what(report: &Report, advice: &Recommendation, names: &FileNames<'_>) -> Stri
             }
         }
         Remedy::Config | Remedy::Platform => command.clone(),
+        Remedy::Setting { .. } if advice.keeps() => format!("{command}: {}", advice.reason),
         Remedy::Setting { setting, current, recommended, .. } => {
             let from = current.map_or(String::new(), |now| format!("{now} → "));
             format!("{setting} {from}{recommended}: {command}")
@@ -79,31 +94,61 @@ fn what(report: &Report, advice: &Recommendation, names: &FileNames<'_>) -> Stri
 
 /// The reason, with the numbers it rests on.
 fn why(advice: &Recommendation) -> String {
-    let mut text = advice.reason.clone();
+    // What to keep has its reason beside it.
+    let mut text = if advice.keeps() { String::new() } else { advice.reason.clone() };
     if let Remedy::Setting { limited_by, .. } = &advice.remedy
         && !limited_by.is_empty()
+        && !advice.keeps()
     {
         text.push_str(&format!(" (limited by {limited_by})"));
     }
-    for effect in &advice.predicted {
-        text.push_str(&format!("; {}", predicted(effect)));
-    }
     if !advice.inputs.is_empty() {
         let inputs: Vec<String> = advice.inputs.iter().map(input).collect();
-        text.push_str(&format!(" [{}]", inputs.join(", ")));
+        let gap = if text.is_empty() { "" } else { " " };
+        text.push_str(&format!("{gap}[{}]", inputs.join(", ")));
     }
     text
 }
 
-fn predicted(effect: &Effect) -> String {
-    let Effect { name, before, after, unit } = effect;
-    let figure = |value: f64| input(&Measured { name: String::new(), value, unit: unit.clone() });
-    format!(
-        "{} {} → {} (predicted)",
-        name.replace('_', " "),
-        figure(*before).trim(),
-        figure(*after).trim()
-    )
+/// `Loop delay p99 412 ms → 9 ms, capacity 12 → 40 requests/s a loop (predicted)`.
+fn predicted(effects: &[Effect]) -> Option<String> {
+    let mut said: Vec<String> = Vec::new();
+    for effect in effects {
+        let Effect { name, before, after, unit } = effect;
+        let label = match name.as_str() {
+            // A median that is 0 before and after says nothing, and quantiles say more than a mean.
+            "loop_lag_p50" if *before <= 0.0 => continue,
+            "loop_wait_mean" => continue,
+            "loop_lag_p50" => "loop delay p50".to_owned(),
+            "loop_lag_p99" => "loop delay p99".to_owned(),
+            other => other.replace('_', " "),
+        };
+        said.push(match (name.as_str(), unit.as_str()) {
+            (_, "s") => format!("{label} {} → {}", seconds(*before), seconds(*after)),
+            ("capacity", "1/s") => {
+                format!("{label} of a loop {} → {} requests/s", few(*before), few(*after))
+            }
+            ("capacity", "ratio") => format!("{label} of a loop × {}", few(after / before)),
+            (_, "1/s") => format!("{label} {} → {}/s", few(*before), few(*after)),
+            _ => format!("{label} {} → {}", few(*before), few(*after)),
+        });
+    }
+    let text = said.join(", ");
+    let mut letters = text.chars();
+    let first = letters.next()?;
+    Some(format!("{}{} (predicted)", first.to_uppercase(), letters.as_str()))
+}
+
+fn seconds(value: f64) -> String {
+    lengths::coarse(Nanos::from_micros(u64::from(whole((value * 1e6).round()))))
+}
+
+/// Two or three digits: more are not predicted.
+fn few(value: f64) -> String {
+    match value {
+        ..9.95 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
 }
 
 fn input(measured: &Measured) -> String {

@@ -1,0 +1,71 @@
+//! On whom the threads that serve requests were blocked, and for how long.
+//!
+//! Takes the background samples, gives the time of all threads together, by process and by the other end
+//! of the system call they slept in. Only what the application asked for counts: a thread that waits for
+//! its next request, a loop in its poll and the application's own watch threads are left out.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::Attribution;
+use crate::model::{BlockedOn, CpuState, FrameKind, Peer, Recording, Sample, StackId, Wait};
+use crate::units::{Nanos, Pid, Tid};
+
+/// Where the threads of pools begin: `concurrent.futures` (`_worker`, Lib/concurrent/futures/thread.py),
+/// anyio (`WorkerThread.run`, src/anyio/_backends/_asyncio.py), gevent's (gevent/threadpool.py).
+const POOLS: [&str; 3] =
+    ["concurrent/futures/thread.py", "anyio/_backends/_asyncio.py", "gevent/threadpool.py"];
+/// Most stacks are shared by many samples; so deep a pool's own frames are from the root.
+const ROOTS: usize = 8;
+
+/// The time blocked, by process; the largest first.
+#[must_use]
+pub fn blocked_on(recording: &Recording) -> BTreeMap<Pid, Vec<BlockedOn>> {
+    let mut sites = Attribution::new(recording);
+    let loops = recording.event_loops().chain(recording.request_threads());
+    let serving: HashSet<(Pid, Tid)> = loops.map(|info| (info.pid, info.tid)).collect();
+    let mut sums: BTreeMap<Pid, BTreeMap<String, Nanos>> = BTreeMap::new();
+    for sample in &recording.samples {
+        let Some(wait) = wait_of(recording, sample) else { continue };
+        let serves =
+            serving.contains(&(sample.pid, sample.tid)) || is_of_a_pool(recording, sample.stack);
+        let site = sites.site(sample.pid, sample.stack);
+        if !serves || !site.is_some_and(|site| site.is_application) {
+            continue;
+        }
+        let of_process = sums.entry(sample.pid).or_default();
+        *of_process.entry(name(recording, wait)).or_default() += sample.weight;
+    }
+    let sorted = sums.into_iter().map(|(pid, peers)| {
+        let mut all: Vec<BlockedOn> =
+            peers.into_iter().map(|(peer, time)| BlockedOn { peer, time }).collect();
+        all.sort_by(|a, b| b.time.cmp(&a.time).then_with(|| a.peer.cmp(&b.peer)));
+        (pid, all)
+    });
+    sorted.collect()
+}
+
+/// What a sample shows the thread to sleep in; nothing where that is a loop's poll or the interpreter
+/// lock, which is no peer.
+fn wait_of<'a>(recording: &'a Recording, sample: &Sample) -> Option<&'a Wait> {
+    let CpuState::Blocked { wait: Some(wait) } = sample.cpu else { return None };
+    let wait = recording.tables.get_wait(wait)?;
+    let is_poll = recording.tables.text(wait.syscall).starts_with("epoll");
+    (!is_poll && wait.peer != Some(Peer::Gil)).then_some(wait)
+}
+
+fn is_of_a_pool(recording: &Recording, stack: StackId) -> bool {
+    let tables = &recording.tables;
+    let frames: Vec<_> = tables.frames_of(stack).map(|(_, frame)| frame).collect();
+    let python = frames.iter().rev().filter(|frame| frame.kind == FrameKind::Python);
+    let mut files = python.take(ROOTS).filter_map(|frame| frame.file);
+    files.any(|file| POOLS.iter().any(|pool| tables.text(file).ends_with(pool)))
+}
+
+fn name(recording: &Recording, wait: &Wait) -> String {
+    let tables = &recording.tables;
+    match wait.peer {
+        Some(Peer::Remote(id) | Peer::Local(id) | Peer::Path(id)) => tables.text(id).to_owned(),
+        Some(Peer::Child(_)) => "child processes".to_owned(),
+        Some(Peer::Gil) | None => format!("{}()", tables.text(wait.syscall)),
+    }
+}
