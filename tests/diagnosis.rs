@@ -369,8 +369,20 @@ fn lines_of_one_function_are_one_thing_to_do() {
         let stack = story.stack(&[("/srv/app/views.py", line, "render")]);
         story.stall(500.0 + 900.0 * n as f64, Story::computing(60.0, stack));
     }
-    let stack = story.stack(&[("/srv/app/views.py", 90, "other")]);
-    story.stall(5000.0, Story::computing(30.0, stack));
+    for (at, length, line, function) in [
+        (5000.0, 30.0, 90, "other"),
+        // What is defined on a line is changed with it.
+        (5100.0, 25.0, 90, "<genexpr>"),
+        // A rare and short one is not worth the words.
+        (5200.0, 12.0, 200, "seldom"),
+    ] {
+        let stack = story.stack(&[("/srv/app/views.py", line, function)]);
+        story.stall(at, Story::computing(length, stack));
+    }
+    for n in 0..20 {
+        let stack = story.stack(&[("/srv/app/views.py", 41, "render")]);
+        story.stall(6000.0 + 100.0 * f64::from(n), Story::computing(70.0, stack));
+    }
     let report = conclude(story.recording, &nothing_allowed);
     let lines = report.findings[0].recommendations.iter().map(|advice| match advice.remedy {
         Remedy::Code { frame } => report.recording.tables.get_frame(frame).unwrap().line,

@@ -11,6 +11,8 @@ use crate::units::{Bounds, Nanos, Timestamp};
 /// What the callback indices of one iteration tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batch {
+    /// How many callbacks were ready at once: no more than these ran.
+    pub callbacks: u32,
     /// How long the stall was looked into: from the first look at the thread to the end.
     pub window: Nanos,
     /// The longest run of one callback in that window.
@@ -31,13 +33,12 @@ impl Batch {
             .iter()
             .filter_map(|state| Some((span.moment(state), state.callback?.index)))
             .collect();
-        let only_one = during.iter().filter_map(|state| state.callback).all(|run| run.batch <= 1);
-        if marks.is_empty() || only_one {
-            return None;
-        }
+        let batches = during.iter().filter_map(|state| state.callback).map(|run| run.batch);
+        let callbacks = batches.max().filter(|batch| *batch > 1)?;
         let first_look = during.iter().find(|state| state.look.is_some())?;
         let from = span.moment(first_look);
         Some(Batch {
+            callbacks,
             window: span.end.since(from),
             longest_seen: longest_seen(Span { start: from, end: span.end }, &marks),
             longest_estimated: longest_estimated(span, &marks),

@@ -148,11 +148,14 @@ fn is_starved(facts: &Facts) -> bool {
 
 /// No callback was long: none can have been, or the longest one seen had less than half of what was
 /// looked into. A callback that was long because it got no CPU is not long by itself: what the
-/// thread waited for one may all have been in it.
+/// thread waited for one may all have been in it. But where their mean is a threshold, one of them was
+/// as long, whichever had to wait.
 fn is_many(facts: &Facts, batch: &Batch) -> bool {
     let own = |length: Nanos| length.saturating_sub(facts.split.run_delay);
-    (own(batch.longest_possible) < facts.threshold
-        || own(batch.longest_seen) < part(batch.window, ONE_CALLBACK))
+    let mean = own(facts.duration).scaled(1, u64::from(batch.callbacks).max(1));
+    mean < facts.threshold
+        && (own(batch.longest_possible) < facts.threshold
+            || own(batch.longest_seen) < part(batch.window, ONE_CALLBACK))
         && own(batch.longest_estimated) < part(facts.duration, ONE_CALLBACK)
         && own(batch.longest_estimated) < facts.threshold
 }
@@ -351,6 +354,7 @@ mod tests {
     fn many_short_callbacks_are_no_long_one() {
         let with = |window, longest_seen, longest_estimated, longest_possible| Facts {
             batch: Some(Batch {
+                callbacks: 1000,
                 window: ms(window),
                 longest_seen: ms(longest_seen),
                 longest_estimated: ms(longest_estimated),
@@ -366,6 +370,14 @@ mod tests {
         let waited = with_split(with(22, 14, 14, 30), 22, 0, 8);
         assert_eq!(judge(&waited), Cause::ManyCallbacks);
         assert_eq!(judge(&with_split(with(22, 14, 14, 30), 26, 0, 3)), Cause::Cpu);
+        // Two callbacks with 22 ms of a CPU between them: one had a threshold of them.
+        let few = |delay| {
+            let mut facts = with_split(with(22, 14, 14, 30), 30 - delay, 0, delay);
+            facts.batch.as_mut().expect("a batch").callbacks = 2;
+            judge(&facts)
+        };
+        assert_eq!(few(8), Cause::Cpu);
+        assert_eq!(few(11), Cause::ManyCallbacks);
         // Little was looked into, but the indices moved on.
         assert_eq!(judge(&with(3, 2, 2, 9)), Cause::ManyCallbacks);
         assert_eq!(judge(&with(3, 2, 2, 10)), Cause::Cpu);

@@ -4,9 +4,11 @@
 //! and its wait, gives a recommendation with its figures. Mitigation first (take it off the
 //! loop), cure second (use something that does not block). Never decides whether to recommend.
 
+use super::MEDIUM_LENGTH;
 use super::blocked::{Blame, Blocked};
 use super::greenlets::{self, Hub};
 use crate::model::{Cause, FrameId, LoopKind, Peer, Recommendation, Recording, Remedy, Tables};
+use crate::units::Nanos;
 
 /// Lines to recommend something for: the costliest few. With more, none gets done.
 pub const MOST_LINES: usize = 3;
@@ -51,8 +53,13 @@ pub fn for_lines(
     by_lines(recording, blocked, advice).into_iter().map(|(_, advice)| advice).collect()
 }
 
+/// A line with less than this part of the costliest line's time changes nothing that anybody could measure:
+/// it is below the sampling error of that time.
+const WORTH_A_WORD: u64 = 100;
+
 /// The same with the lines. Of several lines of one function the costliest stands for all: they are
-/// changed together.
+/// changed together, as is what is defined on the same line, a generator expression. Short stalls of a
+/// line below [`WORTH_A_WORD`] are left out.
 #[must_use]
 pub fn by_lines<'a>(
     recording: &Recording,
@@ -60,13 +67,19 @@ pub fn by_lines<'a>(
     advice: impl Fn(&Recording, &Blame) -> Recommendation,
 ) -> Vec<(&'a Blame, Recommendation)> {
     let tables = &recording.tables;
+    let line = |frame| tables.get_frame(frame).and_then(|frame| Some((frame.file?, frame.line?)));
+    let together = |one, other| {
+        tables.is_same_function(one, other) || line(one).is_some_and(|one| line(other) == Some(one))
+    };
+    let most = blocked.culprits.first().map_or(Nanos::ZERO, |blame| blame.total);
     let mut all: Vec<(&Blame, Recommendation)> = Vec::new();
     for blame in &blocked.culprits {
         let one = advice(recording, blame);
-        let is_said = all.iter().any(|(known, said)| {
-            tables.is_same_function(known.frame, blame.frame) && said.command == one.command
-        });
-        if !is_said && all.len() < MOST_LINES {
+        let is_said = all
+            .iter()
+            .any(|(known, said)| together(known.frame, blame.frame) && said.command == one.command);
+        let is_little = blame.total < most.scaled(1, WORTH_A_WORD) && blame.max < MEDIUM_LENGTH;
+        if !is_said && !is_little && all.len() < MOST_LINES {
             all.push((blame, one));
         }
     }
