@@ -1,22 +1,16 @@
-"""Whether a recommended number of workers and threads holds: what `scripts/bench --only sizing` measures.
+"""Whether a recommended number of workers, threads or tokens holds: what `scripts/bench --only sizing` measures.
 
-For each workload a gunicorn of the starting shape is loaded and recorded; the recommendation of the report is read
-and applied, and what is said then is read too. Then the start, the recommendation and a small grid of shapes are
+For each workload a server of the starting size is loaded and recorded; the recommendation of the report is read
+and applied, and what is said then is read too. Then the start, the recommendation and a small grid of sizes are
 measured in turn, in rounds, the second one backwards. Nothing here knows what is right: the best is what was measured to be best.
 """
-import json
 import math
 import os
 import random
 import re
-import socket
-import subprocess
-import sys
-import time
 
-SERVERS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fixtures", "servers")
-# A shape is (workers, threads); one thread is gunicorn's sync worker, more are gthread's.
-GRID = [(1, 1), (2, 1), (3, 1), (1, 24), (2, 8), (2, 24), (3, 16), (5, 8)]
+import serving
+
 ROUNDS = 2
 RECORD_SECONDS = 11  # sizes of less than 10 s are not given
 LOAD_SECONDS = 1.6
@@ -25,15 +19,112 @@ ENOUGH = 0.95  # of the best: what varies from run to run is as much
 
 
 class Workload:
+    """Requests of one kind on gunicorn's workers: a size is (workers, threads)."""
+
+    grid = [(1, 1), (2, 1), (3, 1), (1, 24), (2, 8), (2, 24), (3, 16), (5, 8)]
+
     def __init__(self, name, cpu_ms, wait_ms, clients, start):
         self.name, self.cpu_ms, self.wait_ms, self.clients, self.start = name, cpu_ms, wait_ms, clients, start
 
     def words(self):
         return "%s: %.3g ms CPU, %.3g ms waiting, %d clients" % (self.name, self.cpu_ms, self.wait_ms, self.clients)
 
+    def needs(self):
+        return {"CPU_MS": repr(self.cpu_ms), "WAIT_MS": repr(self.wait_ms)}
+
+    def serve(self, interpreter, size):
+        workers, threads = size
+        flags = ["-k", "gthread", "--threads", str(threads)] if threads > 1 else []
+        command = [interpreter, "-m", "gunicorn", "-b", "127.0.0.1:{port}", "-w", str(workers)] + flags
+        return serving.Server(command + ["sizing_app:application"], serving.SERVERS, self.needs(), workers)
+
+    def recommended(self, report, start):
+        """What the report says to type: (size, text to type or None, predicted throughput or None).
+
+        Where it says nothing about the size, the start is what it recommends."""
+        one = serving.advice(report, self.kinds)
+        size = one and self.typed(one["command"], start)
+        if not size:
+            return start, None, None
+        return size, one["command"], serving.predicted_throughput(one)
+
+    kinds = ("workers", "threads")
+
+    def typed(self, command, start):
+        workers = re.search(r"(?:--workers |WORKER_NUM=|WEB_CONCURRENCY=)(\d+)", command)
+        threads = re.search(r"--threads (\d+)", command)
+        return int(workers.group(1)) if workers else start[0], int(threads.group(1)) if threads else start[1]
+
+    def resources(self, size):
+        """Least first: what the smallest size is chosen by."""
+        return size[0] * size[1], size[0]
+
+    def size_words(self, size):
+        return "%d × %d" % size if size[1] > 1 else "%d" % size[0]
+
+
+class Loops(Workload):
+    """Requests that compute on an event loop, of uvicorn's workers or gunicorn's gevent: a size is the workers."""
+
+    grid = [1, 2, 3, 4]
+    kinds = ("workers",)
+
+    def __init__(self, *arguments, gevent=False):
+        super().__init__(*arguments)
+        self.gevent = gevent
+
+    def serve(self, interpreter, size):
+        command = [interpreter, "-m", "uvicorn", "--port", "{port}", "--no-access-log", "--workers", str(size),
+                   "sizing_async:app"]
+        if self.gevent:
+            command = [interpreter, "-m", "gunicorn", "-b", "127.0.0.1:{port}", "-k", "gevent", "-w", str(size),
+                       "sizing_app:application"]
+        return serving.Server(command, serving.SERVERS, self.needs(), size if self.gevent or size > 1 else 0)
+
+    def typed(self, command, start):
+        workers = re.search(r"--workers (\d+)", command)
+        return int(workers.group(1)) if workers else None
+
+    def resources(self, size):
+        return (size,)
+
+    def size_words(self, size):
+        return str(size)
+
+
+class Tokens(Loops):
+    """Requests that compute and wait in threads of anyio's, of one uvicorn: a size is its tokens."""
+
+    grid = [20, 40, 80, 120, 200]
+    kinds = ("thread_pool",)
+
+    def serve(self, interpreter, size):
+        command = [interpreter, "-m", "uvicorn", "--port", "{port}", "--no-access-log", "sizing_async:app"]
+        return serving.Server(command, serving.SERVERS, dict(self.needs(), HANDLERS="def", TOKENS=str(size)))
+
+    def typed(self, command, start):
+        tokens = re.search(r"total_tokens = (\d+)", command)
+        return int(tokens.group(1)) if tokens else None
+
+
+class Connections(Loops):
+    """Requests that wait on gunicorn's gevent: a size is the connections of its worker."""
+
+    grid = [20, 50, 100, 200, 1000]
+    kinds = ("connections",)
+
+    def serve(self, interpreter, size):
+        command = [interpreter, "-m", "gunicorn", "-b", "127.0.0.1:{port}", "-k", "gevent", "--worker-connections",
+                   str(size), "sizing_app:application"]
+        return serving.Server(command, serving.SERVERS, self.needs(), 1)
+
+    def typed(self, command, start):
+        connections = re.search(r"--worker-connections (\d+)", command)
+        return int(connections.group(1)) if connections else None
+
 
 def workloads(seed, only):
-    """Four of known kinds, and one that nobody chose: it is drawn by the seed."""
+    """Some of each kind, and of each one that nobody chose: it is drawn by the seed."""
     rng = random.Random(seed)
 
     def log_uniform(low, high):
@@ -46,144 +137,71 @@ def workloads(seed, only):
         Workload("both, half and half", 10, 20, 30, (1, 1)),
         Workload("drawn by seed %d" % seed, log_uniform(1, 20), log_uniform(5, 100), rng.randint(8, 48),
                  rng.choice([(1, 1), (2, 1), (1, 2), (1, 4)])),
+        Loops("on a loop", 6, 30, 40, 1),
+        Loops("on a loop, drawn by seed %d" % seed, log_uniform(2, 20), log_uniform(5, 50), rng.randint(16, 64), 1),
+        Loops("on a gevent hub", 6, 30, 40, 1, gevent=True),
+        Connections("a gevent hub's connections", 1, 120, 60, 20),
+        Connections("a gevent hub's connections, drawn by seed %d" % seed, log_uniform(0.5, 2), log_uniform(60, 240),
+                    rng.randint(40, 120), rng.choice([10, 20])),
+        Tokens("in anyio's threads", 1, 120, 100, 40),
+        Tokens("in anyio's threads, drawn by seed %d" % seed, log_uniform(0.5, 3), log_uniform(60, 240),
+               rng.randint(60, 140), rng.choice([20, 40])),
     ]
     return [one for one in every if any(part in one.name for part in only.split(","))]
 
 
-class Gunicorn:
-    """A server of one shape, ready to answer."""
-
-    def __init__(self, interpreter, workload, shape):
-        self.port = free_port()
-        workers, threads = shape
-        flags = ["-k", "gthread", "--threads", str(threads)] if threads > 1 else []
-        self.process = subprocess.Popen(
-            [interpreter, "-B", "-m", "gunicorn", "-b", "127.0.0.1:%d" % self.port, "-w", str(workers)] + flags
-            + ["sizing_app:application"], cwd=SERVERS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env=dict(os.environ, CPU_MS=repr(workload.cpu_ms), WAIT_MS=repr(workload.wait_ms)))
-        self.wait_until_ready(workers)
-
-    def wait_until_ready(self, workers):
-        deadline = time.monotonic() + 30
-        path = "/proc/%d/task/%d/children" % (self.process.pid, self.process.pid)
-        while time.monotonic() < deadline and self.process.poll() is None:
-            with open(path) as children:
-                forked = len(children.read().split())
-            if forked >= workers and answers(self.port):
-                time.sleep(0.2)  # those that were forked last import the application
-                return
-            time.sleep(0.05)
-        self.end()
-        sys.exit("bench: gunicorn did not come up; has --python its package?")
-
-    def load(self, interpreter, clients, seconds):
-        return subprocess.Popen(
-            [interpreter, "-B", os.path.join(SERVERS, "sizing_load.py"), "--port", str(self.port), "--clients",
-             str(clients), "--warm", str(WARM_SECONDS), "--seconds", str(seconds)], stdout=subprocess.PIPE)
-
-    def end(self):
-        self.process.terminate()
-        try:
-            self.process.wait(2)  # it lets its workers end what they do
-        except subprocess.TimeoutExpired:
-            self.process.send_signal(3)  # SIGQUIT: at once
-            self.process.wait()
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def answers(port):
+def record(stallspy, interpreter, workload, size, folder):
+    server = workload.serve(interpreter, size)
     try:
-        with socket.create_connection(("127.0.0.1", port), 5) as one:
-            one.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-            return one.recv(100).startswith(b"HTTP/1.1 200")
-    except OSError:
-        return False
-
-
-def record(stallspy, interpreter, workload, shape, folder):
-    """What stallspy says of a server of this shape under load: its report."""
-    out = os.path.join(folder, "report.json")
-    server = Gunicorn(interpreter, workload, shape)
-    try:
-        load = server.load(interpreter, workload.clients, RECORD_SECONDS + 2)
-        time.sleep(1)
-        command = [stallspy, "record", "-p", str(server.process.pid), "-d", str(RECORD_SECONDS), "-q", "-f", "json",
-                   "-o", out]
-        code = subprocess.call(command, stdout=subprocess.DEVNULL)
-        load.kill()
-        load.wait()
+        return server.record(stallspy, interpreter, workload.clients, RECORD_SECONDS, os.path.join(folder, "report.json"))
     finally:
         server.end()
-    if code != 0:
-        sys.exit("bench: stallspy record ended with %d" % code)
-    with open(out) as file:
-        return json.load(file)
-
-
-def recommendation(report, start):
-    """What the report says to type: (shape, text to type or None, predicted throughput or None).
-
-    Where it says nothing about the size, the start is what it recommends."""
-    for finding in report["findings"]:
-        for one in finding.get("recommendations", ()):
-            if one["kind"] not in ("workers", "threads") or one["current"] == one["recommended"]:
-                continue
-            workers = re.search(r"(?:--workers |WORKER_NUM=|WEB_CONCURRENCY=)(\d+)", one["command"])
-            threads = re.search(r"--threads (\d+)", one["command"])
-            shape = (int(workers.group(1)) if workers else start[0], int(threads.group(1)) if threads else start[1])
-            predicted = [effect["after"] for effect in one["predicted"] if effect["name"] == "throughput"]
-            return shape, one["command"], predicted[0] if predicted else None
-    return start, None, None
 
 
 def run(stallspy, interpreter, seed, only, folder):
     """A dict of numbers for each workload, as they come."""
     for workload in workloads(seed, only):
         said = record(stallspy, interpreter, workload, workload.start, folder)
-        shape, command, predicted = recommendation(said, workload.start)
-        _, then, _ = recommendation(record(stallspy, interpreter, workload, shape, folder), shape)
-        shapes = list(dict.fromkeys([workload.start, shape] + GRID))
-        measured = {one: [] for one in shapes}
+        size, command, predicted = workload.recommended(said, workload.start)
+        _, then, _ = workload.recommended(record(stallspy, interpreter, workload, size, folder), size)
+        sizes = list(dict.fromkeys([workload.start, size] + workload.grid))
+        measured = {one: [] for one in sizes}
         for number in range(ROUNDS):
-            for one in shapes[::1 if number % 2 == 0 else -1]:
-                server = Gunicorn(interpreter, workload, one)
+            for one in sizes[::1 if number % 2 == 0 else -1]:
+                server = workload.serve(interpreter, one)
                 try:
-                    load = server.load(interpreter, workload.clients, LOAD_SECONDS)
-                    measured[one].append(json.loads(load.communicate()[0]))
+                    load = server.load(interpreter, workload.clients, LOAD_SECONDS, WARM_SECONDS)
+                    measured[one].append(serving.counted(load))
                 finally:
                     server.end()
-        result = judge(workload, shape, predicted, [summary(one, measured[one]) for one in shapes])
+        result = judge(workload, size, predicted, [summary(one, measured[one]) for one in sizes])
         yield dict(result, command=command, then=then)
 
 
-def summary(shape, rounds):
-    """Of a shape's rounds the better one: what else the machine does only takes away."""
+def summary(size, rounds):
+    """Of a size's rounds the better one: what else the machine does only takes away."""
     better = max(rounds, key=lambda one: one["rps"])
-    return dict(better, shape=shape, rounds=rounds)
+    return dict(better, size=size, rounds=rounds)
 
 
-def judge(workload, shape, predicted, points):
-    by_shape = {point["shape"]: point for point in points}
-    recommended, start = by_shape[shape], by_shape[workload.start]
-    grid = [by_shape[one] for one in GRID]
+def judge(workload, size, predicted, points):
+    by_size = {point["size"]: point for point in points}
+    recommended, start = by_size[size], by_size[workload.start]
+    grid = [by_size[one] for one in workload.grid]
     best = max(grid, key=lambda point: point["rps"])
     enough = [point for point in grid if point["rps"] >= ENOUGH * best["rps"]]
-    smallest = min(enough, key=lambda point: (point["shape"][0] * point["shape"][1], point["shape"][0]))
-    return {"workload": workload.words(), "start": start, "recommended": recommended,
-            "predicted_rps": predicted, "best": best, "smallest": smallest, "points": points,
-            "of_best": recommended["rps"] / best["rps"]}
+    smallest = min(enough, key=lambda point: workload.resources(point["size"]))
+    words = {name: workload.size_words(point["size"])
+             for name, point in (("start", start), ("best", best), ("smallest", smallest))}
+    resources = [" / ".join("%d" % number for number in pair)
+                 for pair in zip(workload.resources(size), workload.resources(smallest["size"]))]
+    shares = ["%s: %.2f" % (workload.size_words(one), by_size[one]["rps"] / best["rps"]) for one in workload.grid]
+    return {"workload": workload.words(), "kind": type(workload).__doc__, "start": start, "recommended": recommended,
+            "predicted_rps": predicted, "best": best, "smallest": smallest, "points": points, "words": words,
+            "resources": ", ".join(resources), "shares": ", ".join(shares), "of_best": recommended["rps"] / best["rps"]}
 
 
 # ---- the tables: rows of words ------------------------------------------------------------------------------
-
-
-def size(shape):
-    return "%d × %d" % shape if shape[1] > 1 else "%d" % shape[0]
 
 
 def p99(point):
@@ -191,26 +209,23 @@ def p99(point):
 
 
 HEADER = ["workload", "start", "to type", "and then", "throughput / s: start, predicted, measured", "predicted / measured",
-          "best of the grid", "recommended / best", "smallest with 0.95", "threads in all, workers: of the smallest",
+          "best of the grid", "recommended / best", "smallest with 0.95", "of that: recommended / smallest",
           "p99, ms: start, recommended, best"]
 
 
 def row(result):
-    start, got, best, smallest = result["start"], result["recommended"], result["best"], result["smallest"]
-    predicted, least = result["predicted_rps"], smallest["shape"]
-    workers, threads = got["shape"]
+    start, got, best, words = result["start"], result["recommended"], result["best"], result["words"]
+    predicted = result["predicted_rps"]
     return [
-        result["workload"], size(start["shape"]), result["command"] or "nothing", result["then"] or "nothing",
+        result["workload"], words["start"], result["command"] or "nothing", result["then"] or "nothing",
         "%.0f, %s, %.0f" % (start["rps"], "–" if predicted is None else "%.0f" % predicted, got["rps"]),
         "–" if predicted is None else "%.2f" % (predicted / max(got["rps"], 1e-9)),
-        "%s: %.0f" % (size(best["shape"]), best["rps"]), "%.2f" % result["of_best"], size(least),
-        "%d / %d, %d / %d" % (workers * threads, least[0] * least[1], workers, least[0]),
+        "%s: %.0f" % (words["best"], best["rps"]), "%.2f" % result["of_best"], words["smallest"], result["resources"],
         "%s, %s, %s" % (p99(start), p99(got), p99(best))]
 
 
-GRID_HEADER = ["workload"] + [size(shape) for shape in GRID]
+GRID_HEADER = ["workload", "of the best throughput, each size of the grid has"]
 
 
 def grid_row(result):
-    by_shape = {point["shape"]: point["rps"] / result["best"]["rps"] for point in result["points"]}
-    return [result["workload"].split(":")[0]] + ["%.2f" % by_shape[shape] for shape in GRID]
+    return [result["workload"].split(":")[0], result["shares"]]

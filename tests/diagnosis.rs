@@ -9,8 +9,9 @@ mod story;
 use stallspy::conclusion::conclude;
 use stallspy::diagnosis::RULES;
 use stallspy::model::{
-    Cause, CpuState, LoopTally, Machine, Peer, PoolInfo, PoolKind, PoolReading, Recording, Remedy,
-    Report, Role, Stall, WorkerClass,
+    Cause, ConnectionInfo, CpuState, Level, ListenerInfo, LoopTally, Machine, Peer, PoolInfo,
+    PoolKind, PoolReading, ProcessInfo, Recording, Remedy, Report, Role, Setting, SettingSource,
+    SettingValue, Stall, WorkerClass,
 };
 use stallspy::units::Nanos;
 use story::{Part, Story, at};
@@ -46,6 +47,26 @@ fn full_pool(limit: u32, waiting: u32, looks: u32) -> PoolInfo {
         pool.add(&PoolReading { limit: busy, busy, waiting });
     }
     pool
+}
+
+/// Makes it a gevent worker of 20 connections, with so many open and so many before it.
+fn take_connections(process: &mut ProcessInfo, open: u32, waiting: u32) {
+    process.topology.class = WorkerClass::Gevent;
+    let setting = Setting { value: SettingValue::Number(20), source: SettingSource::Memory };
+    process.config.insert("worker_connections".to_owned(), setting);
+    let mut incoming = ConnectionInfo { peer: None, open: Level::default(), met: 0, fresh: 0 };
+    (0..5).for_each(|_| incoming.open.add(Some(open)));
+    process.connections.push(incoming);
+    let mut line = ListenerInfo {
+        inode: 1,
+        address: "127.0.0.1:8000".to_owned(),
+        limit: Some(2048),
+        queue: Level::default(),
+        waiting: 0,
+    };
+    (0..50).for_each(|_| line.add(Some(waiting), None));
+    process.listeners.push(line);
+    (process.requests.first, process.requests.last) = (Some(0), Some(400));
 }
 
 fn nothing_allowed(_: &Recording, _: &Stall) -> bool {
@@ -107,6 +128,16 @@ fn stories() -> Vec<(&'static str, Report)> {
             idle: Nanos::from_millis(idle_ms),
             ..Machine::default()
         };
+        rows.push((name, story));
+    }
+
+    for (name, open, waiting) in [
+        ("a full hub, others wait", 20, 30),
+        ("a full hub, nobody waits", 20, 0),
+        ("a hub with room, some wait", 12, 3),
+    ] {
+        let mut story = Story::new(400);
+        take_connections(&mut story.recording.processes[0], open, waiting);
         rows.push((name, story));
     }
 

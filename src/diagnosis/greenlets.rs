@@ -51,7 +51,7 @@ const EVENTLET_PSYCOPG2: &str =
     "make psycopg2 wait for the hub: `eventlet.monkey_patch(psycopg=True)`";
 
 /// Where neither a patch nor the thread pool is wanted.
-const OTHER_WORKERS: &str = "workers of their own (gunicorn's `gthread`)";
+pub const OTHER_WORKERS: &str = "workers of their own (gunicorn's `gthread`)";
 
 /// For C code that computes and holds the interpreter lock.
 pub const FOR_HOLDING: &str = "run it in another process, or in workers of their own";

@@ -7,6 +7,7 @@
 pub mod blocked;
 pub mod gain;
 pub mod greenlets;
+mod hub_connections;
 pub mod keep;
 mod often;
 pub mod remedy;

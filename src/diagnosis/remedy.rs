@@ -192,7 +192,12 @@ pub fn for_native(recording: &Recording, blame: &Blame) -> Recommendation {
     };
     let (command, reason) = match blame.releases_gil {
         Some(true) => {
-            (thread.to_owned(), "the C code lets go of the interpreter lock while it computes")
+            // The line may be a library's user's, with no place of its own to hand a call over.
+            let command = match blame.hub() {
+                Some(_) => format!("{thread}, or {}", greenlets::OTHER_WORKERS),
+                None => thread.to_owned(),
+            };
+            (command, "the C code lets go of the interpreter lock while it computes")
         }
         Some(false) if blame.hub().is_some() => (
             greenlets::FOR_HOLDING.to_owned(),

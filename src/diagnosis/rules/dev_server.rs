@@ -2,6 +2,8 @@
 
 use crate::diagnosis::{Case, Rule};
 use crate::model::{Finding, Load, Recommendation, Remedy, Severity, Verdict};
+use crate::sizing::shape::{MOST_THREADS, TARGET_USE};
+use crate::units::{to_f64, whole};
 
 /// See `docs/findings/dev-server.md`.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ impl Rule for DevServer {
         let Some(load) = case.loads.iter().find(|load| load.development) else {
             return Verdict::Clear;
         };
-        let (command, reason) = instead(load);
+        let (command, reason) = instead(load, threads(case, load));
         Verdict::Found(Finding {
             id: self.id().to_owned(),
             severity: Severity::Low,
@@ -38,9 +40,26 @@ impl Rule for DevServer {
     }
 }
 
+/// Threads of each worker for what was served at the same time at most, at a use of ρ.
+fn threads(case: &Case<'_>, load: &Load) -> u32 {
+    let own = case.recording.processes.iter().filter(|one| load.workers.contains(&one.pid));
+    let most = own.filter_map(|one| one.occupancy.most()).max().unwrap_or(0);
+    let workers = f64::from(rule_of_thumb(load));
+    let wanted = to_f64(most as u64) / TARGET_USE / workers;
+    whole(wanted.ceil()).clamp(FEW_THREADS, MOST_THREADS)
+}
+
+/// Threads of a worker where nothing is known of the load: that a request that waits lets others run.
+const FEW_THREADS: u32 = 4;
+
+/// 2 × cores + 1 (<https://docs.gunicorn.org/en/stable/design.html>).
+fn rule_of_thumb(load: &Load) -> u32 {
+    load.cores.whole().saturating_mul(2).saturating_add(1)
+}
+
 /// The command line for production, and why.
-fn instead(load: &Load) -> (String, String) {
-    let workers = load.cores.whole().saturating_mul(2).saturating_add(1);
+fn instead(load: &Load, threads: u32) -> (String, String) {
+    let workers = rule_of_thumb(load);
     let cpus = load.cores.whole();
     let reloads = "it watches files and starts anew when one changes; one process serves everybody";
     match load.server.as_str() {
@@ -55,7 +74,7 @@ fn instead(load: &Load) -> (String, String) {
         "gunicorn" => ("drop `--reload`".to_owned(), reloads.to_owned()),
         server => (
             format!(
-                "`gunicorn --workers {workers} --threads 4 MODULE:APP`, then record it under load"
+                "`gunicorn --workers {workers} --threads {threads} MODULE:APP`, then record it under load"
             ),
             format!(
                 "{server}'s own server starts a thread for every connection, without a limit, in one \

@@ -3,6 +3,7 @@
 //! Takes looks at pools. gthread's own threads have a rule of their own.
 
 use crate::diagnosis::blocked::ratio;
+use crate::diagnosis::hub_connections::Taken;
 use crate::diagnosis::{Case, Rule, lacks, often, size, wording};
 use crate::model::{
     Finding, Measured, PoolInfo, PoolKind, ProcessInfo, Recommendation, Remedy, Verdict,
@@ -30,6 +31,16 @@ impl Rule for PoolSaturated {
         if let Some(need) = lacks(case.recording) {
             return Verdict::NotEnoughData { need };
         }
+        match self.pools(case) {
+            Verdict::Found(finding) => Verdict::Found(finding),
+            others => self.connections(case).map_or(others, Verdict::Found),
+        }
+    }
+}
+
+impl PoolSaturated {
+    /// Pools whose objects are read.
+    fn pools(&self, case: &Case<'_>) -> Verdict {
         let processes = case.recording.processes.iter();
         let pools: Vec<(&ProcessInfo, &PoolInfo)> = processes
             .flat_map(|process| process.pools.iter().map(move |pool| (process, pool)))
@@ -65,6 +76,24 @@ impl Rule for PoolSaturated {
             recommendations: vec![
                 size::for_pool(process, pool, load).unwrap_or_else(|| no_larger(pool, full)),
             ],
+        })
+    }
+
+    /// The greenlets that accept connections.
+    fn connections(&self, case: &Case<'_>) -> Option<Finding> {
+        let of = |process: &ProcessInfo| {
+            let load = case.loads.iter().find(|load| load.workers.contains(&process.pid))?;
+            Some((load, Taken::of(process, load)?))
+        };
+        let all = case.recording.processes.iter().filter_map(of);
+        let (load, taken) = all.max_by(|a, b| a.1.share.total_cmp(&b.1.share))?;
+        Some(Finding {
+            id: self.id().to_owned(),
+            severity: often::severity(taken.share),
+            summary: taken.summary(),
+            evidence: taken.evidence(),
+            stalls: Vec::new(),
+            recommendations: vec![taken.recommendation(load)],
         })
     }
 }

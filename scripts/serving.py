@@ -1,0 +1,111 @@
+"""Servers that are started, loaded and recorded: what scripts/story and scripts/sizing.py share."""
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SERVERS = os.path.join(ROOT, "fixtures", "servers")
+STORIES = os.path.join(ROOT, "fixtures", "stories")
+READY_SECONDS = 30
+
+
+class Server:
+    """A server in a process of its own, ready to answer. Its command may hold {port}."""
+
+    def __init__(self, command, cwd, env=None, workers=0):
+        self.port = free_port()
+        self.process = subprocess.Popen(
+            [part.replace("{port}", str(self.port)) for part in command], cwd=cwd, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=dict(os.environ, PYTHONDONTWRITEBYTECODE="1", **(env or {})))
+        self.wait_until_ready(workers)
+
+    def wait_until_ready(self, workers):
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if len(children(self.process.pid)) >= workers and answers(self.port):
+                time.sleep(0.2)  # those that were started last import the application
+                return
+            time.sleep(0.05)
+        self.end()
+        sys.exit("%s did not come up; has the Python its packages?" % self.process.args[:4])
+
+    def load(self, interpreter, clients, seconds, warm):
+        """Clients that each wait for their answer; `counted` reads what they print at their end."""
+        return subprocess.Popen(
+            [interpreter, "-B", os.path.join(SERVERS, "sizing_load.py"), "--port", str(self.port), "--clients",
+             str(clients), "--warm", str(warm), "--seconds", str(seconds)], stdout=subprocess.PIPE)
+
+    def record(self, stallspy, interpreter, clients, seconds, out):
+        """What stallspy says of this server under load: its report."""
+        load = self.load(interpreter, clients, seconds + 2, 0)
+        try:
+            time.sleep(1)
+            code = subprocess.call([stallspy, "record", "-p", str(self.process.pid), "-d", str(seconds), "-q", "-f",
+                                    "json", "-o", out], stdout=subprocess.DEVNULL)
+        finally:
+            load.kill()
+            load.communicate()
+        if code != 0:
+            sys.exit("stallspy record ended with %d" % code)
+        with open(out) as file:
+            return json.load(file)
+
+    def end(self):
+        started = [self.process.pid] + children(self.process.pid)
+        self.process.terminate()
+        try:
+            self.process.wait(2)  # it lets its workers end what they do
+        except subprocess.TimeoutExpired:
+            for pid in started:
+                try:
+                    os.kill(pid, 9)
+                except ProcessLookupError:
+                    pass
+            self.process.wait()
+
+
+def counted(load):
+    return json.loads(load.communicate()[0])
+
+
+def children(pid):
+    try:
+        with open("/proc/%d/task/%d/children" % (pid, pid)) as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def answers(port):
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as one:
+            one.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            return one.recv(100).startswith(b"HTTP/1.")
+    except OSError:
+        return False
+
+
+def advice(report, kinds):
+    """The first recommendation of one of these kinds, or None."""
+    every = (one for finding in report["findings"] for one in finding.get("recommendations", ()))
+    return next((one for one in every if one["kind"] in kinds and changes(one)), None)
+
+
+def changes(recommendation):
+    """Whether it is more than to keep what there is."""
+    return recommendation["recommended"] is None or recommendation["current"] != recommendation["recommended"]
+
+
+def predicted_throughput(recommendation):
+    effects = recommendation["predicted"] if recommendation else ()
+    return next((effect["after"] for effect in effects if effect["name"] == "throughput"), None)
