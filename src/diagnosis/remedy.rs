@@ -59,7 +59,7 @@ const WORTH_A_WORD: u64 = 100;
 
 /// The same with the lines. Of several lines of one function the costliest stands for all: they are
 /// changed together, as is what is defined on the same line, a generator expression. Short stalls of a
-/// line below [`WORTH_A_WORD`] are left out.
+/// line below `WORTH_A_WORD` are left out.
 #[must_use]
 pub fn by_lines<'a>(
     recording: &Recording,
