@@ -511,6 +511,21 @@ fn what_was_not_told_goes_by_the_others_of_its_line() {
 }
 
 #[test]
+fn a_line_does_the_same_in_each_of_its_stalls() {
+    let told = |in_c: f64, in_python: f64| {
+        let mut story = Story::new(400);
+        let render = rendering(&mut story, in_c);
+        story.stall(500.0, Part { in_call_with_gil: Some(false), ..render });
+        story.stall(1500.0, Part { ms: in_python, is_moving: true, ..render });
+        let report = conclude(story.recording, &nothing_allowed);
+        let told = |stall: &Stall| (stall.cause, stall.particulars.releases_gil);
+        report.stalls.iter().map(told).collect::<Vec<_>>()
+    };
+    assert_eq!(told(60.0, 40.0), [(Cause::CCall, Some(true)); 2]);
+    assert_eq!(told(40.0, 60.0), [(Cause::Cpu, None); 2]);
+}
+
+#[test]
 fn a_worker_and_its_successor_are_not_two_at_a_time() {
     let mut story = Story::of_threads(400, 1, 1);
     let call = in_request(&mut story);

@@ -1,8 +1,8 @@
-//! What the other stalls of a line say of one that was over too soon to tell.
+//! What all stalls of a line say together of whether it computes in Python or in C code.
 //!
-//! Whether a line computes in Python or in one call of C code takes looks at it on a CPU. A short
-//! stall on a busy machine may have had none; the same line's other stalls then decide, as it does
-//! the same in each. Never touches a stall that was told by its own looks.
+//! To tell the two takes looks at the line on a CPU. A short stall on a busy machine may have had none,
+//! and one of many requests in a row was met between them as well as in them. A line that calls the same
+//! library does the same in each of its stalls: the kind with the longer time is that of all of them.
 
 use std::collections::HashMap;
 
@@ -10,14 +10,27 @@ use super::culprit::CpuTimes;
 use crate::model::{Cause, FrameId, Stall};
 use crate::units::Nanos;
 
+/// A line, and the library that it called.
+type Line = (FrameId, Option<FrameId>);
+
+/// What the looks of a line's stalls told.
+#[derive(Debug, Default)]
+struct Told {
+    /// The time of its stalls in C code.
+    native: Nanos,
+    /// The time of its stalls in Python.
+    python: Nanos,
+    /// Of those in C code that told: without the interpreter lock, and with it.
+    released: [Nanos; 2],
+}
+
 /// Collects what is known of each line.
 #[derive(Debug, Default)]
 pub struct Consensus {
     seen: usize,
-    /// Places of stalls that computed, nobody saw in what.
-    untold: Vec<usize>,
-    /// Time in C code, and in Python, by line.
-    told: HashMap<FrameId, [Nanos; 2]>,
+    /// Places of stalls that computed, and their lines.
+    computing: Vec<(usize, Line)>,
+    told: HashMap<Line, Told>,
 }
 
 impl Consensus {
@@ -29,22 +42,37 @@ impl Consensus {
         if !matches!(stall.cause, Cause::Cpu | Cause::CCall) {
             return;
         }
-        if stall.cause == Cause::Cpu && times.in_python == Nanos::ZERO {
-            self.untold.push(place);
-            return;
-        }
-        let [native, python] = self.told.entry(culprit.frame).or_default();
+        let line = (culprit.frame, culprit.library);
+        self.computing.push((place, line));
+        let told = self.told.entry(line).or_default();
         let time = stall.duration();
-        if stall.cause == Cause::CCall { *native += time } else { *python += time }
+        match stall.cause {
+            Cause::CCall => told.native += time,
+            // Computed, nobody saw in what.
+            _ if times.in_python == Nanos::ZERO => {}
+            _ => told.python += time,
+        }
+        match stall.particulars.releases_gil {
+            Some(true) => told.released[0] += time,
+            Some(false) => told.released[1] += time,
+            None => {}
+        }
     }
 
-    /// Settles what was not told, of the stalls in the order in which they were seen.
+    /// Settles them, of the stalls in the order in which they were seen.
     pub fn settle(&self, stalls: &mut [Stall]) {
-        for place in &self.untold {
-            let Some(stall) = stalls.get_mut(*place) else { continue };
-            let told = stall.culprit.as_ref().and_then(|culprit| self.told.get(&culprit.frame));
-            if told.is_some_and(|[native, python]| native > python) {
+        for (place, line) in &self.computing {
+            let (Some(stall), Some(told)) = (stalls.get_mut(*place), self.told.get(line)) else {
+                continue;
+            };
+            let [without, with] = told.released;
+            if told.native > told.python {
                 stall.cause = Cause::CCall;
+                let is_known = without + with > Nanos::ZERO;
+                stall.particulars.releases_gil = is_known.then_some(without > with);
+            } else if told.python > Nanos::ZERO {
+                stall.cause = Cause::Cpu;
+                stall.particulars.releases_gil = None;
             }
         }
     }

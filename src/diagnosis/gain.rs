@@ -17,6 +17,10 @@ use crate::units::to_f64;
 /// `current_default_thread_limiter`, `CapacityLimiter(40)`, src/anyio/_backends/_asyncio.py).
 const ANYIO_TOKENS: u32 = 40;
 
+/// Of [`size::LEAST_WINDOW`], how much of it a loop has to have been watched: it is found a moment after
+/// the recording begins.
+const WATCHED: (u64, u64) = (9, 10);
+
 /// What to do about the lines that blocked, the one that gains most first. `advise` words the change.
 #[must_use]
 pub fn ranked(
@@ -44,7 +48,7 @@ fn with_effects(
     mut advice: Recommendation,
 ) -> Vec<Recommendation> {
     let Some((load, what)) = strongest(case, blame) else { return vec![advice] };
-    if load.watched < size::LEAST_WINDOW {
+    if load.watched < size::LEAST_WINDOW.scaled(WATCHED.0, WATCHED.1) {
         return vec![advice];
     }
     let server = case.loads.iter().find(|server| server.workers.contains(&load.pid));

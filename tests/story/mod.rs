@@ -45,6 +45,8 @@ pub struct Part {
     pub holder: Option<GilHolder>,
     /// In one call of C code, with the interpreter lock or without.
     pub in_call_with_gil: Option<bool>,
+    /// Seen to go on in Python.
+    pub is_moving: bool,
 }
 
 pub struct Story {
@@ -195,6 +197,7 @@ impl Story {
             collecting: false,
             holder: None,
             in_call_with_gil: None,
+            is_moving: false,
         }
     }
 
@@ -210,6 +213,7 @@ impl Story {
             collecting: false,
             holder: None,
             in_call_with_gil: None,
+            is_moving: false,
         }
     }
 
@@ -236,7 +240,10 @@ impl Story {
                 self.spend(*look, part);
                 let deep = *look >= began + 8.0;
                 let what = deep.then_some(ThreadLook {
-                    in_call: part.in_call_with_gil.map(|_| true),
+                    in_call: part
+                        .in_call_with_gil
+                        .map(|_| true)
+                        .or(part.is_moving.then_some(false)),
                     in_call_with_gil: part.in_call_with_gil,
                     lock_holder: None,
                     collecting: part.collecting,
