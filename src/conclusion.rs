@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::attribution::blocked_on::blocked_on;
+use crate::attribution::usage::usage;
 use crate::attribution::{Attribution, Witnesses};
 use crate::diagnosis::blocked::Blocked;
 use crate::diagnosis::rules::loop_hung::is_hung;
@@ -30,7 +31,9 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
     }
     let loops = loop_loads(&recording, &stalls);
     let loads = loads(&recording, &loops, &blocked_on(&recording));
-    let case = Case { recording: &recording, stalls: &stalls, loads: &loads, loops: &loops };
+    let uses = usage(&recording);
+    let case =
+        Case { recording: &recording, stalls: &stalls, loads: &loads, loops: &loops, uses: &uses };
     let (mut weighed, undecided) = findings(&case);
     keep::attach(&case, weighed.iter_mut().map(|(_, finding)| finding));
     let verdict = verdict(&recording, &stalls, weighed.first());

@@ -10,14 +10,14 @@ use stallspy::conclusion::conclude;
 use stallspy::diagnosis::RULES;
 use stallspy::model::{
     Cause, ConnectionInfo, CpuState, Level, ListenerInfo, LoopTally, Machine, Peer, PoolInfo,
-    PoolKind, PoolReading, ProcessInfo, Recording, Remedy, Report, Role, Setting, SettingSource,
-    SettingValue, Stall, WorkerClass,
+    PoolKind, PoolReading, ProcessInfo, Readiness, ReadyFd, Recording, Remedy, Report, Role,
+    Setting, SettingSource, SettingValue, Stall, WorkerClass,
 };
-use stallspy::units::Nanos;
+use stallspy::units::{Nanos, Tid};
 use story::{Part, Story, at};
 
 /// Every rule has a column. A new rule fails the test until it has one.
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 21] = [
     "loop-hung",
     "sync-starved",
     "gthread-starved",
@@ -30,8 +30,12 @@ const COLUMNS: [&str; 17] = [
     "gc-pause",
     "page-faults",
     "cpu-starved",
+    "busy-idle",
     "pool-saturated",
+    "connection-limit",
+    "connection-churn",
     "too-few-workers",
+    "slow-loop-implementation",
     "dev-server",
     "healthy",
     "not-under-load",
@@ -138,6 +142,85 @@ fn stories() -> Vec<(&'static str, Report)> {
     ] {
         let mut story = Story::new(400);
         take_connections(&mut story.recording.processes[0], open, waiting);
+        rows.push((name, story));
+    }
+
+    let unread =
+        || ReadyFd { fd: 7, what: "10.0.0.7:5432".to_owned(), why: Readiness::Unread, bursts: 4 };
+    let mut story = Story::new(100);
+    story.spinning(990, Some(unread()));
+    rows.push(("a loop spins over a descriptor", story));
+    let mut story = Story::new(990);
+    story.spinning(990, Some(ReadyFd { bursts: 3, ..unread() }));
+    story.recording.processes[0].cpu = Nanos::from_millis(9_900);
+    rows.push(("a loop spins over a callback", story));
+    let mut story = Story::new(400);
+    story.spinning(600, Some(unread()));
+    rows.push(("a loop that sleeps now and then", story));
+    let mut story = Story::new(400);
+    story.spinning(990, None);
+    // Of 400,000 rounds in ten seconds a request has ten.
+    story.recording.processes[0].requests.last = Some(40_005);
+    rows.push(("a loop that is busy with requests", story));
+    let mut story = Story::new(400);
+    story.spinning(400, None);
+    let job = story.stack(&[("/srv/app/stream.py", 12, "publish")]);
+    story.recording.samples[1].cpu = CpuState::Running;
+    story.recording.samples[1].stack = job;
+    rows.push(("a loop that is busy with a stream", story));
+    for (name, requests) in [("a thread spins", 0), ("a thread computes for requests", 4_000)] {
+        let mut story = Story::new(400);
+        let poll = story.frames(&[
+            ("/usr/lib/python3.12/threading.py", 1010, "run"),
+            ("/srv/app/jobs.py", 36, "poll"),
+            ("/usr/lib/python3.12/queue.py", 199, "get_nowait"),
+        ]);
+        story.sampled(poll, 500, CpuState::Running);
+        story.recording.samples[0].tid = Tid(101);
+        let counted = &mut story.recording.processes[0].requests;
+        (counted.first, counted.last) = (Some(0), Some(requests));
+        rows.push((name, story));
+    }
+
+    for (name, open, fresh) in [
+        ("a connection for each request", 2, 1.0),
+        ("connections that are kept", 2, 0.0),
+        ("a pool of 20 connections", 20, 0.0),
+        ("80 connections to a database", 80, 0.0),
+    ] {
+        let mut story = Story::new(400);
+        story.connected("10.0.0.7:5432", open, fresh);
+        rows.push((name, story));
+    }
+    for (name, open, in_flight, worker_connections) in [
+        ("a connection for each greenlet", 30, 30, 1_000),
+        ("a pool shared by greenlets", 30, 40, 1_000),
+        ("greenlets that fit", 97, 97, 97),
+    ] {
+        let mut story = Story::new(400);
+        story.connected("10.0.0.7:5432", open, 0.0);
+        let process = &mut story.recording.processes[0];
+        process.topology.class = WorkerClass::Gevent;
+        let mut pool = PoolInfo::new(PoolKind::GeventPool, "worker_connections".to_owned());
+        let limit = Some(worker_connections);
+        pool.add(&PoolReading { limit, busy: Some(in_flight), waiting: None });
+        process.pools.push(pool);
+        rows.push((name, story));
+    }
+    for (name, in_loop, of_h11) in
+        [("asyncio's loop takes much", 300, 100), ("asyncio's loop takes little", 60, 20)]
+    {
+        let mut story = Story::new(900);
+        let requests = &mut story.recording.processes[0].requests;
+        (requests.first, requests.last) = (Some(0), Some(4_000));
+        let of_loop =
+            story.frames(&[("/usr/lib/python3.12/asyncio/base_events.py", 1987, "_run_once")]);
+        let h11 = story.stack(&[(&format!("{VENV}/h11/_connection.py"), 469, "next_event")]);
+        let work = story.stack(&[("/srv/app/views.py", 41, "render")]);
+        story.sampled(of_loop, in_loop, CpuState::Running);
+        story.sampled(h11, of_h11, CpuState::Running);
+        story.sampled(work, 900 - in_loop - of_h11, CpuState::Running);
+        story.sampled(of_loop, 100, CpuState::Blocked { wait: None });
         rows.push((name, story));
     }
 

@@ -11,11 +11,11 @@ use proptest::option::of;
 use proptest::prelude::*;
 use stallspy::model::{
     Budget, CallbackRun, ConnectionInfo, CpuQuota, CpuState, EdgeStatus, Frame, FrameId, FrameKind,
-    Gap, GilHolder, GilState, GilTally, Level, ListenerInfo, LockHolder, LoopId, LoopInfo,
+    Gap, GilHolder, GilState, GilTally, Glimpse, Level, ListenerInfo, LockHolder, LoopId, LoopInfo,
     LoopKind, LoopPhase, LoopState, LoopTally, Losses, Machine, NameId, Peer, PoolInfo, PoolKind,
-    PoolReading, ProcessInfo, Recording, Role, Sample, SchedTimes, Settings, Stack, StackId,
-    Tables, ThreadInfo, ThreadLook, Throttle, Truncation, Turns, Wait, WaitId, WorkerClass,
-    WorkerTopology,
+    PoolReading, ProcessInfo, Readiness, ReadyFd, Recording, Role, Sample, SchedTimes, Settings,
+    Spin, Stack, StackId, Tables, ThreadInfo, ThreadLook, Throttle, Truncation, Turns, Wait,
+    WaitId, WorkerClass, WorkerTopology,
 };
 use stallspy::recording::{Loaded, ReadError, read, write};
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
@@ -236,6 +236,19 @@ lock_holder: task.map(|name| LockHolder { tid: Tid(7), name: Some(NameId(name)),
     }
 }
 
+/// A closer look at a loop.
+fn spin(rounds: u64) -> Spin {
+    let ready =
+        ReadyFd { fd: 7, what: "10.0.0.7:5432".to_owned(), why: Readiness::Closed, bursts: 2 };
+    Spin {
+        bursts: 3,
+        rounds,
+        span: Nanos(rounds),
+        glimpses: vec![Glimpse { stack: StackId(0), count: 9 }],
+        ready: vec![ready],
+    }
+}
+
 prop_compose! {
     /// A gap of loop 0.
     fn gap()(
@@ -330,6 +343,7 @@ prop_compose! {
                 tally,
                 edges: if ids.2 % 2 == 0 { EdgeStatus::Off } else { EdgeStatus::Blind },
                 traced: (ids.0 > 0).then_some(Bounds { lo: Timestamp(1), hi: Timestamp(ids.3.max(1)) }),
+                spin: (ids.1 > 0).then(|| spin(ids.2 >> 24)),
             }).collect(),
             loop_states,
             gaps,

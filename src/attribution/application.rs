@@ -142,6 +142,12 @@ pub fn callback(tables: &Tables, stdlib: Option<&str>, stack: StackId) -> Option
     below.map(|(id, frame)| (*id, *frame)).find(|(_, frame)| !is_handle(frame)).map(|(id, _)| id)
 }
 
+/// Whether asyncio's loop runs something in this stack, rather than itself.
+#[must_use]
+pub fn in_callback(tables: &Tables, stack: StackId) -> bool {
+    tables.frames_of(stack).position(|(_, frame)| is_loop_runner(tables, frame)) > Some(0)
+}
+
 /// The frame of `stack` to blame; `None` for an empty or unknown stack.
 #[must_use]
 pub fn site(tables: &Tables, stdlib: Option<&str>, stack: StackId) -> Option<Site> {

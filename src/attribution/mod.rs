@@ -20,6 +20,7 @@ pub mod lines;
 pub mod native;
 pub mod split;
 pub mod throttled;
+pub mod usage;
 pub mod weight;
 
 use std::collections::HashMap;

@@ -10,8 +10,10 @@ pub mod greenlets;
 mod hub_connections;
 pub mod keep;
 mod often;
+pub mod peers;
 pub mod remedy;
 pub mod rules;
+pub mod services;
 pub mod size;
 mod starved;
 pub mod wording;
@@ -19,7 +21,9 @@ pub mod wording;
 use std::fmt::Debug;
 
 use self::blocked::Blocked;
-use crate::model::{Finding, Load, LoopLoad, Recommendation, Recording, Severity, Stall, Verdict};
+use crate::model::{
+    Finding, Load, LoopLoad, Recommendation, Recording, Severity, Stall, ThreadUse, Verdict,
+};
 use crate::units::Nanos;
 
 /// A share of the time from which a finding matters most: at a tenth of the time blocked, one
@@ -44,6 +48,8 @@ pub struct Case<'a> {
     pub loads: &'a [Load],
     /// The event loops, also those of no server.
     pub loops: &'a [LoopLoad],
+    /// What threads spent their time on.
+    pub uses: &'a [ThreadUse],
 }
 
 /// One thing that can be wrong with a server.
@@ -77,7 +83,7 @@ pub trait Rule: Debug + Sync {
 
 /// All rules. Of two findings that explain the same share of time and matter the same, the one
 /// further up comes first.
-pub static RULES: [&dyn Rule; 17] = [
+pub static RULES: [&dyn Rule; 21] = [
     &rules::loop_hung::LoopHung,
     &rules::sync_starved::SyncStarved,
     &rules::gthread_starved::GthreadStarved,
@@ -90,8 +96,12 @@ pub static RULES: [&dyn Rule; 17] = [
     &rules::gc_pause::GcPause,
     &rules::page_faults::PageFaults,
     &rules::cpu_starved::CpuStarved,
+    &rules::busy_idle::BusyIdle,
     &rules::pool_saturated::PoolSaturated,
+    &rules::connection_limit::ConnectionLimit,
+    &rules::connection_churn::ConnectionChurn,
     &rules::too_few_workers::TooFewWorkers,
+    &rules::slow_loop_implementation::SlowLoopImplementation,
     &rules::dev_server::DevServer,
     &rules::healthy::Healthy,
     &rules::not_under_load::NotUnderLoad,

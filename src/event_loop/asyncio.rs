@@ -225,6 +225,24 @@ impl Clock for AsyncioClock {
         u32::try_from(python.memory.read_u64(size).ok()?).ok()
     }
 
+    fn up(&self, view: &View<'_>) -> Option<Addr> {
+        let python = &view.python;
+        let place = |index: usize| {
+            let offset = python.layout.offsets.frame.localsplus;
+            self.frame.at(offset.saturating_add((index as u64).saturating_mul(8)))
+        };
+        let handle = python.memory.read_pointer(place(self.slots.handle)).ok()?;
+        let handle = python.untag(handle);
+        // It is unbound before the first callback, and keeps the last until the next round.
+        let is_handle = |handle: Addr| {
+            python.objects().type_name(handle).is_ok_and(|name| name.ends_with("Handle"))
+        };
+        let waiting = || python.objects().deque_items(self.ready?, 1).ok()?.first().copied();
+        let handle = Some(handle).filter(|handle| is_handle(*handle)).or_else(waiting)?;
+        let callback = handle.at(python.layout.offsets.asyncio.handle_callback);
+        python.memory.read_pointer(callback).ok()
+    }
+
     fn task(&self, view: &View<'_>, running: &Running) -> TaskNames {
         let [_, _, handle] = running.identity;
         match task_of(&view.python, handle) {

@@ -164,6 +164,18 @@ pub trait Clock: fmt::Debug {
         None
     }
 
+    /// How often the loop has polled; `None` of one that does not count.
+    fn polls(&self, view: &View<'_>) -> Option<u64> {
+        let _ = view;
+        None
+    }
+
+    /// A callback that runs now or will be the next, or what has it; `None` where none can be told.
+    fn up(&self, view: &View<'_>) -> Option<Addr> {
+        let _ = view;
+        None
+    }
+
     /// The task that the callback runs, if it runs one and the loop knows of tasks.
     fn task(&self, view: &View<'_>, running: &Running) -> TaskNames {
         let _ = (view, running);

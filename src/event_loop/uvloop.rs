@@ -209,6 +209,21 @@ impl Clock for UvloopClock {
         None
     }
 
+    fn up(&self, view: &View<'_>) -> Option<Addr> {
+        let python = &view.python;
+        let task = self.task.as_ref().and_then(|task| task.read(python).ok().flatten());
+        task.filter(|task| {
+            python.objects().type_name(*task).is_ok_and(|name| name.ends_with("Task"))
+        })
+        .or_else(|| python.objects().deque_items(self.ready?, 1).ok()?.first().copied())
+    }
+
+    fn polls(&self, view: &View<'_>) -> Option<u64> {
+        let count = view.python.memory.read_u64(self.uv.count_at()).ok()?;
+        // libuv before 1.45 does not count.
+        (count > 0).then_some(count)
+    }
+
     fn waiting(&self, view: &View<'_>) -> Option<u32> {
         // Proven to be a deque when it was found; it lives as long as the loop.
         let size = self.ready?.at(view.python.layout.offsets.object.deque_size);

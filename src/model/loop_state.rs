@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CpuState, EdgeStatus, GilHolder, LockHolder, NameId, StackId};
+use super::{CpuState, EdgeStatus, GilHolder, LockHolder, NameId, Spin, StackId};
 use crate::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
 /// Index into [`Recording::loops`](super::Recording::loops).
@@ -83,6 +83,9 @@ pub struct LoopInfo {
     /// missing from [`Recording::gaps`](super::Recording::gaps) there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traced: Option<Bounds<Timestamp>>,
+    /// What kept it going round while nobody asked for anything; `None` where it never seemed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spin: Option<Spin>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it

@@ -23,8 +23,10 @@ pub mod sample;
 pub mod setting;
 mod snapshot;
 pub mod socket;
+pub mod spin;
 pub mod stall;
 pub mod throttle;
+pub mod usage;
 pub mod wait;
 
 pub use budget::{Budget, Machine, Turns};
@@ -55,6 +57,8 @@ pub use snapshot::{
     SnapshotThread, TaskState,
 };
 pub use socket::{ConnectionInfo, ListenerInfo};
+pub use spin::{Glimpse, Readiness, ReadyFd, Spin};
 pub use stall::{Cause, Contributor, Culprit, Evidence, LineTime, Particulars, Stall, TimeSplit};
 pub use throttle::{CpuQuota, Throttle, Throttled};
+pub use usage::ThreadUse;
 pub use wait::{LockHolder, LockOwner, Peer, Wait, WaitId};

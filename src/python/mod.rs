@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))] // the numbers are a stranger's
 
 pub mod awaits;
+pub mod callees;
 pub mod code_objects;
 pub mod coroutines;
 mod frame_headers;
@@ -14,6 +15,7 @@ pub mod gc;
 pub mod gc_objects;
 pub mod generators;
 pub mod gil;
+pub mod glimpse;
 pub mod greenlets;
 pub mod innermost;
 pub mod interpreters;

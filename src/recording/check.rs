@@ -6,8 +6,8 @@ use crate::model::loop_state::AGE_BUCKETS;
 use crate::model::occupancy::MOST_COUNTED;
 use crate::model::{
     CpuState, Frame, FrameId, Gap, GilHolder, Level, LoopId, LoopInfo, LoopState, LoopTally,
-    NameId, Peer, PoolInfo, ProcessInfo, Recording, Sample, Stack, StackId, Tables, ThreadLook,
-    Throttle, Wait, WaitId,
+    NameId, Peer, PoolInfo, ProcessInfo, Recording, Sample, Spin, Stack, StackId, Tables,
+    ThreadLook, Throttle, Wait, WaitId,
 };
 use crate::units::{Bounds, Timestamp};
 
@@ -135,7 +135,15 @@ pub(super) fn loop_info(so_far: &Recording, info: &LoopInfo) -> Checked {
         return Err(format!("a second loop with the id {}", info.id.0));
     }
     info.traced.map_or(Ok(()), ordered)?;
+    info.spin.as_ref().map_or(Ok(()), |seen| spin(&so_far.tables, seen))?;
     tally(&info.tally)
+}
+
+fn spin(tables: &Tables, spin: &Spin) -> Checked {
+    room(spin.glimpses.len(), MAX_PROCESSES, "glimpses of one loop")?;
+    room(spin.ready.len(), MAX_PROCESSES, "descriptors of one loop")?;
+    count(spin.rounds)?;
+    spin.glimpses.iter().try_for_each(|glimpse| stack_id(tables, glimpse.stack))
 }
 
 fn tally(tally: &LoopTally) -> Checked {

@@ -30,6 +30,7 @@ pub mod runner;
 pub mod snapshot;
 pub mod socket_watch;
 pub mod spending;
+pub mod spin_watch;
 mod standing;
 pub mod thread_watch;
 pub mod throttle_watch;

@@ -145,6 +145,7 @@ impl Notes {
             tally: LoopTally::default(),
             edges: EdgeStatus::Off,
             traced: None,
+            spin: None,
         });
         id
     }

@@ -27,7 +27,8 @@ const MAX_DESCRIPTORS: usize = 1 << 14;
 
 /// How `/proc/PID/net/tcp` writes `TCP_LISTEN`, `TCP_ESTABLISHED` and `TCP_CLOSE_WAIT`.
 const LISTEN: &[u8] = b"0A";
-const CONNECTED: [&[u8]; 2] = [b"01", b"08"];
+const CLOSE_WAIT: &[u8] = b"08";
+const CONNECTED: [&[u8]; 2] = [b"01", CLOSE_WAIT];
 
 /// A listening socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,12 @@ pub struct Connection {
     pub local: SocketAddr,
     /// The other end's.
     pub remote: SocketAddr,
+    /// Bytes that have come in and were not read.
+    pub unread: u32,
+    /// Bytes that were written and not taken by the other end.
+    pub unsent: u32,
+    /// Whether the other end has closed it.
+    pub is_closed: bool,
 }
 
 /// An answer and when it was given.
@@ -186,6 +193,14 @@ fn row(line: &[u8]) -> Option<Row<'_>> {
     Some(Row { local, remote, state, queues, inode: decimal(words.nth(4)?)? })
 }
 
+/// What is to be sent and what is to be read, `00000000:0000000C`.
+fn both_queues(queues: &[u8]) -> [Option<u32>; 2] {
+    let text = std::str::from_utf8(queues).ok();
+    let halves = text.and_then(|text| text.split_once(':')).unzip();
+    let number = |text: Option<&str>| u32::from_str_radix(text?, 16).ok();
+    [number(halves.0), number(halves.1)]
+}
+
 /// The kernel lists those that listen first (`tcp_seq_start`, net/ipv4/tcp_ipv4.c), so the rest of a
 /// long table need not be read.
 fn read_listeners(procfs: &ProcFs, pid: Pid) -> Option<Vec<Listener>> {
@@ -196,9 +211,7 @@ fn read_listeners(procfs: &ProcFs, pid: Pid) -> Option<Vec<Listener>> {
             let Some(Row { local, state, queues, inode, .. }) = row(line) else { return true };
             if let Some(local) = address(local).filter(|_| state == LISTEN) {
                 // Of a listening socket the second is how many wait (`get_tcp4_sock`).
-                let queue = queues.rsplit(|byte| *byte == b':').next();
-                let queue = queue.and_then(|text| std::str::from_utf8(text).ok());
-                let queue = queue.and_then(|text| u32::from_str_radix(text, 16).ok());
+                let [_, queue] = both_queues(queues);
                 let (address, port) = (local.to_string(), Some(local.port()));
                 found.push(Listener { inode, address, port, queue, limit: None });
             }
@@ -214,11 +227,13 @@ fn read_connections(procfs: &ProcFs, pid: Pid) -> Option<Vec<Connection>> {
     let mut any = false;
     for table in ["tcp", "tcp6"] {
         any |= lines(procfs, pid, table, |line| {
-            if let Some(Row { local, remote, state, inode, .. }) = row(line)
+            if let Some(Row { local, remote, state, queues, inode }) = row(line)
                 && CONNECTED.contains(&state)
                 && let (Some(local), Some(remote)) = (address(local), address(remote))
             {
-                found.push(Connection { inode, local, remote });
+                let [unsent, unread] = both_queues(queues).map(Option::unwrap_or_default);
+                let is_closed = state == CLOSE_WAIT;
+                found.push(Connection { inode, local, remote, unread, unsent, is_closed });
             }
             found.len() < MAX_SOCKETS
         })

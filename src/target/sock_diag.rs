@@ -143,11 +143,15 @@ fn listener(message: &[u8]) -> Option<Listener> {
     })
 }
 
+/// Of a connected socket `idiag_rqueue` and `idiag_wqueue` are bytes (`tcp_diag_get_info`).
 fn connection(message: &[u8]) -> Option<Connection> {
     Some(Connection {
         inode: u32_at(message, 68)?.into(),
         local: address(message, 4, 8)?,
         remote: address(message, 6, 24)?,
+        unread: u32_at(message, 56)?,
+        unsent: u32_at(message, 60)?,
+        is_closed: message.get(1).is_some_and(|state| u32::from(*state) == CLOSE_WAIT),
     })
 }
 

@@ -396,6 +396,7 @@ fn loops() -> Vec<LoopInfo> {
             tally,
             edges: EdgeStatus::Off,
             traced: None,
+            spin: None,
         }
     };
     vec![info(0, 4243, 4243, 6_150, 430, 412), info(1, 4244, 4260, 12_900, 2_600, 5_200)]

@@ -48,6 +48,7 @@ mod requests;
 mod restart;
 mod rights;
 mod sockets;
+mod spins;
 mod story;
 mod threads;
 mod trio;

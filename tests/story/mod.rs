@@ -9,10 +9,11 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // small times, made by hand
 
 use stallspy::model::{
-    CallbackRun, CpuQuota, CpuState, EdgeStatus, Frame, FrameKind, GilHolder, GilTally, LoopId,
-    LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, Losses, NameId, Peer, ProcessInfo,
-    Recording, Role, SchedTimes, Settings, Stack, StackId, Tables, ThreadLook, Throttle, Wait,
-    WorkerClass, WorkerTopology,
+    CallbackRun, ConnectionInfo, CpuQuota, CpuState, EdgeStatus, Frame, FrameKind, GilHolder,
+    GilState, GilTally, Glimpse, Level, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState,
+    LoopTally, Losses, NameId, Peer, ProcessInfo, ReadyFd, Recording, Role, Sample, SchedTimes,
+    Settings, Spin, Stack, StackId, Tables, ThreadLook, Throttle, Wait, WorkerClass,
+    WorkerTopology,
 };
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
@@ -71,6 +72,7 @@ impl Story {
             tally,
             edges: EdgeStatus::Off,
             traced: None,
+            spin: None,
         };
         for _ in 0..busy {
             info.tally.count_running(Nanos::from_millis(1));
@@ -166,9 +168,14 @@ impl Story {
             ("/usr/lib/python3.12/asyncio/events.py", 88, "_run"),
             ("/srv/venv/lib/python3.12/site-packages/starlette/routing.py", 70, "app"),
         ];
+        self.frames(&[&base[..], frames].concat())
+    }
+
+    /// A stack of these frames alone, root first.
+    pub fn frames(&mut self, frames: &[(&str, u32, &str)]) -> StackId {
         let tables = &mut self.recording.tables;
         let mut ids = Vec::new();
-        for (file, line, function) in base.iter().chain(frames).rev() {
+        for (file, line, function) in frames.iter().rev() {
             let (file, function) = (Some(tables.name(file)), tables.name(function));
             let kind = FrameKind::Python;
             ids.push(tables.frame(Frame { kind, function, file, line: Some(*line), module: None }));
@@ -183,6 +190,58 @@ impl Story {
         let wait = Wait { syscall: tables.name(syscall), fd, peer };
         let cpu = CpuState::Blocked { wait: Some(tables.wait(wait)) };
         Part { cpu, on_cpu: 0.0, ..Story::computing(ms, stack) }
+    }
+
+    /// The loop's thread at `count` background looks, 10 ms apart, running these frames.
+    pub fn sampled(&mut self, stack: StackId, count: u32, cpu: CpuState) {
+        self.recording.samples.push(Sample {
+            at: ATTACHED,
+            pid: Pid(100),
+            tid: Tid(100),
+            stack,
+            cpu,
+            gil: GilState::Unknown,
+            count,
+            weight: Nanos::from_millis(10 * u64::from(count)),
+        });
+    }
+
+    /// A loop of asyncio's that goes round for nothing but a callback, of 1,000 looks met at work at
+    /// `running`; `ready` at each of four closer looks.
+    pub fn spinning(&mut self, running: u32, ready: Option<ReadyFd>) {
+        let select = self.frames(&[
+            ("/srv/app/main.py", 9, "<module>"),
+            ("/usr/lib/python3.12/asyncio/base_events.py", 2000, "_run_once"),
+            ("/usr/lib/python3.12/selectors.py", 468, "select"),
+        ]);
+        self.sampled(select, running, CpuState::Running);
+        self.sampled(select, 1000 - running, CpuState::Blocked { wait: None });
+        let again = self.frames(&[("/srv/app/watch.py", 31, "again")]);
+        self.recording.loops[0].spin = Some(Spin {
+            bursts: 4,
+            rounds: 400,
+            span: Nanos::from_millis(10),
+            glimpses: vec![
+                Glimpse { stack: select, count: 90 },
+                Glimpse { stack: again, count: 6 },
+            ],
+            ready: ready.into_iter().collect(),
+        });
+        let requests = &mut self.recording.processes[0].requests;
+        (requests.first, requests.last) = (Some(5), Some(5));
+    }
+
+    /// So many connections to a peer at each of ten looks, a second apart, of which such a share was new.
+    pub fn connected(&mut self, peer: &str, open: u32, fresh: f64) {
+        let process = &mut self.recording.processes[0];
+        let met = u64::from(open) * 9;
+        process.connections.push(ConnectionInfo {
+            peer: Some(peer.to_owned()),
+            open: Level { looks: 10, sum: u64::from(open) * 10, max: open },
+            met,
+            fresh: (fresh * met as f64) as u64,
+        });
+        (process.requests.first, process.requests.last) = (Some(0), Some(400));
     }
 
     /// On a CPU.

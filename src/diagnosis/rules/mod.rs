@@ -1,5 +1,8 @@
 //! The rules, one file each, named after their ids.
 
+pub mod busy_idle;
+pub mod connection_churn;
+pub mod connection_limit;
 pub mod cpu_starved;
 pub mod dev_server;
 pub mod gc_pause;
@@ -14,6 +17,7 @@ pub mod many_small_callbacks;
 pub mod not_under_load;
 pub mod page_faults;
 pub mod pool_saturated;
+pub mod slow_loop_implementation;
 pub mod sync_starved;
 pub mod threads_occupied;
 pub mod too_few_workers;

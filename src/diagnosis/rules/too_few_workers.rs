@@ -3,6 +3,7 @@
 //! Takes servers with event loops. Workers without one have rules of their own; a loop that is busy
 //! because a call blocks it needs no more workers, but the call moved.
 
+use super::busy_idle;
 use crate::diagnosis::blocked::{Blocked, ratio};
 use crate::diagnosis::{Case, Rule, lacks, size, wording};
 use crate::model::{Cause, Finding, Load, Measured, Severity, Stall, Verdict};
@@ -43,6 +44,10 @@ impl Rule for TooFewWorkers {
         };
         let workers = load.workers.len();
         let per_worker = load.cores_used() / crate::units::to_f64(workers.max(1) as u64);
+        // A loop that spins is busy with nothing: another worker would be, too.
+        if busy_idle::is_found(case) {
+            return Verdict::Clear;
+        }
         if idle < IDLE
             || per_worker < COMPUTES
             || f64::from(load.cores.whole()) <= load.cores_used()

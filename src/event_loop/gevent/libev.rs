@@ -314,6 +314,11 @@ impl Clock for LibevClock {
         self.progress.callback(running)
     }
 
+    fn polls(&self, view: &View<'_>) -> Option<u64> {
+        let count = self.place.userdata.checked_sub(layout::COUNT_BEFORE_USERDATA)?;
+        view.python.memory.read_u32(self.place.ev.at(count)).ok().map(u64::from)
+    }
+
     fn waiting(&self, view: &View<'_>) -> Option<u32> {
         let memory = view.python.memory;
         let none = self.none?;

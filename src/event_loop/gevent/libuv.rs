@@ -145,6 +145,12 @@ impl Clock for LibuvClock {
         Ok(step.reading([top.unwrap_or_default(), Addr(0), Addr(0)]))
     }
 
+    fn polls(&self, view: &View<'_>) -> Option<u64> {
+        let count = view.python.memory.read_u64(self.hub.uv.count_at()).ok()?;
+        // libuv before 1.45 does not count.
+        (count > 0).then_some(count)
+    }
+
     fn waiting(&self, view: &View<'_>) -> Option<u32> {
         let objects = view.python.objects();
         let queue = objects.attribute(self.hub.object, "_callbacks").ok()??;

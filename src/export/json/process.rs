@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::{pool, socket};
 use crate::model::{
-    EdgeStatus, Evidence, LoopId, LoopInfo, LoopSummary, Patches, ProcessInfo, Report, Role,
-    ServerConfig, ThreadInfo, WorkerClass,
+    EdgeStatus, Evidence, LoopId, LoopInfo, LoopSummary, Patches, ProcessInfo, ReadyFd, Report,
+    Role, ServerConfig, ThreadInfo, WorkerClass,
 };
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 
@@ -56,7 +56,7 @@ pub(super) struct ProcessOut<'a> {
     starved_fraction: Option<f64>,
     starved_waiting_mean: Option<f64>,
     starved_waiting_max: Option<u32>,
-    loops: Vec<LoopOut>,
+    loops: Vec<LoopOut<'a>>,
     request_threads: Vec<RequestThreadOut>,
     threads: Vec<ThreadOut<'a>>,
     pools: Vec<pool::PoolOut<'a>>,
@@ -86,7 +86,7 @@ struct ThreadOut<'a> {
 }
 
 #[derive(Serialize)]
-struct LoopOut {
+struct LoopOut<'a> {
     id: LoopId,
     tid: Tid,
     kind: &'static str,
@@ -102,6 +102,17 @@ struct LoopOut {
     lag_p99_ns: Option<Nanos>,
     lag_max_ns: Option<Nanos>,
     evidence: Evidence,
+    /// `null` where it never went round for nobody.
+    spin: Option<SpinOut<'a>>,
+}
+
+/// Closer looks at a loop of a process that used a CPU for hardly any request.
+#[derive(Serialize)]
+struct SpinOut<'a> {
+    bursts: u32,
+    rounds_per_second: Option<f64>,
+    /// At the ends of how many of the bursts each was.
+    ready: &'a [ReadyFd],
 }
 
 /// A process with its loops.
@@ -176,7 +187,7 @@ fn request_thread(info: &LoopInfo) -> RequestThreadOut {
     }
 }
 
-fn loop_out(report: &Report, info: &LoopInfo) -> LoopOut {
+fn loop_out<'a>(report: &Report, info: &'a LoopInfo) -> LoopOut<'a> {
     let summary: Option<&LoopSummary> = report.loops.iter().find(|one| one.loop_id == info.id);
     LoopOut {
         id: info.id,
@@ -198,5 +209,10 @@ fn loop_out(report: &Report, info: &LoopInfo) -> LoopOut {
             EdgeStatus::Traced => Evidence::Traced,
             _ => Evidence::Sampled,
         },
+        spin: info.spin.as_ref().map(|spin| SpinOut {
+            bursts: spin.bursts,
+            rounds_per_second: spin.rounds_per_second(),
+            ready: &spin.ready,
+        }),
     }
 }

@@ -24,6 +24,7 @@ use crate::sampler::quiet::Quiet;
 use crate::sampler::request_threads::RequestThreads;
 use crate::sampler::request_watch::RequestWatch;
 use crate::sampler::socket_watch::SocketWatch;
+use crate::sampler::spin_watch::SpinWatch;
 use crate::sampler::throttle_watch::ThrottleWatch;
 use crate::server::bare;
 use crate::target::modules::Modules;
@@ -103,6 +104,7 @@ impl ProcessWatch {
             throttle: ThrottleWatch::default(),
             pools: PoolWatch::default(),
             sockets: SocketWatch::default(),
+            spins: SpinWatch::default(),
             threads: Vec::new(),
             quiet: Quiet::default(),
             complete: Complete::default(),

@@ -50,6 +50,7 @@ impl ProcessWatch {
             self.refresh();
             let in_kernel = self.stat.as_ref().map(|stat| stat.threads);
             self.complete.found(births, self.threads.len(), in_kernel);
+            self.see_spins(notes);
             self.see_libraries(now());
         }
         Ok(())

@@ -7,6 +7,7 @@ mod libraries;
 mod loop_search;
 mod recognition;
 mod slow_facts;
+mod spins;
 mod thread_list;
 
 use std::collections::HashSet;
@@ -27,6 +28,7 @@ use super::quiet::Quiet;
 use super::request_threads::RequestThreads;
 use super::request_watch::RequestWatch;
 use super::socket_watch::{SocketWatch, Sockets};
+use super::spin_watch::SpinWatch;
 use super::thread_watch::{Scene, ThreadWatch};
 use super::throttle_watch::ThrottleWatch;
 use super::waiting_tasks::count_waiting;
@@ -64,6 +66,7 @@ pub struct ProcessWatch {
     throttle: ThrottleWatch,
     pools: PoolWatch,
     sockets: SocketWatch,
+    spins: SpinWatch,
     threads: Vec<ThreadWatch>,
     /// Whether they have run since their list was last compared, and found to be the target's.
     quiet: Quiet,

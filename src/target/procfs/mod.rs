@@ -8,6 +8,7 @@
 mod environ;
 mod machine;
 mod maps;
+mod polled;
 mod standing;
 pub(in crate::target) mod stat;
 mod status;
@@ -26,6 +27,7 @@ use crate::units::{Pid, Tid};
 
 pub use machine::CpuTotals;
 pub use maps::{Mapping, Perms};
+pub use polled::Polled;
 pub use standing::Standing;
 pub use stat::Stat;
 pub use usage::ThreadTurns;
