@@ -672,6 +672,11 @@ fn a_request_is_told_call_by_call() {
 
 /// A recording of 10 s with two lines that block: `waits` calls of 400 ms and `renders` of 60 ms.
 fn two_culprits(waits: u32, renders: u32) -> Report {
+    two_culprits_with_cpu(waits, renders, Nanos::ZERO)
+}
+
+/// The same of a process that used so much CPU time.
+fn two_culprits_with_cpu(waits: u32, renders: u32, cpu: Nanos) -> Report {
     let mut story = Story::new(0);
     let tally = &mut story.recording.loops[0].tally;
     let busy = u64::from(waits) * 40 + u64::from(renders) * 6 + 50;
@@ -679,6 +684,7 @@ fn two_culprits(waits: u32, renders: u32) -> Report {
     (0..busy).for_each(|_| tally.count_running(Nanos::from_millis(1)));
     let process = &mut story.recording.processes[0];
     (process.requests.first, process.requests.last) = (Some(0), Some(400));
+    process.cpu = cpu;
     for n in 0..waits {
         let call = in_request(&mut story);
         story.stall(100.0 + 420.0 * f64::from(n), call);
@@ -711,6 +717,13 @@ fn each_culprit_says_what_the_loop_would_do_without_it() {
     let capacity = effect(&report, "loop-blocked-by-call", "capacity").unwrap();
     assert!((capacity.0 - 40.0 / 0.41).abs() < 2.0, "{capacity:?}");
     assert!((capacity.1 - 40.0 / 0.17).abs() < 10.0, "{capacity:?}");
+    // Off the loop they take as much CPU time: 22.5 ms of each request, on what there is of CPUs.
+    let report_of_cpu = two_culprits_with_cpu(6, 20, Nanos::from_millis(9_000));
+    let bound = effect(&report_of_cpu, "loop-blocked-by-call", "capacity").unwrap();
+    let cores = report_of_cpu.loads[0].cores.usable();
+    assert!((bound.0 - capacity.0).abs() < 2.0, "{bound:?}");
+    assert!((bound.1 - (cores / 0.0225).max(bound.0)).abs() < 1.0, "{bound:?}, {cores} CPUs");
+    assert!(bound.1 < capacity.1, "{bound:?} {capacity:?}");
     // What gains more is first, and what to keep is last.
     let advice = report.advice();
     let gains: Vec<f64> = advice.iter().filter_map(|one| one.gain()).collect();

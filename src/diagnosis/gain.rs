@@ -107,9 +107,20 @@ fn effects(what: &WhatIf, server: Option<&Load>) -> Vec<Effect> {
     let enough = server.filter(|server| server.served >= Some(size::LEAST_REQUESTS));
     let carries = enough.and_then(Load::rate).filter(|_| busy > 0.0).map(|rate| rate / busy);
     let (before, unit) = carries.map_or((1.0, "ratio"), |carries| (carries, "1/s"));
-    let capacity = Change { before, after: before * what.capacity };
+    let mut capacity = Change { before, after: before * what.capacity };
+    // What was moved off the loop still takes its CPU time, which the server has no more of than before.
+    if let Some(most) = carries.and_then(|_| most_by_cpu(server?)) {
+        capacity.after = capacity.after.min(most.max(before));
+    }
     all.push(effect("capacity", capacity, unit));
     all
+}
+
+/// Requests a second that the CPUs one of its workers can count on are enough for.
+fn most_by_cpu(server: &Load) -> Option<f64> {
+    let cpu = server.costs.as_ref()?.cpu;
+    let workers = to_f64(server.workers.len().max(1) as u64);
+    (cpu > 0.0).then(|| server.cores.usable() / workers / cpu)
 }
 
 /// What the pool of threads that takes the calls over has to say.
