@@ -48,7 +48,9 @@ pub(super) fn write(page: &mut Page<'_>, report: &Report) -> io::Result<()> {
     }
     let text = parts.join(" · ");
     page.line(&[(Ink::Bold, "stallspy: "), (Ink::Plain, &text)])?;
-    for patches in distinct(processes.iter().filter_map(|one| one.patches.as_ref()).map(patched)) {
+    // A master runs no application: what it left unpatched says nothing of its workers.
+    let serving = processes.iter().filter(|one| one.topology.role != Role::Master || workers == 0);
+    for patches in distinct(serving.filter_map(|one| one.patches.as_ref()).map(patched)) {
         page.line(&[(Ink::Plain, &patches)])?;
     }
     Ok(())
