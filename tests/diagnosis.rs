@@ -9,15 +9,15 @@ mod story;
 use stallspy::conclusion::conclude;
 use stallspy::diagnosis::RULES;
 use stallspy::model::{
-    Cause, ConnectionInfo, CpuState, Level, ListenerInfo, LoopTally, Machine, Peer, PoolInfo,
-    PoolKind, PoolReading, ProcessInfo, Readiness, ReadyFd, Recording, Remedy, Report, Role,
-    Setting, SettingSource, SettingValue, Stall, WorkerClass,
+    Cause, ConnectionInfo, CpuState, Level, ListenerInfo, LoopTally, Peer, PoolInfo, PoolKind,
+    PoolReading, ProcessInfo, Readiness, ReadyFd, Recording, Remedy, Report, Resident,
+    ResidentKind, ResidentPlace, Role, Setting, SettingSource, SettingValue, Stall, WorkerClass,
 };
 use stallspy::units::{Nanos, Tid};
 use story::{Part, Story, at};
 
 /// Every rule has a column. A new rule fails the test until it has one.
-const COLUMNS: [&str; 21] = [
+const COLUMNS: [&str; 22] = [
     "loop-hung",
     "sync-starved",
     "gthread-starved",
@@ -39,6 +39,7 @@ const COLUMNS: [&str; 21] = [
     "dev-server",
     "healthy",
     "not-under-load",
+    "single-process-state",
 ];
 
 const VENV: &str = "/srv/venv/lib/python3.12/site-packages";
@@ -97,6 +98,48 @@ fn rendering(story: &mut Story, ms: f64) -> Part {
     Story::computing(ms, stack)
 }
 
+/// A loop that is nearly always at work, on a machine of two CPUs.
+fn computing(idle_ms: u64, cpu_ms: u64) -> Story {
+    let mut story = Story::new(980);
+    let process = &mut story.recording.processes[0];
+    (process.requests.first, process.requests.last) = (Some(0), Some(400));
+    process.cpu = Nanos::from_millis(cpu_ms);
+    story.machine(idle_ms);
+    story
+}
+
+/// One sync worker whose requests compute, and others wait, on a machine of two CPUs.
+fn starved_workers() -> Story {
+    let mut story = Story::of_threads(400, 1, 1);
+    let render = rendering(&mut story, 60.0);
+    story.stall(500.0, render);
+    story.crowd(WorkerClass::Sync, 1, 1, 3, 40);
+    let process = &mut story.recording.processes[0];
+    (process.requests.first, process.requests.last) = (Some(0), Some(400));
+    process.cpu = Nanos::from_millis(9_500);
+    process.occupancy.busy = vec![0, 1000];
+    let queue = Level { looks: 40, sum: 120, max: 3 };
+    let address = "0.0.0.0:8000".to_owned();
+    process.listeners.push(ListenerInfo { inode: 1, address, limit: None, queue, waiting: 40 });
+    story.machine(10_000);
+    story
+}
+
+/// Two timers, one of them a scheduler's, and a watch.
+fn residents() -> Vec<Resident> {
+    let one = |kind, name: &str, line| {
+        let (function, file) = ("run".to_owned(), "/srv/app/jobs.py".to_owned());
+        let place = Some(ResidentPlace { function, file, line: Some(line) });
+        Resident { kind, name: name.to_owned(), place, count: 1, period: None }
+    };
+    vec![
+        one(ResidentKind::Scheduler, "APScheduler (sync_users)", 12),
+        Resident { period: Some(Nanos::from_secs(30)), ..one(ResidentKind::Timer, "refresh", 30) },
+        one(ResidentKind::Watch, "Kubernetes watch", 44),
+        Resident { count: 3, ..one(ResidentKind::WebSockets, "", 0) },
+    ]
+}
+
 /// A recording, and the name of what it shows.
 fn stories() -> Vec<(&'static str, Report)> {
     let mut rows: Vec<(&'static str, Story)> = Vec::new();
@@ -122,17 +165,7 @@ fn stories() -> Vec<(&'static str, Report)> {
         ("a loop that computes, and none is", 0, 9_500),
         ("a loop that waits, and CPUs are idle", 9_000, 2_000),
     ] {
-        let mut story = Story::new(980);
-        let process = &mut story.recording.processes[0];
-        (process.requests.first, process.requests.last) = (Some(0), Some(400));
-        process.cpu = Nanos::from_millis(cpu_ms);
-        story.recording.machine = Machine {
-            cpus: 2,
-            busy: Nanos::from_millis(20_000 - idle_ms),
-            idle: Nanos::from_millis(idle_ms),
-            ..Machine::default()
-        };
-        rows.push((name, story));
+        rows.push((name, computing(idle_ms, cpu_ms)));
     }
 
     for (name, open, waiting) in [
@@ -144,6 +177,27 @@ fn stories() -> Vec<(&'static str, Report)> {
         take_connections(&mut story.recording.processes[0], open, waiting);
         rows.push((name, story));
     }
+    let mut story = computing(9_000, 9_500);
+    story.recording.processes[0].residents = Some(residents());
+    rows.push(("it computes, and timers live there", story));
+
+    let mut story = Story::new(400);
+    story.recording.processes[0].residents = Some(residents());
+    rows.push(("timers live in the one worker", story));
+    let mut story = Story::new(400);
+    story.recording.processes[0].residents = None;
+    rows.push(("nobody looked what lives there", story));
+
+    let mut story = Story::new(400);
+    story.workers(2);
+    for worker in &mut story.recording.processes[1..] {
+        worker.residents = Some(residents());
+    }
+    rows.push(("timers live in each of two", story));
+
+    let mut story = starved_workers();
+    story.recording.processes[0].residents = Some(residents());
+    rows.push(("all busy, and timers live there", story));
 
     let unread =
         || ReadyFd { fd: 7, what: "10.0.0.7:5432".to_owned(), why: Readiness::Unread, bursts: 4 };

@@ -13,9 +13,9 @@ use stallspy::model::{
     Budget, CallbackRun, ConnectionInfo, CpuQuota, CpuState, EdgeStatus, Frame, FrameId, FrameKind,
     Gap, GilHolder, GilState, GilTally, Glimpse, Level, ListenerInfo, LockHolder, LoopId, LoopInfo,
     LoopKind, LoopPhase, LoopState, LoopTally, Losses, Machine, NameId, Peer, PoolInfo, PoolKind,
-    PoolReading, ProcessInfo, Readiness, ReadyFd, Recording, Role, Sample, SchedTimes, Settings,
-    Spin, Stack, StackId, Tables, ThreadInfo, ThreadLook, Throttle, Truncation, Turns, Wait,
-    WaitId, WorkerClass, WorkerTopology,
+    PoolReading, ProcessInfo, Readiness, ReadyFd, Recording, Resident, ResidentKind, Role, Sample,
+    SchedTimes, Settings, Spin, Stack, StackId, Tables, ThreadInfo, ThreadLook, Throttle,
+    Truncation, Turns, Wait, WaitId, WorkerClass, WorkerTopology,
 };
 use stallspy::recording::{Loaded, ReadError, read, write};
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
@@ -120,6 +120,12 @@ fn pool(number: u32) -> PoolInfo {
     pool
 }
 
+fn resident(count: u32) -> Resident {
+    let (kind, name) = (ResidentKind::SqliteWriter, format!("/srv/{count}.db"));
+    let period = count.is_multiple_of(2).then_some(Nanos(count.into()));
+    Resident { kind, name, place: None, count, period }
+}
+
 prop_compose! {
     fn process()(
         ids in any::<(i32, i32, u32, u64, u64)>(),
@@ -164,6 +170,7 @@ prop_compose! {
                 private_bytes: (ids.2 > 9).then_some(ids.4),
             },
             turns: Turns { run_delay: Nanos(ids.4), voluntary: ids.3, involuntary: ids.4 },
+            residents: role.checked_sub(1).map(|_| vec![resident(ids.2)]),
             gil: GilTally { looks: u64::from(ids.2), held: ids.4 >> 16 },
             threads: threads
                 .into_iter()

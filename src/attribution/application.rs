@@ -20,6 +20,7 @@
 //! The `library` is the deepest frame of an installed package below the culprit (the client that
 //! made the call); without one, the deepest of the standard library below it that says something.
 
+use crate::model::origin::{Origin, origin};
 use crate::model::{Frame, FrameId, FrameKind, StackId, Tables};
 
 /// Packages that call applications or instrument them: met on the way from the root to an
@@ -91,23 +92,6 @@ const MUTE: &[&str] = &["asyncio", "contextlib", "contextvars", "dataclasses", "
 
 /// Functions that a thread's stack begins with, and a greenlet's never does.
 const BEGINNINGS: &[&str] = &["<module>", "_run_module_as_main", "_bootstrap"];
-
-/// Files of code that was typed or generated at run time and is the application's own, as for
-/// `python -c`. Other names in angle brackets are the interpreter's or a generator's.
-const TYPED_IN: &[&str] = &["<string>", "<stdin>", "<template>"];
-
-/// Whose code a frame is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin<'a> {
-    /// The application's.
-    Application,
-    /// An installed package's, by its import name.
-    Package(&'a str),
-    /// The standard library's or the interpreter's, by the module's name.
-    Stdlib(&'a str),
-    /// Not Python code.
-    Foreign,
-}
 
 /// What one stack says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,68 +188,6 @@ pub fn origin_of<'a>(tables: &'a Tables, stdlib: Option<&str>, frame: &Frame) ->
     }
 }
 
-fn origin<'a>(path: &'a str, function: &str, stdlib: Option<&str>) -> Origin<'a> {
-    if path.starts_with('<') {
-        // dataclasses, namedtuple and enum compile methods from strings; people type functions.
-        let generated = function.starts_with("__") && function.ends_with("__");
-        return if TYPED_IN.contains(&path) && !generated {
-            Origin::Application
-        } else {
-            Origin::Stdlib("")
-        };
-    }
-    if let Some(package) = package_of(path) {
-        return Origin::Package(package);
-    }
-    let in_stdlib = stdlib
-        .map(|prefix| prefix.trim_end_matches('/'))
-        .filter(|prefix| prefix.len() > 1)
-        .and_then(|prefix| path.strip_prefix(prefix)?.strip_prefix('/'));
-    match in_stdlib.or_else(|| after_versioned_lib(path)) {
-        Some(rest) => Origin::Stdlib(first_module(rest)),
-        None => Origin::Application,
-    }
-}
-
-/// The package a file was installed with: what follows the last `site-packages` or
-/// `dist-packages` (Debian), or an unpacked wheel or egg.
-fn package_of(path: &str) -> Option<&str> {
-    let mut rest = None;
-    for marker in ["/site-packages/", "/dist-packages/", ".whl/", ".egg/"] {
-        let mut from = rest.unwrap_or(path);
-        while let Some((_, after)) = from.split_once(marker) {
-            rest = Some(after);
-            from = after;
-        }
-    }
-    rest.map(first_module)
-}
-
-/// What follows `/lib/python3.12/` (also `lib64`, `python3.13t`, `python312.zip`): the standard
-/// library of an interpreter, should its prefix be unknown or be a link to elsewhere.
-fn after_versioned_lib(path: &str) -> Option<&str> {
-    let mut from = path;
-    while let Some((before, after)) = from.split_once("/python") {
-        let (version, rest) = after.split_once('/')?;
-        let digits = version.trim_end_matches('t').trim_end_matches(".zip");
-        let is_version = digits.starts_with('3')
-            && digits.len() > 1
-            && digits.chars().all(|c| c.is_ascii_digit() || c == '.');
-        let in_lib = before.ends_with("/lib") || before.ends_with("/lib64");
-        if is_version && in_lib {
-            return Some(rest);
-        }
-        from = after;
-    }
-    None
-}
-
-/// The import name of the first step of a path: `json/decoder.py` is `json`, `socket.py` `socket`.
-fn first_module(path: &str) -> &str {
-    let first = path.split('/').next().unwrap_or(path);
-    first.split('.').next().unwrap_or(first)
-}
-
 fn is_telling(origin: Origin<'_>) -> bool {
     matches!(origin, Origin::Stdlib(module) if !module.is_empty() && !MUTE.contains(&module))
 }
@@ -304,35 +226,6 @@ mod tests {
     use crate::model::Stack;
 
     const STDLIB: Option<&str> = Some("/opt/py/lib/python3.12");
-
-    #[test]
-    fn paths_tell_whose_code_it_is() {
-        for (path, expected) in [
-            ("/srv/app/main.py", Origin::Application),
-            ("main.py", Origin::Application),
-            ("/srv/python/handlers.py", Origin::Application),
-            ("/srv/lib/pythonic/x.py", Origin::Application),
-            ("/opt/py/lib/python3.12/json/decoder.py", Origin::Stdlib("json")),
-            ("/opt/py/lib/python3.12/socket.py", Origin::Stdlib("socket")),
-            ("/usr/lib/python3.9/ssl.py", Origin::Stdlib("ssl")),
-            ("/usr/lib64/python3.13t/ssl.py", Origin::Stdlib("ssl")),
-            ("/opt/py/lib/python3.12/site-packages/urllib3/a.py", Origin::Package("urllib3")),
-            ("/srv/.venv/lib/python3.8/site-packages/six.py", Origin::Package("six")),
-            ("/usr/lib/python3/dist-packages/yaml/a.py", Origin::Package("yaml")),
-            ("/root/.pex/installed/x-1.0-py3-none-any.whl/x/a.py", Origin::Package("x")),
-            ("<frozen importlib._bootstrap>", Origin::Stdlib("")),
-            ("<string>", Origin::Application),
-            ("<attrs generated init a.B>", Origin::Stdlib("")),
-        ] {
-            assert_eq!(origin(path, "f", STDLIB), expected, "{path}");
-        }
-        assert_eq!(origin("<string>", "__init__", STDLIB), Origin::Stdlib(""));
-        // A prefix that would swallow everything is no prefix.
-        assert_eq!(origin("/srv/app/main.py", "f", Some("/")), Origin::Application);
-        assert_eq!(origin("/srv/app/main.py", "f", Some("")), Origin::Application);
-        // Nor is one that only shares its letters.
-        assert_eq!(origin("/srv/application/x.py", "f", Some("/srv/app")), Origin::Application);
-    }
 
     /// Blames in a stack given root first, as a traceback prints it.
     fn blame(frames: &[(&str, &str)], is_application: bool) -> (String, Option<String>) {

@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::application::{Origin, PLUMBING, in_callback, origin_of, site};
+use super::application::{PLUMBING, in_callback, origin_of, site};
+use crate::model::origin::Origin;
 use crate::model::{
     CpuState, Frame, FrameId, LoopInfo, LoopKind, NameId, Recording, Sample, Spin, StackId, Tables,
     ThreadUse,

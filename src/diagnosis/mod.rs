@@ -12,6 +12,7 @@ pub mod keep;
 mod often;
 pub mod peers;
 pub mod remedy;
+pub mod residents;
 pub mod rules;
 pub mod services;
 pub mod size;
@@ -83,7 +84,7 @@ pub trait Rule: Debug + Sync {
 
 /// All rules. Of two findings that explain the same share of time and matter the same, the one
 /// further up comes first.
-pub static RULES: [&dyn Rule; 21] = [
+pub static RULES: [&dyn Rule; 22] = [
     &rules::loop_hung::LoopHung,
     &rules::sync_starved::SyncStarved,
     &rules::gthread_starved::GthreadStarved,
@@ -105,6 +106,7 @@ pub static RULES: [&dyn Rule; 21] = [
     &rules::dev_server::DevServer,
     &rules::healthy::Healthy,
     &rules::not_under_load::NotUnderLoad,
+    &rules::single_process_state::SingleProcessState,
 ];
 
 /// The first line of a rule's page, without its `#`.

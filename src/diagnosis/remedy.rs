@@ -243,8 +243,16 @@ pub fn for_thread(recording: &Recording, blame: &Blame) -> Recommendation {
             "it waits, and its thread serves nobody else meanwhile",
         )
     } else {
+        let mut resident =
+            recording.processes.iter().flat_map(|one| one.residents.iter().flatten());
+        let is_single = resident.any(|one| one.kind.is_repeated());
         (
-            "make it cheaper, or do it after the answer; more workers if there are CPUs for them",
+            if is_single {
+                "make it cheaper, or do it after the answer; no more workers, which would repeat what lives in \
+                 each"
+            } else {
+                "make it cheaper, or do it after the answer; more workers if there are CPUs for them"
+            },
             "it computes, and its thread serves nobody else meanwhile; of threads in one process only \
              one computes in Python at a time",
         )

@@ -3,6 +3,7 @@
 //! Takes a server's load, gives a recommendation with its arithmetic; `None` where there is too little
 //! to go by, or where the size is right. Never suggests what is in force.
 
+use super::{residents, wording};
 use crate::model::{
     Costs, Effect, Load, LoopLoad, Measured, PoolInfo, PoolKind, ProcessInfo, Recommendation,
     Remedy, SettingKind, SettingSource,
@@ -35,6 +36,31 @@ pub enum Sized {
 /// How many workers and threads a server without a loop should have.
 #[must_use]
 pub fn for_threads(load: &Load) -> Option<Sized> {
+    Some(match sized(load)? {
+        Ok(size) => Sized::Change(size.recommendation()),
+        Err(limit) => Sized::Right(limit),
+    })
+}
+
+/// What to type for more workers, were it not for what lives in one; `None` where no more would do
+/// noticeably more.
+#[must_use]
+pub fn more_workers(load: &Load) -> Option<String> {
+    let free = Load { residents: Vec::new(), ..load.clone() };
+    if free.slots.is_none() {
+        return for_loops(&free).map(|advice| advice.command);
+    }
+    let size = sized(&free)?.ok()?;
+    let capacity = size.found.capacity;
+    let kept = match sized(load) {
+        Some(Ok(kept)) => kept.found.capacity,
+        _ => size.before,
+    };
+    (size.found.shape.workers > size.now.0 && capacity >= kept * WORTH_IT).then(|| size.command())
+}
+
+/// The size, or what limits it where none does noticeably more.
+fn sized(load: &Load) -> Option<Result<Size<'_>, Limit>> {
     let (costs, demand) = (enough(load)?, load.demand()?);
     let threads_now = load.slots?;
     let workers_now = workers_of(load);
@@ -46,24 +72,28 @@ pub fn for_threads(load: &Load) -> Option<Sized> {
     let cores = load.cores.usable();
     let fit = most_that_fit(load, workers_now);
     // gunicorn's rule of thumb; a server that has more may keep them.
-    let most_workers = load.cores.whole().saturating_mul(2).saturating_add(1).max(1);
+    let most = load.cores.whole().saturating_mul(2).saturating_add(1).max(1);
+    let is_single = residents::is_single(load);
+    let most_workers = if is_single { workers_now } else { most };
     let task = |most_threads| Task { needs, demand, cores, fit, most_workers, most_threads };
     let error = error(costs);
     // Workers of one thread as long as they do: code that was never run by several threads at once
     // may not be made for it.
     let single = find(&task(1), error);
     let many = find(&task(MOST_THREADS), error);
-    let found =
+    let mut found =
         if threads_now > 1 || many.capacity > single.capacity * WORTH_IT { many } else { single };
+    if is_single && found.limit == Limit::Workers {
+        found.limit = Limit::Residents;
+    }
     let before = load.rate()?;
     // By the same arithmetic, or what it is off by would pass for a gain.
     let shape_now = Shape { workers: workers_now, threads: threads_now };
     let as_it_is = before.max(capacity(needs, shape_now, cores, demand));
     if found.capacity < as_it_is * WORTH_IT {
-        return Some(Sized::Right(found.limit));
+        return Some(Err(found.limit));
     }
-    let size = Size { load, costs, demand, found, now: (workers_now, threads_now), before };
-    Some(Sized::Change(size.recommendation()))
+    Some(Ok(Size { load, costs, demand, found, now: (workers_now, threads_now), before }))
 }
 
 /// How many workers a server should have whose loops compute all the time.
@@ -92,10 +122,10 @@ pub fn for_loops(load: &Load) -> Option<Recommendation> {
             limited_by: if fit < most { Limit::Memory } else { Limit::Cores }.words().to_owned(),
         },
         command: workers_option(load, recommended),
-        reason: "each worker's loop computes on one CPU at most, and others are idle; whatever lives \
-                 in the process (timers, caches, threads that watch something) is there once in each \
-                 worker"
-            .to_owned(),
+        reason:
+            "each worker's loop computes on one CPU at most, and others are idle; whatever the \
+                 application keeps in memory is there once in each worker"
+                .to_owned(),
         inputs: { [("cpus_used", used), ("usable_cpus", load.cores.usable())].into_iter() }
             .map(|(name, value)| Measured::new(name, value, "count"))
             .chain(rate.map(|rate| Measured::new("arrival_rate", rate, "1/s")))
@@ -532,7 +562,14 @@ impl Size<'_> {
         };
         let slots = self.found.shape.slots();
         let there = whole(self.demand.round());
-        format!("{kind}: {there} are there at once, for {slots} threads in all{safe}")
+        let kept = if residents::is_single(self.load) {
+            let workers = wording::several(workers_of(self.load) as usize, "worker");
+            let lives = residents::in_words(residents::repeated(self.load));
+            format!("; {workers} stay, as {lives} live in one, and more workers would repeat them")
+        } else {
+            String::new()
+        };
+        format!("{kind}: {there} are there at once, for {slots} threads in all{safe}{kept}")
     }
 
     fn inputs(&self) -> Vec<Measured> {

@@ -7,7 +7,7 @@
 
 use super::blocked::{count, ratio};
 use super::size::Sized;
-use super::{Case, Rule, lacks, often, size, wording};
+use super::{Case, Rule, lacks, often, residents, size, wording};
 use crate::model::{
     Crowd, Finding, Load, Measured, ProcessInfo, Recommendation, Recording, Remedy, Role, Stall,
     Verdict, WorkerClass,
@@ -130,14 +130,19 @@ fn recommendation(
     starved: f64,
     loads: &[Load],
 ) -> Recommendation {
-    let of_class = loads.iter().filter(|load| load.class == class);
-    match of_class.filter_map(size::for_threads).next() {
+    let mut of_class = loads.iter().filter(|load| load.class == class);
+    match of_class.clone().find_map(size::for_threads) {
         Some(Sized::Change(sized)) => return sized,
         Some(Sized::Right(limit)) => return no_more(crowd, starved, limit),
         None => {}
     }
     let at_least = wanted(crowd).ceil();
     let command = match class {
+        _ if of_class.any(residents::is_single) => format!(
+            "shorten the calls that hold the threads; if they wait, let at least {at_least:.0} run at \
+             once: threads (`-k gthread --threads`), and no more workers, which would repeat what lives \
+             in each"
+        ),
         WorkerClass::Sync => format!(
             "shorten the calls that hold the workers; if they wait, let at least {at_least:.0} run at \
              once: `--workers`, or threads (`-k gthread --threads`); if they compute, no more workers \

@@ -101,6 +101,10 @@ impl Group<'_> {
             costs,
             loops: loops.iter().filter(|one| pids.contains(&one.pid)).cloned().collect(),
             blocked_on: self.blocked_on(blocked_on),
+            residents: { now.iter().filter_map(|one| one.residents.as_ref()) }
+                .max_by_key(|residents| residents.len())
+                .cloned()
+                .unwrap_or_default(),
         }
     }
 

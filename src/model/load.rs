@@ -4,7 +4,7 @@
 //! and N CPU with and without the interpreter lock, B blocked, G waiting for the lock, U utilization, Q
 //! the accept queue.
 
-use super::{BlockedOn, LoopLoad, ServerConfig, SettingValue, WorkerClass};
+use super::{BlockedOn, LoopLoad, Resident, ServerConfig, SettingValue, WorkerClass};
 use crate::units::{Nanos, Pid, to_f64, whole};
 
 /// One server over the recording.
@@ -53,6 +53,8 @@ pub struct Load {
     /// B by peer: what the threads that serve were blocked on in the application's calls, by background
     /// samples; the largest first.
     pub blocked_on: Vec<BlockedOn>,
+    /// What lives in a worker beside requests, of the one that has most of it.
+    pub residents: Vec<Resident>,
 }
 
 impl Load {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Budget, ConnectionInfo, GilTally, ListenerInfo, Occupancy, Patches, PoolInfo, RequestTally,
-    ServerConfig, Turns,
+    Resident, ServerConfig, Turns,
 };
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 
@@ -195,6 +195,10 @@ pub struct ProcessInfo {
     /// How it came by the CPUs.
     #[serde(default, skip_serializing_if = "Turns::is_empty")]
     pub turns: Turns,
+    /// What lives in it beside the requests it serves; `None` where nobody looked: it ended, or was watched
+    /// for too short a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residents: Option<Vec<Resident>>,
     /// Its threads.
     pub threads: Vec<ThreadInfo>,
 }

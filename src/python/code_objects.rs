@@ -134,6 +134,12 @@ impl CodeCache {
         Ok(code)
     }
 
+    /// The code object at `addr` as it was last read, if it was.
+    #[must_use]
+    pub fn known(&self, addr: Addr) -> Option<Rc<CodeObject>> {
+        self.entries.get(&addr).map(|entry| Rc::clone(&entry.code))
+    }
+
     /// Compares the code objects of a stack with memory, those that it is time for, in one read: a
     /// read for each of them would cost more than the stack.
     pub fn recheck(&mut self, python: &Interpreter<'_>, stack: &[RawFrame], now: Timestamp) {

@@ -16,7 +16,7 @@ const FLAGS: u64 = 3;
 /// Header, reference count and type.
 const NODE: usize = 32;
 /// Most objects that are looked at: some 2 s of reads.
-const MAX_OBJECTS: usize = 2_000_000;
+pub const MAX_OBJECTS: usize = 2_000_000;
 
 /// How far a walk came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,18 +29,19 @@ pub enum Walked {
     Unknown,
 }
 
-/// Calls `visit` with each object's address and its type's.
+/// Calls `visit` with each object's address and its type's, of at most `most` objects.
 ///
 /// # Errors
 /// Only [`ReadError::Gone`] and [`ReadError::Denied`].
 pub fn each_object(
     python: &Interpreter<'_>,
     interpreter: Addr,
+    most: usize,
     mut visit: impl FnMut(Addr, Addr),
 ) -> Result<Walked, ReadError> {
     let Some(heads) = generations(python, interpreter) else { return Ok(Walked::Unknown) };
     let mut walked = Walked::All;
-    let mut left = MAX_OBJECTS;
+    let mut left = most.min(MAX_OBJECTS);
     for head in heads {
         if !along(python, head, &mut left, &mut visit)? {
             walked = Walked::Partly;
@@ -149,7 +150,9 @@ mod tests {
     fn walk(layout: &Layout, memory: &ImageMemory) -> (Walked, Vec<(Addr, Addr)>) {
         let python = Interpreter { memory, layout, runtime: RUNTIME, clock_offset: 0 };
         let mut seen = Vec::new();
-        let walked = each_object(&python, INTERPRETER, |object, kind| seen.push((object, kind)));
+        let walked = each_object(&python, INTERPRETER, MAX_OBJECTS, |object, kind| {
+            seen.push((object, kind))
+        });
         (walked.unwrap(), seen)
     }
 

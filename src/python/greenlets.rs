@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use super::Interpreter;
 use super::frames::RawStack;
-use super::gc_objects::{Walked, each_object};
+use super::gc_objects::{MAX_OBJECTS, Walked, each_object};
 use super::interpreters::interpreters;
 use super::loaded::module_dict;
 use super::suspended::chain_of;
@@ -49,6 +49,17 @@ pub struct GreenletList {
 /// # Errors
 /// [`ReadError::Gone`] or [`ReadError::Denied`], or when the interpreters' tables cannot be read.
 pub fn greenlets(python: &Interpreter<'_>) -> Result<Option<GreenletList>, ReadError> {
+    greenlets_among(python, MAX_OBJECTS)
+}
+
+/// The same of the first `most` objects.
+///
+/// # Errors
+/// As [`greenlets`].
+pub fn greenlets_among(
+    python: &Interpreter<'_>,
+    most: usize,
+) -> Result<Option<GreenletList>, ReadError> {
     let mut list = None;
     for interpreter in interpreters(python)? {
         if module_dict(python, interpreter, "greenlet")?.is_none() {
@@ -57,7 +68,7 @@ pub fn greenlets(python: &Interpreter<'_>) -> Result<Option<GreenletList>, ReadE
         let found =
             list.get_or_insert_with(|| GreenletList { greenlets: Vec::new(), walked: Walked::All });
         let mut kinds: HashMap<Addr, bool> = HashMap::new();
-        let walked = each_object(python, interpreter, |object, kind| {
+        let walked = each_object(python, interpreter, most, |object, kind| {
             // Types that are no more may be met many times: they are not asked for again.
             let is_one = *kinds.entry(kind).or_insert_with(|| is_class(python, kind));
             if is_one && found.greenlets.len() < MAX_GREENLETS {

@@ -11,6 +11,7 @@ pub mod code_objects;
 pub mod coroutines;
 mod frame_headers;
 pub mod frames;
+pub mod functions;
 pub mod gc;
 pub mod gc_objects;
 pub mod generators;

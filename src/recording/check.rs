@@ -101,6 +101,8 @@ pub(super) fn process(so_far: &Recording, process: &ProcessInfo) -> Checked {
         [crowd.threads, crowd.held, crowd.waiting].into_iter().try_for_each(level)?;
     }
     process.pools.iter().try_for_each(pool)?;
+    let residents = process.residents.as_ref().map_or(0, Vec::len);
+    room(residents, MAX_PROCESSES, "residents in one process")?;
     room(process.listeners.len(), MAX_PROCESSES, "listening sockets of one process")?;
     room(process.connections.len(), MAX_PROCESSES, "peers of one process")?;
     for listener in &process.listeners {

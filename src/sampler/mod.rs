@@ -26,6 +26,7 @@ pub mod process_watch;
 pub mod quiet;
 pub mod request_threads;
 pub mod request_watch;
+pub mod resident_watch;
 pub mod runner;
 pub mod snapshot;
 pub mod socket_watch;
@@ -211,6 +212,7 @@ impl Sampler {
                     let mut gone = self.processes.remove(index);
                     gone.end(&mut self.notes);
                     gone.finish(&mut self.notes);
+                    gone.close(&mut self.notes);
                     self.bury(gone.info());
                 }
                 _ => index += 1,
@@ -279,8 +281,12 @@ impl Sampler {
     /// Ends the recording.
     #[must_use]
     pub fn finish(mut self) -> Recording {
-        for mut watch in std::mem::take(&mut self.processes) {
-            watch.finish(&mut self.notes);
+        let mut processes = std::mem::take(&mut self.processes);
+        processes.iter_mut().for_each(|watch| watch.finish(&mut self.notes));
+        // What follows takes its time, and watches no loop.
+        let detached = pace::now();
+        for mut watch in processes {
+            watch.close(&mut self.notes);
             self.ended.push(watch.info());
         }
         let mut states = self.notes.states;
@@ -296,7 +302,7 @@ impl Sampler {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             settings: self.settings,
             attached: self.attached,
-            detached: pace::now(),
+            detached,
             tables: self.notes.tables,
             processes: self.ended,
             loops: self.notes.loops,

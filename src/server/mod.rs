@@ -20,6 +20,7 @@ pub mod monkey;
 pub mod pools;
 pub mod request_clock;
 pub mod request_places;
+pub mod residents;
 pub mod settings;
 pub mod tornado;
 pub mod twisted_web;

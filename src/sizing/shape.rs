@@ -32,6 +32,8 @@ pub enum Limit {
     Workers,
     /// As many threads as are sensible.
     Threads,
+    /// What lives in a worker, and more of them would repeat.
+    Residents,
 }
 
 impl Limit {
@@ -45,6 +47,7 @@ impl Limit {
             Limit::Memory => "memory",
             Limit::Workers => "2 × cores + 1 workers",
             Limit::Threads => "64 threads in a worker",
+            Limit::Residents => "what lives in each worker",
         }
     }
 }

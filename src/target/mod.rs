@@ -49,7 +49,9 @@ pub use memory::{Fields, ReadError, RemoteMemory, RemoteMemoryExt, Span, unless_
 pub use modules::{Module, Modules};
 pub use peers::{PeerText, Peers, Waiting};
 pub use prefetch::Prefetch;
-pub use procfs::{CpuTotals, Mapping, Perms, ProcError, ProcFs, Standing, Stat, ThreadTurns};
+pub use procfs::{
+    CpuTotals, Mapping, OpenDatabase, Perms, ProcError, ProcFs, Standing, Stat, ThreadTurns,
+};
 pub use tee::{Fault, FaultyMemory, TeeMemory};
 pub use thread_files::{SyscallState, ThreadFiles};
 pub use trials::{Gate, Trial};

@@ -7,9 +7,10 @@ use stallspy::model::{
     Finding, Frame, FrameId, FrameKind, GilState, GilTally, Level, ListenerInfo, LockOwner, LoopId,
     LoopInfo, LoopKind, LoopPhase, LoopState, LoopSummary, LoopTally, Losses, Measured, Occupancy,
     Particulars, Peer, PoolInfo, PoolKind, PoolReading, ProcessInfo, Recommendation, Recording,
-    Remedy, Report, RequestTally, Role, Sample, SchedTimes, ServerConfig, Setting, SettingSource,
-    SettingValue, Settings, Severity, Stack, StackId, Stall, Tables, ThreadInfo, ThreadLook,
-    Throttled, TimeSplit, Truncation, Wait, WaitId, WorkerClass, WorkerTopology,
+    Remedy, Report, RequestTally, Resident, ResidentKind, ResidentPlace, Role, Sample, SchedTimes,
+    ServerConfig, Setting, SettingSource, SettingValue, Settings, Severity, Stack, StackId, Stall,
+    Tables, ThreadInfo, ThreadLook, Throttled, TimeSplit, Truncation, Wait, WaitId, WorkerClass,
+    WorkerTopology,
 };
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
@@ -277,6 +278,20 @@ fn requests(pid: i32) -> RequestTally {
     }
 }
 
+fn residents() -> Vec<Resident> {
+    vec![Resident {
+        kind: ResidentKind::Timer,
+        name: "refresh".to_owned(),
+        place: Some(ResidentPlace {
+            function: "refresh".to_owned(),
+            file: "/srv/app/jobs.py".to_owned(),
+            line: Some(12),
+        }),
+        count: 1,
+        period: Some(Nanos::from_secs(30)),
+    }]
+}
+
 fn processes() -> Vec<ProcessInfo> {
     let topology = |role| WorkerTopology {
         server: "uvicorn".to_owned(),
@@ -292,6 +307,7 @@ fn processes() -> Vec<ProcessInfo> {
         occupancy: Occupancy::default(),
         budget: Default::default(),
         turns: Default::default(),
+        residents: (role != Role::Master).then(residents),
         pid: Pid(pid),
         ppid: Pid(ppid),
         python: "3.12.1".to_owned(),

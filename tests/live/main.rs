@@ -45,6 +45,7 @@ mod parked;
 mod pools;
 mod quota;
 mod requests;
+mod residents;
 mod restart;
 mod rights;
 mod sockets;

@@ -11,8 +11,8 @@
 use stallspy::model::{
     CallbackRun, ConnectionInfo, CpuQuota, CpuState, EdgeStatus, Frame, FrameKind, GilHolder,
     GilState, GilTally, Glimpse, Level, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState,
-    LoopTally, Losses, NameId, Peer, ProcessInfo, ReadyFd, Recording, Role, Sample, SchedTimes,
-    Settings, Spin, Stack, StackId, Tables, ThreadLook, Throttle, Wait, WorkerClass,
+    LoopTally, Losses, Machine, NameId, Peer, ProcessInfo, ReadyFd, Recording, Role, Sample,
+    SchedTimes, Settings, Spin, Stack, StackId, Tables, ThreadLook, Throttle, Wait, WorkerClass,
     WorkerTopology,
 };
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
@@ -108,6 +108,7 @@ impl Story {
             gil: GilTally::default(),
             budget: Default::default(),
             turns: Default::default(),
+            residents: Some(Vec::new()),
             threads: Vec::new(),
         };
         let recording = Recording {
@@ -158,6 +159,31 @@ impl Story {
             let (held, waiting) = if look % 2 == 0 { (held, waiting) } else { (0, 0) };
             crowd.add(stallspy::model::CrowdLook { threads, held, waiting });
         }
+    }
+
+    /// So many processes alike under a master, which becomes the first; the loop is the first worker's.
+    pub fn workers(&mut self, count: i32) {
+        let mut master = self.recording.processes[0].clone();
+        master.topology.role = Role::Master;
+        (master.pid, master.residents) = (Pid(99), None);
+        let mut all = vec![master];
+        for worker in 0..count {
+            let mut one = self.recording.processes[0].clone();
+            one.topology.role = Role::Worker;
+            (one.pid, one.ppid) = (Pid(100 + worker), Pid(99));
+            all.push(one);
+        }
+        self.recording.processes = all;
+    }
+
+    /// A machine of two CPUs that had nothing to run for so long, of both together.
+    pub fn machine(&mut self, idle_ms: u64) {
+        self.recording.machine = Machine {
+            cpus: 2,
+            busy: Nanos::from_millis(20_000 - idle_ms),
+            idle: Nanos::from_millis(idle_ms),
+            ..Machine::default()
+        };
     }
 
     /// A stack below the server's own frames, `(file, line, function)` root first.

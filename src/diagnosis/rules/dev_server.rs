@@ -1,6 +1,6 @@
 //! The rule `dev-server`: what serves requests is meant for development.
 
-use crate::diagnosis::{Case, Rule};
+use crate::diagnosis::{Case, Rule, residents};
 use crate::model::{Finding, Load, Recommendation, Remedy, Severity, Verdict};
 use crate::sizing::shape::{MOST_THREADS, TARGET_USE};
 use crate::units::{to_f64, whole};
@@ -52,15 +52,19 @@ fn threads(case: &Case<'_>, load: &Load) -> u32 {
 /// Threads of a worker where nothing is known of the load: that a request that waits lets others run.
 const FEW_THREADS: u32 = 4;
 
-/// 2 × cores + 1 (<https://docs.gunicorn.org/en/stable/design.html>).
+/// 2 × cores + 1 (<https://docs.gunicorn.org/en/stable/design.html>); 1 where more would repeat what lives in
+/// the one process.
 fn rule_of_thumb(load: &Load) -> u32 {
+    if residents::is_single(load) {
+        return 1;
+    }
     load.cores.whole().saturating_mul(2).saturating_add(1)
 }
 
 /// The command line for production, and why.
 fn instead(load: &Load, threads: u32) -> (String, String) {
     let workers = rule_of_thumb(load);
-    let cpus = load.cores.whole();
+    let cpus = if residents::is_single(load) { 1 } else { load.cores.whole() };
     let reloads = "it watches files and starts anew when one changes; one process serves everybody";
     match load.server.as_str() {
         "uvicorn" => (

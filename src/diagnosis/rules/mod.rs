@@ -17,6 +17,7 @@ pub mod many_small_callbacks;
 pub mod not_under_load;
 pub mod page_faults;
 pub mod pool_saturated;
+pub mod single_process_state;
 pub mod slow_loop_implementation;
 pub mod sync_starved;
 pub mod threads_occupied;

@@ -5,7 +5,7 @@
 
 use super::busy_idle;
 use crate::diagnosis::blocked::{Blocked, ratio};
-use crate::diagnosis::{Case, Rule, lacks, size, wording};
+use crate::diagnosis::{Case, Rule, lacks, residents, size, wording};
 use crate::model::{Cause, Finding, Load, Measured, Severity, Stall, Verdict};
 
 /// A loop that is out of its poll for so much of the time has no room: whatever comes waits for about
@@ -37,24 +37,22 @@ impl Rule for TooFewWorkers {
         if let Some(need) = lacks(case.recording) {
             return Verdict::NotEnoughData { need };
         }
-        let busy = |load: &&Load| load.utilization.is_some_and(|(least, _)| least >= BUSY);
-        let Some(load) = case.loads.iter().find(busy) else { return Verdict::Clear };
+        let Some(load) = case.loads.iter().find(|load| is_busy(load)) else {
+            return Verdict::Clear;
+        };
         let Some(idle) = load.cores.idle else {
             return Verdict::NotEnoughData { need: "the machine's account of idle CPUs" };
         };
-        let workers = load.workers.len();
-        let per_worker = load.cores_used() / crate::units::to_f64(workers.max(1) as u64);
         // A loop that spins is busy with nothing: another worker would be, too.
-        if busy_idle::is_found(case) {
+        if !has_room(load, idle) || busy_idle::is_found(case) {
             return Verdict::Clear;
         }
-        if idle < IDLE
-            || per_worker < COMPUTES
-            || f64::from(load.cores.whole()) <= load.cores_used()
-        {
-            return Verdict::Clear;
-        }
-        let Some(advice) = size::for_loops(load) else { return Verdict::Clear };
+        let workers = load.workers.len();
+        let Some(sized) = size::for_loops(load) else { return Verdict::Clear };
+        let advice = match residents::is_single(load) {
+            true => residents::instead(load, &sized.command),
+            false => sized,
+        };
         let (least, _) = load.utilization.unwrap_or_default();
         Verdict::Found(Finding {
             id: self.id().to_owned(),
@@ -88,4 +86,21 @@ fn movable(case: &Case<'_>) -> f64 {
         _ => false,
     };
     Blocked::of(case.recording, case.stalls, is_movable).map_or(0.0, |blocked| blocked.share)
+}
+
+/// Whether every worker's loop computes nearly all the time while CPUs are idle.
+pub(crate) fn is_found(case: &Case<'_>, load: &Load) -> bool {
+    is_busy(load)
+        && load.cores.idle.is_some_and(|idle| has_room(load, idle))
+        && !busy_idle::is_found(case)
+}
+
+fn is_busy(load: &Load) -> bool {
+    load.utilization.is_some_and(|(least, _)| least >= BUSY)
+}
+
+fn has_room(load: &Load, idle: f64) -> bool {
+    let workers = crate::units::to_f64(load.workers.len().max(1) as u64);
+    let per_worker = load.cores_used() / workers;
+    idle >= IDLE && per_worker >= COMPUTES && f64::from(load.cores.whole()) > load.cores_used()
 }

@@ -17,6 +17,7 @@ mod layout;
 mod place;
 mod pool;
 mod process;
+mod resident;
 mod server;
 mod socket;
 mod stall;

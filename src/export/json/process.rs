@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{pool, socket};
+use super::{pool, resident, socket};
 use crate::model::{
     EdgeStatus, Evidence, LoopId, LoopInfo, LoopSummary, Patches, ProcessInfo, ReadyFd, Report,
     Role, ServerConfig, ThreadInfo, WorkerClass,
@@ -62,6 +62,8 @@ pub(super) struct ProcessOut<'a> {
     pools: Vec<pool::PoolOut<'a>>,
     listeners: Vec<socket::ListenerOut<'a>>,
     connections: Vec<socket::ConnectionOut<'a>>,
+    /// `null` where nobody looked.
+    residents: Option<Vec<resident::ResidentOut<'a>>>,
 }
 
 /// A thread that serves one request at a time, without a loop.
@@ -167,6 +169,7 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
         pools: process.pools.iter().map(pool::new).collect(),
         listeners: process.listeners.iter().map(socket::listener).collect(),
         connections: process.connections.iter().map(socket::connection).collect(),
+        residents: process.residents.as_ref().map(|all| all.iter().map(resident::new).collect()),
     }
 }
 

@@ -23,6 +23,7 @@ use crate::sampler::pool_watch::PoolWatch;
 use crate::sampler::quiet::Quiet;
 use crate::sampler::request_threads::RequestThreads;
 use crate::sampler::request_watch::RequestWatch;
+use crate::sampler::resident_watch::ResidentWatch;
 use crate::sampler::socket_watch::SocketWatch;
 use crate::sampler::spin_watch::SpinWatch;
 use crate::sampler::throttle_watch::ThrottleWatch;
@@ -87,6 +88,7 @@ impl ProcessWatch {
             occupancy: Occupancy::default(),
             budget: Budget::default(),
             turns: Turns::default(),
+            residents: None,
             threads: Vec::new(),
         };
         Ok(ProcessWatch {
@@ -120,6 +122,7 @@ impl ProcessWatch {
             recognised_by: 0,
             patches_by: 0,
             requests: RequestWatch::default(),
+            residents: ResidentWatch::default(),
             forked: is_child.then(|| born(stat.started)).flatten(),
             cpu_before: stat.cpu,
             budget: BudgetWatch::new(procfs, pid),

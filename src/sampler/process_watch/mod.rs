@@ -6,6 +6,7 @@ mod counters;
 mod libraries;
 mod loop_search;
 mod recognition;
+mod residents;
 mod slow_facts;
 mod spins;
 mod thread_list;
@@ -27,6 +28,7 @@ use super::pool_watch::PoolWatch;
 use super::quiet::Quiet;
 use super::request_threads::RequestThreads;
 use super::request_watch::RequestWatch;
+use super::resident_watch::ResidentWatch;
 use super::socket_watch::{SocketWatch, Sockets};
 use super::spin_watch::SpinWatch;
 use super::thread_watch::{Scene, ThreadWatch};
@@ -91,6 +93,7 @@ pub struct ProcessWatch {
     /// How many files there were when its patches were last read.
     patches_by: usize,
     requests: RequestWatch,
+    residents: ResidentWatch,
     /// When it was forked, if it was forked from a process that is watched.
     forked: Option<Timestamp>,
     cpu_before: Nanos,
@@ -154,6 +157,7 @@ impl ProcessWatch {
         self.see_pools(at)?;
         self.count_requests(at, false);
         self.see_sockets(notes, stalled, at);
+        self.see_residents(notes, stalled, at);
         self.request_threads.count(&self.loops, &mut self.info.occupancy, pace, at);
         if self.request_threads.are_new_ones_due(pace, at) {
             self.next_discovery = at;
@@ -279,9 +283,6 @@ impl ProcessWatch {
         for (_, edges) in &mut self.out_of_sight {
             edges.finish(notes);
         }
-        let counts = self.memory.counts();
-        notes.losses.reads += counts.reads;
-        notes.losses.failed_reads += counts.failed;
     }
 
     pub(super) fn scene<'a>(

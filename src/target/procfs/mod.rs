@@ -5,6 +5,7 @@
 //! the live one. Never keeps anything, never waits, never writes; every file is read up to a stated
 //! size, because the names and the lengths in them belong to the process being looked at.
 
+mod databases;
 mod environ;
 mod machine;
 mod maps;
@@ -25,6 +26,7 @@ use nix::errno::Errno;
 
 use crate::units::{Pid, Tid};
 
+pub use databases::OpenDatabase;
 pub use machine::CpuTotals;
 pub use maps::{Mapping, Perms};
 pub use polled::Polled;
