@@ -648,6 +648,17 @@ fn what_was_not_told_goes_by_the_others_of_its_line() {
 }
 
 #[test]
+fn nothing_is_advised_twice() {
+    for (name, report) in stories() {
+        let words: Vec<&str> = report.advice().iter().map(|one| one.command.as_str()).collect();
+        let mut once = words.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), words.len(), "{name}: {words:#?}");
+    }
+}
+
+#[test]
 fn a_line_does_the_same_in_each_of_its_stalls() {
     let told = |in_c: f64, in_python: f64| {
         let mut story = Story::new(400);

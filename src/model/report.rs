@@ -65,7 +65,7 @@ pub struct Report {
 impl Report {
     /// Everything there is to do: what gains most first, as far as that was predicted. What was not keeps its
     /// place, or goes with the change before it in the same finding. Last comes what to leave
-    /// as it is.
+    /// as it is. What two findings say in the same words is there once.
     #[must_use]
     pub fn advice(&self) -> Vec<&Recommendation> {
         let mut groups: Vec<Vec<&Recommendation>> = Vec::new();
@@ -89,6 +89,15 @@ impl Report {
         let next = |is_ranked: bool| if is_ranked { ranked.next() } else { others.next() };
         let changes = is_ranked.into_iter().filter_map(next).flatten();
         let all = self.findings.iter().flat_map(|finding| &finding.recommendations);
-        changes.chain(all.filter(|one| one.keeps())).collect()
+        let mut told: Vec<&Recommendation> = Vec::new();
+        for one in changes.chain(all.filter(|one| one.keeps())) {
+            if told
+                .iter()
+                .all(|before| (&before.command, &before.reason) != (&one.command, &one.reason))
+            {
+                told.push(one);
+            }
+        }
+        told
     }
 }
