@@ -17,7 +17,7 @@ use stallspy::units::{Nanos, Tid};
 use story::{Part, Story, at};
 
 /// Every rule has a column. A new rule fails the test until it has one.
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 23] = [
     "loop-hung",
     "sync-starved",
     "gthread-starved",
@@ -35,6 +35,7 @@ const COLUMNS: [&str; 22] = [
     "connection-limit",
     "connection-churn",
     "too-few-workers",
+    "too-many-workers",
     "slow-loop-implementation",
     "dev-server",
     "healthy",
@@ -125,6 +126,20 @@ fn starved_workers() -> Story {
     story
 }
 
+/// So many sync workers on a machine of two CPUs, all of them held all the time; each used so much CPU time, and
+/// was ready and waited for a CPU for so long.
+fn many_workers(count: i32, delay_ms: u64, cpu_ms: u64) -> Story {
+    let mut story = starved_workers();
+    story.workers(count);
+    for worker in &mut story.recording.processes[1..] {
+        worker.cpu = Nanos::from_millis(cpu_ms);
+        worker.turns.run_delay = Nanos::from_millis(delay_ms);
+        (worker.requests.first, worker.requests.last) = (Some(0), Some(50));
+        worker.budget.private_bytes = Some(30 << 20);
+    }
+    story
+}
+
 /// Two timers, one of them a scheduler's, and a watch.
 fn residents() -> Vec<Resident> {
     let one = |kind, name: &str, line| {
@@ -198,6 +213,14 @@ fn stories() -> Vec<(&'static str, Report)> {
     let mut story = starved_workers();
     story.recording.processes[0].residents = Some(residents());
     rows.push(("all busy, and timers live there", story));
+
+    for (name, workers, delay_ms, cpu_ms) in [
+        ("16 sync workers compute on 2 CPUs", 16, 8_000, 1_200),
+        ("16 sync workers wait", 16, 10, 100),
+        ("5 sync workers compute on 2 CPUs", 5, 6_000, 3_800),
+    ] {
+        rows.push((name, many_workers(workers, delay_ms, cpu_ms)));
+    }
 
     let unread =
         || ReadyFd { fd: 7, what: "10.0.0.7:5432".to_owned(), why: Readiness::Unread, bursts: 4 };

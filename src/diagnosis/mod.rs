@@ -84,7 +84,7 @@ pub trait Rule: Debug + Sync {
 
 /// All rules. Of two findings that explain the same share of time and matter the same, the one
 /// further up comes first.
-pub static RULES: [&dyn Rule; 22] = [
+pub static RULES: [&dyn Rule; 23] = [
     &rules::loop_hung::LoopHung,
     &rules::sync_starved::SyncStarved,
     &rules::gthread_starved::GthreadStarved,
@@ -102,6 +102,7 @@ pub static RULES: [&dyn Rule; 22] = [
     &rules::connection_limit::ConnectionLimit,
     &rules::connection_churn::ConnectionChurn,
     &rules::too_few_workers::TooFewWorkers,
+    &rules::too_many_workers::TooManyWorkers,
     &rules::slow_loop_implementation::SlowLoopImplementation,
     &rules::dev_server::DevServer,
     &rules::healthy::Healthy,

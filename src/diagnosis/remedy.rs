@@ -233,13 +233,18 @@ pub fn for_gil(recording: &Recording, blame: &Blame) -> Recommendation {
     )
 }
 
-/// What to do about a line that holds a request's own thread.
+/// What to do about a line that holds a request's own thread. `is_sized`: how many workers and threads there
+/// should be is told apart, so that none are asked for here.
 #[must_use]
-pub fn for_thread(recording: &Recording, blame: &Blame) -> Recommendation {
+pub fn for_thread(recording: &Recording, blame: &Blame, is_sized: bool) -> Recommendation {
     let (command, reason) = if blame.wait.is_some() {
         (
-            "give the call a timeout, or do it after the answer; or let more requests wait at the \
-             same time: more threads (gunicorn: `--threads`)",
+            if is_sized {
+                "give the call a timeout, or do it after the answer"
+            } else {
+                "give the call a timeout, or do it after the answer; or let more requests wait at the same \
+                 time: more threads (gunicorn: `--threads`)"
+            },
             "it waits, and its thread serves nobody else meanwhile",
         )
     } else {
@@ -247,7 +252,9 @@ pub fn for_thread(recording: &Recording, blame: &Blame) -> Recommendation {
             recording.processes.iter().flat_map(|one| one.residents.iter().flatten());
         let is_single = resident.any(|one| one.kind.is_repeated());
         (
-            if is_single {
+            if is_sized {
+                "make it cheaper, or do it after the answer"
+            } else if is_single {
                 "make it cheaper, or do it after the answer; no more workers, which would repeat what lives in \
                  each"
             } else {

@@ -86,6 +86,19 @@ fn name(one: &Resident) -> String {
     format!("{times}{}{at}{every}", one.name)
 }
 
+/// That it lives there: `3 timers and 1 watcher live in it, and more workers would repeat them`.
+#[must_use]
+pub fn in_each(load: &Load) -> String {
+    let is_one = counts(repeated(load)).values().sum::<u32>() == 1;
+    format!(
+        "{} {} in {}, and more workers would repeat {}",
+        in_words(repeated(load)),
+        if is_one { "lives" } else { "live" },
+        if load.workers.len() > 1 { "each" } else { "it" },
+        if is_one { "it" } else { "them" },
+    )
+}
+
 /// What to do instead of more workers; `then` is what to type once that is done.
 #[must_use]
 pub fn instead(load: &Load, then: &str) -> Recommendation {
@@ -108,10 +121,8 @@ pub fn instead(load: &Load, then: &str) -> Recommendation {
     Recommendation {
         remedy: Remedy::Config,
         command: format!(
-            "keep {workers}: {} {} in {}; to have more, {}, then {then}",
-            in_words(repeated(load)),
-            if is_one { "lives" } else { "live" },
-            if load.workers.len() > 1 { "each" } else { "it" },
+            "keep {workers}: {}; to have more, {}, then {then}",
+            in_each(load),
             steps.join("; "),
         ),
         reason: format!("each worker more would repeat {}", named(repeated(load))),

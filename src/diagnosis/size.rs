@@ -59,8 +59,24 @@ pub fn more_workers(load: &Load) -> Option<String> {
     (size.found.shape.workers > size.now.0 && capacity >= kept * WORTH_IT).then(|| size.command())
 }
 
+/// What to type for fewer workers that get as much done; `None` where they would not, or where there is too
+/// little to go by.
+#[must_use]
+pub fn fewer_workers(load: &Load) -> Option<Recommendation> {
+    let (size, as_it_is) = best(load)?;
+    let is_as_good = size.found.capacity * WORTH_IT >= as_it_is;
+    (size.found.shape.workers < size.now.0 && is_as_good).then(|| size.recommendation_of_fewer())
+}
+
 /// The size, or what limits it where none does noticeably more.
 fn sized(load: &Load) -> Option<Result<Size<'_>, Limit>> {
+    let (size, as_it_is) = best(load)?;
+    Some(if size.found.capacity < as_it_is * WORTH_IT { Err(size.found.limit) } else { Ok(size) })
+}
+
+/// The smallest size that gets nearly all done that any could, and the throughput of the present one by the
+/// same arithmetic.
+fn best(load: &Load) -> Option<(Size<'_>, f64)> {
     let (costs, demand) = (enough(load)?, load.demand()?);
     let threads_now = load.slots?;
     let workers_now = workers_of(load);
@@ -90,10 +106,8 @@ fn sized(load: &Load) -> Option<Result<Size<'_>, Limit>> {
     // By the same arithmetic, or what it is off by would pass for a gain.
     let shape_now = Shape { workers: workers_now, threads: threads_now };
     let as_it_is = before.max(capacity(needs, shape_now, cores, demand));
-    if found.capacity < as_it_is * WORTH_IT {
-        return Some(Err(found.limit));
-    }
-    Some(Ok(Size { load, costs, demand, found, now: (workers_now, threads_now), before }))
+    let now = (workers_now, threads_now);
+    Some((Size { load, costs, demand, found, now, before }, as_it_is))
 }
 
 /// How many workers a server should have whose loops compute all the time.
@@ -139,8 +153,18 @@ pub fn for_loops(load: &Load) -> Option<Recommendation> {
 ///
 /// Workers with loops need as many as their loops are busy for, at ρ of the time each, once the calls that block
 /// them are off them.
+///
+/// What lives in them is one more reason.
 #[must_use]
 pub fn to_keep(load: &Load) -> Option<Recommendation> {
+    let mut advice = kept(load)?;
+    if residents::is_single(load) {
+        advice.reason.push_str(&format!("; {}", residents::in_each(load)));
+    }
+    Some(advice)
+}
+
+fn kept(load: &Load) -> Option<Recommendation> {
     let workers = workers_of(load);
     let named = |what: &str, count: u32| match count {
         1 => format!("1 {what}"),
@@ -534,6 +558,30 @@ impl Size<'_> {
         }
     }
 
+    /// The same for fewer workers: what is gained is their memory.
+    fn recommendation_of_fewer(&self) -> Recommendation {
+        let Found { shape, workers, limit, capacity, .. } = self.found;
+        let predicted = effect("throughput", self.before, capacity, "1/s");
+        let memory = self.load.memory.per_worker.map(|bytes| {
+            let of = |count: u32| to_f64(bytes) * f64::from(count);
+            effect("memory", of(self.now.0), of(shape.workers), "bytes")
+        });
+        Recommendation {
+            remedy: Remedy::Setting {
+                kind: SettingKind::Workers,
+                setting: "workers".to_owned(),
+                current: Some(self.now.0),
+                recommended: shape.workers,
+                suggested: workers,
+                limited_by: limit.words().to_owned(),
+            },
+            command: self.command(),
+            reason: format!("they get as much done; what limits it is {}", limit.words()),
+            inputs: self.inputs(),
+            predicted: std::iter::once(predicted).chain(memory).collect(),
+        }
+    }
+
     /// What to type; a number that stays is not repeated.
     fn command(&self) -> String {
         let (workers, threads) = (self.found.shape.workers, self.found.shape.threads);
@@ -564,8 +612,7 @@ impl Size<'_> {
         let there = whole(self.demand.round());
         let kept = if residents::is_single(self.load) {
             let workers = wording::several(workers_of(self.load) as usize, "worker");
-            let lives = residents::in_words(residents::repeated(self.load));
-            format!("; {workers} stay, as {lives} live in one, and more workers would repeat them")
+            format!("; {workers} stay: {}", residents::in_each(self.load))
         } else {
             String::new()
         };

@@ -22,3 +22,4 @@ pub mod slow_loop_implementation;
 pub mod sync_starved;
 pub mod threads_occupied;
 pub mod too_few_workers;
+pub mod too_many_workers;

@@ -125,6 +125,7 @@ fn predicted(effects: &[Effect]) -> Option<String> {
         };
         said.push(match (name.as_str(), unit.as_str()) {
             (_, "s") => format!("{label} {} → {}", seconds(*before), seconds(*after)),
+            (_, "bytes") => format!("{label} {} → {} MiB", mebibytes(*before), mebibytes(*after)),
             ("capacity", "1/s") => {
                 format!("{label} of a loop {} → {} requests/s", few(*before), few(*after))
             }
@@ -141,6 +142,10 @@ fn predicted(effects: &[Effect]) -> Option<String> {
 
 fn seconds(value: f64) -> String {
     lengths::coarse(Nanos::from_micros(u64::from(whole((value * 1e6).round()))))
+}
+
+fn mebibytes(bytes: f64) -> String {
+    few(bytes / f64::from(1 << 20))
 }
 
 /// Two or three digits: more are not predicted.
