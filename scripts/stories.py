@@ -248,12 +248,13 @@ def processes(tell):
     flags, predicted = sized(step)
     step.expect("--threads" not in flags, "no threads for what computes")
     step = tell.step("computing, as advised", gunicorn_of(tell, *flags), CLIENTS, COMPUTES, 1, predicted)
-    step.expect_words("no other number of workers or threads: make requests cheaper, or give the server more CPUs")
+    step.expect_words("no more workers or threads: make requests cheaper, or give the server more CPUs")
 
     step = tell.step("computing, 2 × cores + 1", gunicorn_of(tell, "--workers", RULE_OF_THUMB), CLIENTS, COMPUTES, 1)
-    step.expect_words("no other number of workers or threads: make requests cheaper, or give the server more CPUs")
+    step.expect_words("no more workers or threads: make requests cheaper, or give the server more CPUs")
     many = str(8 * os.cpu_count())
     step = tell.step("computing, 8 × cores", gunicorn_of(tell, "--workers", many), CLIENTS, COMPUTES, 1)
+    step.expect_found("too-many-workers")
 
 
 def dev_server(tell):

@@ -576,7 +576,7 @@ impl Size<'_> {
                 limited_by: limit.words().to_owned(),
             },
             command: self.command(),
-            reason: format!("they get as much done; what limits it is {}", limit.words()),
+            reason: format!("they get at least as much done; what limits it is {}", limit.words()),
             inputs: self.inputs(),
             predicted: std::iter::once(predicted).chain(memory).collect(),
         }

@@ -114,7 +114,7 @@ fn no_more(crowd: &Crowd, starved: f64, limit: Limit) -> Recommendation {
     };
     Recommendation {
         remedy: Remedy::Config,
-        command: format!("no other number of workers or threads: {instead}"),
+        command: format!("no more workers or threads: {instead}"),
         reason: format!(
             "what limits it is {}; more workers or threads would only queue there",
             limit.words()
