@@ -109,18 +109,19 @@ fn effects(what: &WhatIf, server: Option<&Load>) -> Vec<Effect> {
     let (before, unit) = carries.map_or((1.0, "ratio"), |carries| (carries, "1/s"));
     let mut capacity = Change { before, after: before * what.capacity };
     // What was moved off the loop still takes its CPU time, which the server has no more of than before.
-    if let Some(most) = carries.and_then(|_| most_by_cpu(server?)) {
-        capacity.after = capacity.after.min(most.max(before));
+    if let Some(most) = server.and_then(|server| most_by_cpu(server, busy)) {
+        capacity.after = capacity.after.min(before * most.max(1.0));
     }
     all.push(effect("capacity", capacity, unit));
     all
 }
 
-/// Requests a second that the CPUs one of its workers can count on are enough for.
-fn most_by_cpu(server: &Load) -> Option<f64> {
-    let cpu = server.costs.as_ref()?.cpu;
+/// How many times what one of its loops can carry the CPUs are enough for, if its loops are `busy` together: a loop
+/// that is busy all the time takes its part of what they take now.
+fn most_by_cpu(server: &Load, busy: f64) -> Option<f64> {
     let workers = to_f64(server.workers.len().max(1) as u64);
-    (cpu > 0.0).then(|| server.cores.usable() / workers / cpu)
+    let used = server.cores_used();
+    (used > 0.0 && busy > 0.0).then(|| server.cores.usable() / workers / (used / busy))
 }
 
 /// What the pool of threads that takes the calls over has to say.
