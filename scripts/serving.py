@@ -1,4 +1,4 @@
-"""Servers that are started, loaded and recorded: what scripts/story and scripts/sizing.py share."""
+"""Servers that are started, loaded and recorded: what scripts/story, scripts/sizing.py and scripts/whatif.py share."""
 import json
 import os
 import socket
@@ -44,15 +44,10 @@ class Server:
         load = self.load(interpreter, clients, seconds + 2, 0)
         try:
             time.sleep(1)
-            code = subprocess.call([stallspy, "record", "-p", str(self.process.pid), "-d", str(seconds), "-q", "-f",
-                                    "json", "-o", out], stdout=subprocess.DEVNULL)
+            return recorded(stallspy, self.process.pid, seconds, out)
         finally:
             load.kill()
             load.communicate()
-        if code != 0:
-            sys.exit("stallspy record ended with %d" % code)
-        with open(out) as file:
-            return json.load(file)
 
     def end(self):
         started = [self.process.pid] + children(self.process.pid)
@@ -78,6 +73,16 @@ def children(pid):
             return [int(word) for word in file.read().split()]
     except OSError:
         return []
+
+
+def recorded(stallspy, pid, seconds, out):
+    """What stallspy says of a running server: its report, which is kept at `out`."""
+    code = subprocess.call([stallspy, "record", "-p", str(pid), "-d", str(seconds), "-q", "-f", "json", "-o", out],
+                           stdout=subprocess.DEVNULL)
+    if code != 0:
+        sys.exit("stallspy record ended with %d" % code)
+    with open(out) as file:
+        return json.load(file)
 
 
 def free_port():

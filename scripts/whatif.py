@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from sizing import SERVERS, free_port
+from serving import SERVERS, free_port, recorded
 
 MIX = "2:/wait,3:/compute,30:/ping"
 WAIT_MS, COMPUTE_MS = 100, 60
@@ -46,16 +46,12 @@ def record(stallspy, interpreter, kind, fix, seconds, seed, folder):
         time.sleep(0.5)
         clients = load(MIX, seconds + 2)
         time.sleep(1)
-        code = subprocess.call([stallspy, "record", "-p", str(server.pid), "-d", str(seconds), "-q", "-f", "json", "-o", out],
-                               stdout=subprocess.DEVNULL)
+        report = recorded(stallspy, server.pid, seconds, out)
         seen = json.loads(clients.communicate()[0])
     finally:
         server.terminate()
         server.wait()
-    if code != 0:
-        sys.exit("bench: stallspy record ended with %d" % code)
-    with open(out) as file:
-        return json.load(file), seen
+    return report, seen
 
 
 def predictions(report, functions):

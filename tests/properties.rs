@@ -30,23 +30,13 @@ fn look() -> impl Strategy<Value = ThreadLook> {
     ];
     let holder = proptest::option::of((0..3i32, 0..4u32));
     (0..4u32, cpu, holder).prop_map(|(stack, cpu, holder)| ThreadLook {
-        in_call: None,
-        in_call_with_gil: None,
-        lock_holder: None,
-        collecting: false,
-        generation: None,
-        stack: StackId(stack),
-        native: None,
         holder: holder.map(|(tid, stack)| GilHolder {
             tid: Tid(tid),
             stack: StackId(stack),
             native: None,
             cpu,
         }),
-        cpu,
-        task: None,
-        coroutine: None,
-        endpoint: None,
+        ..ThreadLook::bare(StackId(stack), cpu)
     })
 }
 

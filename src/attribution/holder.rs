@@ -47,20 +47,7 @@ impl Holder {
 
 /// What would have been seen had the holder's thread been looked at.
 fn as_look(holder: GilHolder) -> ThreadLook {
-    ThreadLook {
-        stack: holder.stack,
-        native: holder.native,
-        cpu: holder.cpu,
-        in_call: None,
-        in_call_with_gil: None,
-        lock_holder: None,
-        generation: None,
-        holder: None,
-        collecting: false,
-        task: None,
-        coroutine: None,
-        endpoint: None,
-    }
+    ThreadLook { native: holder.native, ..ThreadLook::bare(holder.stack, holder.cpu) }
 }
 
 #[cfg(test)]

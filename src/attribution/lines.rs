@@ -90,20 +90,7 @@ mod tests {
             callback: callback.map(|index| CallbackRun { index, batch: 9 }),
             waiting: None,
             sched: None,
-            look: Some(ThreadLook {
-                in_call: None,
-                in_call_with_gil: None,
-                lock_holder: None,
-                collecting: false,
-                generation: None,
-                stack: StackId(stack),
-                native: None,
-                holder: None,
-                cpu: CpuState::Running,
-                task: None,
-                coroutine: None,
-                endpoint: None,
-            }),
+            look: Some(ThreadLook::bare(StackId(stack), CpuState::Running)),
         }
     }
 

@@ -104,20 +104,7 @@ mod tests {
             callback: Some(CallbackRun { index: callback, batch: 9 }),
             waiting: None,
             sched: None,
-            look: stack.map(|stack| ThreadLook {
-                in_call: None,
-                in_call_with_gil: None,
-                lock_holder: None,
-                collecting: false,
-                generation: None,
-                stack: StackId(stack),
-                native: None,
-                holder: None,
-                cpu: CpuState::Running,
-                task: None,
-                coroutine: None,
-                endpoint: None,
-            }),
+            look: stack.map(|stack| ThreadLook::bare(StackId(stack), CpuState::Running)),
         }
     }
 

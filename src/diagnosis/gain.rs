@@ -11,7 +11,6 @@ use crate::model::{
     Recommendation, Recording,
 };
 use crate::sizing::whatif::{Change, SATURATED, WhatIf, without};
-use crate::units::to_f64;
 
 /// What anyio's limiter of threads has unless it was changed (`run_sync_in_worker_thread`'s
 /// `current_default_thread_limiter`, `CapacityLimiter(40)`, src/anyio/_backends/_asyncio.py).
@@ -119,9 +118,9 @@ fn effects(what: &WhatIf, server: Option<&Load>) -> Vec<Effect> {
 /// How many times what one of its loops can carry the CPUs are enough for, if its loops are `busy` together: a loop
 /// that is busy all the time takes its part of what they take now.
 fn most_by_cpu(server: &Load, busy: f64) -> Option<f64> {
-    let workers = to_f64(server.workers.len().max(1) as u64);
     let used = server.cores_used();
-    (used > 0.0 && busy > 0.0).then(|| server.cores.usable() / workers / (used / busy))
+    (used > 0.0 && busy > 0.0)
+        .then(|| server.cores.usable() / server.worker_count() / (used / busy))
 }
 
 /// What the pool of threads that takes the calls over has to say.
@@ -146,8 +145,8 @@ fn next_limit(
     let mut at_once = what.rate * what.length;
     let is_bound = what.busy.before >= SATURATED;
     if is_bound {
-        let workers = to_f64(server.map_or(1, |server| server.workers.len().max(1)) as u64);
-        let there = server.and_then(|server| server.in_flight).map_or(0.0, |all| all / workers);
+        let of_each = |server: &Load| Some(server.in_flight? / server.worker_count());
+        let there = server.and_then(of_each).unwrap_or(0.0);
         at_once = at_once.max(there);
     }
     let there = pool.busy.mean().unwrap_or(0.0) + pool.waiting.mean().unwrap_or(0.0);

@@ -11,7 +11,7 @@ use crate::model::{
     Effect, Load, Measured, ProcessInfo, Recommendation, Remedy, SettingKind, WorkerClass,
 };
 use crate::sizing::shape::{Limit, TARGET_USE};
-use crate::units::{Bounds, to_f64, whole};
+use crate::units::{Bounds, whole};
 
 /// From this part of the limit on it is reached: connections are counted at a few looks, and between two of them some
 /// are closed and not yet taken again.
@@ -70,8 +70,7 @@ impl Taken {
     /// As many as there are and wait, at a use of ρ. What waits is a bound from below where the kernel's queue is
     /// full.
     pub(super) fn recommendation(&self, load: &Load) -> Recommendation {
-        let workers = to_f64(load.workers.len().max(1) as u64);
-        let wanted = self.open + self.waiting / workers;
+        let wanted = self.open + self.waiting / load.worker_count();
         let recommended = whole((wanted / TARGET_USE).ceil()).max(self.limit.saturating_add(1));
         // A hub that computes for a part of the time does as much more as it has left.
         let busy = load.utilization.map_or(0.0, |(_, most)| most).max(f64::MIN_POSITIVE);

@@ -312,14 +312,7 @@ pub fn for_pool(
     inputs.extend(held.map(|held| Measured::new("gil_held", held, "ratio")));
     inputs.extend(modelled.into_iter().flat_map(|(_, needs)| measured(needs)));
     Some(Recommendation {
-        remedy: Remedy::Setting {
-            kind: SettingKind::ThreadPool,
-            setting: pool_setting(pool).to_owned(),
-            current: Some(limit),
-            recommended,
-            suggested: Bounds { lo: least, hi: recommended },
-            limited_by: limited_by.to_owned(),
-        },
+        remedy: pool_remedy(pool, recommended, Bounds { lo: least, hi: recommended }, limited_by),
         command: pool_command(pool, recommended),
         reason: "whatever waits for this pool waits for nothing else; what its threads call (a database, \
                  another service) has to bear as many at once"
@@ -397,18 +390,12 @@ pub fn for_moved_calls(pool: &PoolInfo, moved: &MovedCalls) -> Option<Recommenda
     let error = SURE / moved.calls.max(1.0).sqrt();
     let span = |by: f64| MovedCalls { at_once: moved.at_once * by, ..*moved }.tokens();
     let bound = if moved.is_bound { "at least " } else { "" };
+    let suggested = Bounds {
+        lo: span((1.0 - error).max(0.0)).max(limit.saturating_add(1)).min(recommended),
+        hi: span(1.0 + error),
+    };
     Some(Recommendation {
-        remedy: Remedy::Setting {
-            kind: SettingKind::ThreadPool,
-            setting: pool_setting(pool).to_owned(),
-            current: Some(limit),
-            recommended,
-            suggested: Bounds {
-                lo: span((1.0 - error).max(0.0)).max(limit.saturating_add(1)).min(recommended),
-                hi: span(1.0 + error),
-            },
-            limited_by: Limit::Demand.words().to_owned(),
-        },
+        remedy: pool_remedy(pool, recommended, suggested, Limit::Demand.words()),
         command: pool_command(pool, recommended),
         reason: format!(
             "{} becomes the next limit once the calls are moved there: {bound}{:.0} are in it at once; what \
@@ -431,6 +418,23 @@ pub fn for_moved_calls(pool: &PoolInfo, moved: &MovedCalls) -> Option<Recommenda
 const MOST_TOKENS: u32 = 1000;
 /// From this share of the time on a pool limits what is done.
 const FULL: f64 = 0.5;
+
+/// That a pool's size is to be `recommended`, or another of the `suggested`.
+fn pool_remedy(
+    pool: &PoolInfo,
+    recommended: u32,
+    suggested: Bounds<u32>,
+    limited_by: &str,
+) -> Remedy {
+    Remedy::Setting {
+        kind: SettingKind::ThreadPool,
+        setting: pool_setting(pool).to_owned(),
+        current: pool.limit,
+        recommended,
+        suggested,
+        limited_by: limited_by.to_owned(),
+    }
+}
 
 fn pool_setting(pool: &PoolInfo) -> &'static str {
     match pool.kind {

@@ -66,6 +66,12 @@ impl Load {
         self.served.map(|served| to_f64(served) / seconds)
     }
 
+    /// How many workers it has; one at the least, to divide by.
+    #[must_use]
+    pub fn worker_count(&self) -> f64 {
+        to_f64(self.workers.len().max(1) as u64)
+    }
+
     /// Cores' worth of CPU time that its workers used.
     #[must_use]
     pub fn cores_used(&self) -> f64 {

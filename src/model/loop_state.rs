@@ -170,6 +170,27 @@ pub struct ThreadLook {
     pub endpoint: Option<NameId>,
 }
 
+impl ThreadLook {
+    /// A thread in this stack, of which nothing else is known.
+    #[must_use]
+    pub fn bare(stack: StackId, cpu: CpuState) -> ThreadLook {
+        ThreadLook {
+            stack,
+            native: None,
+            cpu,
+            in_call: None,
+            in_call_with_gil: None,
+            holder: None,
+            lock_holder: None,
+            collecting: false,
+            generation: None,
+            task: None,
+            coroutine: None,
+            endpoint: None,
+        }
+    }
+}
+
 /// One look at one event loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoopState {

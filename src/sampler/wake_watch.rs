@@ -125,20 +125,7 @@ pub(super) fn look(
     // and then, and may have to wait for a CPU as well.
     let waits = cpu == CpuState::Running || scene.notes.waits_for_gil(cpu);
     let holder = waits.then(|| gil_watch::holder(scene, thread, before)).flatten();
-    let look = stack.map(|stack| ThreadLook {
-        lock_holder: None,
-        stack,
-        native: None,
-        cpu,
-        in_call: None,
-        in_call_with_gil: None,
-        holder,
-        collecting: false,
-        generation: None,
-        task: None,
-        coroutine: None,
-        endpoint: None,
-    });
+    let look = stack.map(|stack| ThreadLook { holder, ..ThreadLook::bare(stack, cpu) });
     let at = now();
     let state = LoopState {
         window: at.since(before),

@@ -100,7 +100,6 @@ fn is_busy(load: &Load) -> bool {
 }
 
 fn has_room(load: &Load, idle: f64) -> bool {
-    let workers = crate::units::to_f64(load.workers.len().max(1) as u64);
-    let per_worker = load.cores_used() / workers;
+    let per_worker = load.cores_used() / load.worker_count();
     idle >= IDLE && per_worker >= COMPUTES && f64::from(load.cores.whole()) > load.cores_used()
 }
