@@ -10,6 +10,7 @@ use crate::attribution::usage::usage;
 use crate::attribution::{Attribution, Witnesses};
 use crate::diagnosis::blocked::Blocked;
 use crate::diagnosis::rules::loop_hung::is_hung;
+use crate::diagnosis::thread_size::ThreadSize;
 use crate::diagnosis::{Case, RULES, keep, wording};
 use crate::load::lag::Lag;
 use crate::load::loads;
@@ -32,8 +33,15 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
     let loops = loop_loads(&recording, &stalls);
     let loads = loads(&recording, &loops, &blocked_on(&recording));
     let uses = usage(&recording);
-    let case =
-        Case { recording: &recording, stalls: &stalls, loads: &loads, loops: &loops, uses: &uses };
+    let sizes: Vec<ThreadSize<'_>> = loads.iter().filter_map(ThreadSize::of).collect();
+    let case = Case {
+        recording: &recording,
+        stalls: &stalls,
+        loads: &loads,
+        sizes: &sizes,
+        loops: &loops,
+        uses: &uses,
+    };
     let (mut weighed, undecided) = findings(&case);
     keep::attach(&case, weighed.iter_mut().map(|(_, finding)| finding));
     let verdict = verdict(&recording, &stalls, weighed.first());

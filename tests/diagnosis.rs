@@ -711,6 +711,27 @@ fn a_worker_and_its_successor_are_not_two_at_a_time() {
 }
 
 #[test]
+fn what_lives_in_another_server_keeps_no_workers() {
+    let told = |own: Vec<Resident>, others: Vec<Resident>| {
+        let mut story = Story::of_threads(400, 1, 1);
+        let render = rendering(&mut story, 60.0);
+        for n in 0..20 {
+            story.stall(f64::from(n) * 450.0 + 500.0, Part { ms: 400.0, ..render });
+        }
+        let mut other = story.recording.processes[0].clone();
+        other.pid = stallspy::units::Pid(101);
+        other.residents = Some(others);
+        story.recording.processes[0].residents = Some(own);
+        story.recording.processes.push(other);
+        let report = conclude(story.recording, &nothing_allowed);
+        let advice: String = report.advice().iter().map(|one| one.command.as_str()).collect();
+        advice.contains("no more workers, which would repeat what lives in each")
+    };
+    assert!(told(residents(), Vec::new()));
+    assert!(!told(Vec::new(), residents()));
+}
+
+#[test]
 fn a_request_is_told_call_by_call() {
     let told = |parts: &dyn Fn(&mut Story) -> Vec<Part>| {
         let mut story = Story::of_threads(400, 4, 1);

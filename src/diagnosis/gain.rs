@@ -5,7 +5,7 @@
 //! is too little to go by. Never words a change itself.
 
 use super::blocked::{Blame, Blocked};
-use super::{Case, remedy, size};
+use super::{Case, pool_size, remedy, size};
 use crate::model::{
     CallTime, Cause, Effect, Load, LoopLoad, Measured, PoolInfo, PoolKind, ProcessInfo,
     Recommendation, Recording,
@@ -50,7 +50,7 @@ fn with_effects(
     if load.watched < size::LEAST_WINDOW.scaled(WATCHED.0, WATCHED.1) {
         return vec![advice];
     }
-    let server = case.loads.iter().find(|server| server.workers.contains(&load.pid));
+    let server = case.load_of(load.pid);
     advice.predicted = effects(&what, server);
     advice.inputs.push(Measured::new("loop_busy", what.busy.before, "ratio"));
     if what.busy.before >= SATURATED {
@@ -151,7 +151,7 @@ fn next_limit(
     }
     let there = pool.busy.mean().unwrap_or(0.0) + pool.waiting.mean().unwrap_or(0.0);
     let calls = what.rate * load.watched.as_secs_f64();
-    let moved = size::MovedCalls {
+    let moved = pool_size::MovedCalls {
         rate: what.rate,
         length: what.length,
         calls,
@@ -159,11 +159,11 @@ fn next_limit(
         is_bound,
     };
     let needed = moved.tokens();
-    Some(match size::for_moved_calls(&pool, &moved) {
+    Some(match pool_size::for_moved_calls(&pool, &moved) {
         Some(recommendation) => Next::Limit(Box::new(recommendation)),
         None => Next::Room(format!(
             "; {} takes the calls over: {}{needed} of its {limit} are needed",
-            size::pool_name(&pool),
+            pool_size::pool_name(&pool),
             if is_bound { "at least " } else { "" },
         )),
     })

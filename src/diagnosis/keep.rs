@@ -3,6 +3,7 @@
 //! Takes the findings of a case, adds to the one that speaks of its loops, or of health, what to leave alone. Says
 //! nothing where some finding wants another number of workers or threads.
 
+use super::thread_size::ThreadSize;
 use super::{Case, size};
 use crate::model::{Finding, Remedy, SettingKind};
 
@@ -22,5 +23,6 @@ pub fn attach<'a>(case: &Case<'_>, findings: impl Iterator<Item = &'a mut Findin
     }
     let mut speaks = findings.iter_mut().filter(|one| SPEAK_OF_SIZE.contains(&one.id.as_str()));
     let Some(finding) = speaks.next() else { return };
-    finding.recommendations.extend(case.loads.iter().filter_map(size::to_keep));
+    finding.recommendations.extend(case.sizes.iter().filter_map(ThreadSize::to_keep));
+    finding.recommendations.extend(case.loads.iter().filter_map(size::loops_to_keep));
 }

@@ -11,21 +11,24 @@ mod hub_connections;
 pub mod keep;
 mod often;
 pub mod peers;
+pub mod pool_size;
 pub mod remedy;
 pub mod residents;
 pub mod rules;
 pub mod services;
 pub mod size;
 mod starved;
+pub mod thread_size;
 pub mod wording;
 
 use std::fmt::Debug;
 
 use self::blocked::Blocked;
+use self::thread_size::ThreadSize;
 use crate::model::{
     Finding, Load, LoopLoad, Recommendation, Recording, Severity, Stall, ThreadUse, Verdict,
 };
-use crate::units::Nanos;
+use crate::units::{Nanos, Pid};
 
 /// A share of the time from which a finding matters most: at a tenth of the time blocked, one
 /// request in ten meets a blocked loop.
@@ -47,10 +50,26 @@ pub struct Case<'a> {
     pub stalls: &'a [Stall],
     /// The servers.
     pub loads: &'a [Load],
+    /// The sizes of those without a loop, where there is enough to go by.
+    pub sizes: &'a [ThreadSize<'a>],
     /// The event loops, also those of no server.
     pub loops: &'a [LoopLoad],
     /// What threads spent their time on.
     pub uses: &'a [ThreadUse],
+}
+
+impl<'a> Case<'a> {
+    /// The server that a process works for.
+    #[must_use]
+    pub fn load_of(&self, pid: Pid) -> Option<&'a Load> {
+        self.loads.iter().find(|load| load.workers.contains(&pid))
+    }
+
+    /// The size of a server without a loop.
+    #[must_use]
+    pub fn size_of(&self, load: &Load) -> Option<&'a ThreadSize<'a>> {
+        self.sizes.iter().find(|size| std::ptr::eq(size.load, load))
+    }
 }
 
 /// One thing that can be wrong with a server.

@@ -4,9 +4,9 @@
 //! and its wait, gives a recommendation with its figures. Mitigation first (take it off the
 //! loop), cure second (use something that does not block). Never decides whether to recommend.
 
-use super::MEDIUM_LENGTH;
 use super::blocked::{Blame, Blocked};
 use super::greenlets::{self, Hub};
+use super::{Case, MEDIUM_LENGTH, residents};
 use crate::model::{Cause, FrameId, LoopKind, Peer, Recommendation, Recording, Remedy, Tables};
 use crate::units::Nanos;
 
@@ -233,10 +233,12 @@ pub fn for_gil(recording: &Recording, blame: &Blame) -> Recommendation {
     )
 }
 
-/// What to do about a line that holds a request's own thread. `is_sized`: how many workers and threads there
-/// should be is told apart, so that none are asked for here.
+/// What to do about a line that holds a request's own thread. Where a size of its server is told apart, no more
+/// workers and threads are asked for here.
 #[must_use]
-pub fn for_thread(recording: &Recording, blame: &Blame, is_sized: bool) -> Recommendation {
+pub fn for_thread(case: &Case<'_>, blame: &Blame) -> Recommendation {
+    let load = blame.process.and_then(|pid| case.load_of(pid));
+    let is_sized = load.is_some_and(|load| case.size_of(load).is_some());
     let (command, reason) = if blame.wait.is_some() {
         (
             if is_sized {
@@ -248,13 +250,10 @@ pub fn for_thread(recording: &Recording, blame: &Blame, is_sized: bool) -> Recom
             "it waits, and its thread serves nobody else meanwhile",
         )
     } else {
-        let mut resident =
-            recording.processes.iter().flat_map(|one| one.residents.iter().flatten());
-        let is_single = resident.any(|one| one.kind.is_repeated());
         (
             if is_sized {
                 "make it cheaper, or do it after the answer"
-            } else if is_single {
+            } else if load.is_some_and(residents::is_single) {
                 "make it cheaper, or do it after the answer; no more workers, which would repeat what lives in \
                  each"
             } else {
@@ -264,7 +263,7 @@ pub fn for_thread(recording: &Recording, blame: &Blame, is_sized: bool) -> Recom
              one computes in Python at a time",
         )
     };
-    recommendation(recording, blame, command.to_owned(), reason)
+    recommendation(case.recording, blame, command.to_owned(), reason)
 }
 
 /// What to do about a line that did not come back.

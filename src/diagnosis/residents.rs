@@ -99,9 +99,9 @@ pub fn in_each(load: &Load) -> String {
     )
 }
 
-/// What to do instead of more workers; `then` is what to type once that is done.
+/// What to do instead of more workers; `then` is what they would be once that is done.
 #[must_use]
-pub fn instead(load: &Load, then: &str) -> Recommendation {
+pub fn instead(load: &Load, then: Recommendation) -> Recommendation {
     let workers = wording::several(load.workers.len().max(1), "worker");
     let are_written = repeated(load).any(|one| one.kind == ResidentKind::SqliteWriter);
     let work = repeated(load).any(|one| one.kind != ResidentKind::SqliteWriter);
@@ -121,13 +121,14 @@ pub fn instead(load: &Load, then: &str) -> Recommendation {
     Recommendation {
         remedy: Remedy::Config,
         command: format!(
-            "keep {workers}: {}; to have more, {}, then {then}",
+            "keep {workers}: {}; to have more, {}, then {}",
             in_each(load),
             steps.join("; "),
+            then.command
         ),
         reason: format!("each worker more would repeat {}", named(repeated(load))),
         inputs: measured(repeated(load)),
-        predicted: Vec::new(),
+        predicted: then.predicted,
     }
 }
 

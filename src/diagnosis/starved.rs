@@ -6,11 +6,10 @@
 //! line for a moment. Together they are requests that wait for a thread.
 
 use super::blocked::{count, ratio};
-use super::size::Sized;
-use super::{Case, Rule, lacks, often, residents, size, wording};
+use super::{Case, Rule, lacks, often, residents, wording};
 use crate::model::{
-    Crowd, Finding, Load, Measured, ProcessInfo, Recommendation, Recording, Remedy, Role, Stall,
-    Verdict, WorkerClass,
+    Crowd, Finding, Measured, ProcessInfo, Recommendation, Recording, Remedy, Role, Stall, Verdict,
+    WorkerClass,
 };
 use crate::sizing::shape::Limit;
 
@@ -19,7 +18,7 @@ const NEED_LOOKS: &str = "2 s of looks at all its threads and at who waits for o
 
 /// Whether the server that runs requests as `class` was starved.
 pub(super) fn check(rule: &dyn Rule, class: WorkerClass, case: &Case<'_>) -> Verdict {
-    let Case { recording, stalls, loads, .. } = *case;
+    let Case { recording, stalls, .. } = *case;
     let is_own = |process: &&ProcessInfo| {
         process.topology.class == class && process.topology.role != Role::Master
     };
@@ -54,7 +53,7 @@ pub(super) fn check(rule: &dyn Rule, class: WorkerClass, case: &Case<'_>) -> Ver
         stalls: { stalls.iter().enumerate() }
             .filter_map(|(index, stall)| holds(stall).then_some(index))
             .collect(),
-        recommendations: vec![recommendation(class, &worst, starved, loads)],
+        recommendations: vec![recommendation(class, &worst, starved, case)],
     })
 }
 
@@ -128,14 +127,15 @@ fn recommendation(
     class: WorkerClass,
     crowd: &Crowd,
     starved: f64,
-    loads: &[Load],
+    case: &Case<'_>,
 ) -> Recommendation {
-    let mut of_class = loads.iter().filter(|load| load.class == class);
-    match of_class.clone().find_map(size::for_threads) {
-        Some(Sized::Change(sized)) => return sized,
-        Some(Sized::Right(limit)) => return no_more(crowd, starved, limit),
-        None => {}
+    if let Some(size) = case.sizes.iter().find(|size| size.load.class == class) {
+        match size.limit() {
+            Some(limit) => return no_more(crowd, starved, limit),
+            None => return size.recommendation(),
+        }
     }
+    let mut of_class = case.loads.iter().filter(|load| load.class == class);
     let at_least = wanted(crowd).ceil();
     let command = match class {
         _ if of_class.any(residents::is_single) => format!(

@@ -4,7 +4,7 @@
 
 use crate::diagnosis::blocked::ratio;
 use crate::diagnosis::hub_connections::Taken;
-use crate::diagnosis::{Case, Rule, lacks, often, size, wording};
+use crate::diagnosis::{Case, Rule, lacks, often, pool_size, wording};
 use crate::model::{
     Finding, Measured, PoolInfo, PoolKind, ProcessInfo, Recommendation, Remedy, Verdict,
     WorkerClass,
@@ -58,14 +58,14 @@ impl PoolSaturated {
         if !often::is_found(full, pool.full_and_waiting) {
             return Verdict::Clear;
         }
-        let load = case.loads.iter().find(|load| load.workers.contains(&process.pid));
+        let load = case.load_of(process.pid);
         Verdict::Found(Finding {
             id: self.id().to_owned(),
             severity: often::severity(full),
             summary: format!(
                 "{} is full while others wait {} of the time: {:.1} of {} are in use and {:.1} wait, \
                  on average",
-                size::pool_name(pool),
+                pool_size::pool_name(pool),
                 wording::percent(full),
                 pool.busy.mean().unwrap_or(0.0),
                 pool.limit.unwrap_or(0),
@@ -74,7 +74,7 @@ impl PoolSaturated {
             evidence: evidence(pool, full),
             stalls: Vec::new(),
             recommendations: vec![
-                size::for_pool(process, pool, load).unwrap_or_else(|| no_larger(pool, full)),
+                pool_size::for_pool(process, pool, load).unwrap_or_else(|| no_larger(pool, full)),
             ],
         })
     }
@@ -82,7 +82,7 @@ impl PoolSaturated {
     /// The greenlets that accept connections.
     fn connections(&self, case: &Case<'_>) -> Option<Finding> {
         let of = |process: &ProcessInfo| {
-            let load = case.loads.iter().find(|load| load.workers.contains(&process.pid))?;
+            let load = case.load_of(process.pid)?;
             Some((load, Taken::of(process, load)?))
         };
         let all = case.recording.processes.iter().filter_map(of);

@@ -4,9 +4,9 @@
 //! Takes what lives in the processes, and whether a size asks for more of them. Where there is one worker
 //! and it needs no other, what lives in it is no fault.
 
-use crate::diagnosis::blocked::count;
-use crate::diagnosis::rules::too_few_workers;
-use crate::diagnosis::{Case, Rule, residents, size, wording};
+use crate::diagnosis::blocked::{count, ratio};
+use crate::diagnosis::rules::too_few_workers::{self, COMPUTES_ITSELF, computes_itself};
+use crate::diagnosis::{Case, Rule, residents, wording};
 use crate::model::{Finding, Load, Recommendation, Remedy, Resident, Severity, Verdict};
 
 /// See `docs/findings/single-process-state.md`.
@@ -22,6 +22,10 @@ impl Rule for SingleProcessState {
         include_str!("../../../docs/findings/single-process-state.md")
     }
 
+    fn explains(&self, finding: &Finding) -> Option<f64> {
+        finding.figure(COMPUTES_ITSELF)
+    }
+
     fn check(&self, case: &Case<'_>) -> Verdict {
         let looked = |load: &&Load| {
             let mut workers = case.recording.processes.iter();
@@ -35,7 +39,7 @@ impl Rule for SingleProcessState {
         let held =
             case.loads.iter().filter(single).find_map(|load| Some((load, wanted(case, load)?)));
         if let Some((load, then)) = held {
-            return Verdict::Found(self.held_back(load, &then));
+            return Verdict::Found(self.held_back(case, load, then));
         }
         let several = case.loads.iter().find(|load| load.workers.len() > 1 && single(load));
         several.map_or(Verdict::Clear, |load| Verdict::Found(self.repeated(case, load)))
@@ -44,17 +48,15 @@ impl Rule for SingleProcessState {
 
 impl SingleProcessState {
     /// More workers would help, and are not advised.
-    fn held_back(&self, load: &Load, then: &str) -> Finding {
-        let own = || residents::repeated(load);
-        self.finding(
-            load,
-            Severity::Medium,
-            format!(
-                "more workers would help, and repeat what lives in one: {}",
-                residents::in_words(own())
-            ),
-            residents::instead(load, then),
-        )
+    fn held_back(&self, case: &Case<'_>, load: &Load, then: Recommendation) -> Finding {
+        let own = residents::in_words(residents::repeated(load));
+        let summary = format!("more workers would help, and repeat what lives in one: {own}");
+        let mut finding =
+            self.finding(load, Severity::Medium, summary, residents::instead(load, then));
+        if !load.loops.is_empty() {
+            finding.evidence.push(ratio(COMPUTES_ITSELF, computes_itself(case, load)));
+        }
+        finding
     }
 
     /// There are several workers already.
@@ -108,8 +110,10 @@ fn in_workers(case: &Case<'_>, load: &Load) -> usize {
     workers.filter(|one| one.residents.iter().flatten().any(same)).count()
 }
 
-/// What would be typed for more workers, if nothing lived in them; `None` where none are wanted.
-fn wanted(case: &Case<'_>, load: &Load) -> Option<String> {
-    (load.slots.is_some() || too_few_workers::is_found(case, load))
-        .then(|| size::more_workers(load))?
+/// More workers, as they would be if nothing lived in them; `None` where none are wanted.
+fn wanted(case: &Case<'_>, load: &Load) -> Option<Recommendation> {
+    match case.size_of(load) {
+        Some(size) => size.more_workers(),
+        None => too_few_workers::wanted(case, load),
+    }
 }

@@ -5,7 +5,7 @@
 
 use super::loop_hung::is_hung;
 use crate::diagnosis::blocked::{Blocked, count, ratio};
-use crate::diagnosis::{Case, Rule, lacks, often, remedy, size, wording};
+use crate::diagnosis::{Case, Rule, lacks, often, remedy, wording};
 use crate::model::{Finding, Measured, ProcessInfo, Recording, Severity, Stall, Verdict};
 use crate::units::Timestamp;
 
@@ -35,10 +35,7 @@ impl Rule for ThreadsOccupied {
         let recommendations = match is_roomy {
             true => Vec::new(),
             false => {
-                let is_sized = case.loads.iter().any(|load| size::for_threads(load).is_some());
-                remedy::for_lines(recording, &blocked, |recording, blame| {
-                    remedy::for_thread(recording, blame, is_sized)
-                })
+                remedy::for_lines(recording, &blocked, |_, blame| remedy::for_thread(case, blame))
             }
         };
         Verdict::Found(Finding {

@@ -6,7 +6,7 @@
 use super::busy_idle;
 use crate::diagnosis::blocked::{Blocked, ratio};
 use crate::diagnosis::{Case, Rule, lacks, residents, size, wording};
-use crate::model::{Cause, Finding, Load, Measured, Severity, Stall, Verdict};
+use crate::model::{Cause, Finding, Load, Measured, Recommendation, Severity, Stall, Verdict};
 
 /// A loop that is out of its poll for so much of the time has no room: whatever comes waits for about
 /// ten times as long as it takes (M/M/1: 1 / (1 - U); Kleinrock, *Queueing Systems* I, 1975, §3.2).
@@ -30,7 +30,7 @@ impl Rule for TooFewWorkers {
     }
 
     fn explains(&self, finding: &Finding) -> Option<f64> {
-        finding.figure("computes_itself")
+        finding.figure(COMPUTES_ITSELF)
     }
 
     fn check(&self, case: &Case<'_>) -> Verdict {
@@ -43,16 +43,10 @@ impl Rule for TooFewWorkers {
         let Some(idle) = load.cores.idle else {
             return Verdict::NotEnoughData { need: "the machine's account of idle CPUs" };
         };
-        // A loop that spins is busy with nothing: another worker would be, too.
-        if !has_room(load, idle) || busy_idle::is_found(case) {
-            return Verdict::Clear;
-        }
+        let Some(sized) = wanted(case, load) else { return Verdict::Clear };
         let workers = load.workers.len();
-        let Some(sized) = size::for_loops(load) else { return Verdict::Clear };
-        let advice = match residents::is_single(load) {
-            true => residents::instead(load, &sized.command),
-            false => sized,
-        };
+        // Where more would repeat what lives in one, `single-process-state` says what to do.
+        let advice = (!residents::is_single(load)).then_some(sized);
         let (least, _) = load.utilization.unwrap_or_default();
         Verdict::Found(Finding {
             id: self.id().to_owned(),
@@ -67,14 +61,23 @@ impl Rule for TooFewWorkers {
             ),
             evidence: vec![
                 ratio("loop_utilization", least),
-                ratio("computes_itself", (least - movable(case)).max(0.0)),
+                ratio(COMPUTES_ITSELF, computes_itself(case, load)),
                 Measured::new("cpus_used", load.cores_used(), "count"),
                 Measured::new("idle_cpus", idle, "count"),
             ],
             stalls: Vec::new(),
-            recommendations: vec![advice],
+            recommendations: advice.into_iter().collect(),
         })
     }
+}
+
+/// The figure of [`computes_itself`].
+pub(super) const COMPUTES_ITSELF: &str = "computes_itself";
+
+/// The share of the time that the least busy worker's loop is busy with what no other thread could do.
+pub(super) fn computes_itself(case: &Case<'_>, load: &Load) -> f64 {
+    let (least, _) = load.utilization.unwrap_or_default();
+    (least - movable(case)).max(0.0)
 }
 
 /// The share of the time that calls block a loop which another thread could make: they come first, as more
@@ -88,11 +91,11 @@ fn movable(case: &Case<'_>) -> f64 {
     Blocked::of(case.recording, case.stalls, is_movable).map_or(0.0, |blocked| blocked.share)
 }
 
-/// Whether every worker's loop computes nearly all the time while CPUs are idle.
-pub(crate) fn is_found(case: &Case<'_>, load: &Load) -> bool {
-    is_busy(load)
-        && load.cores.idle.is_some_and(|idle| has_room(load, idle))
-        && !busy_idle::is_found(case)
+/// More workers, where every worker's loop computes nearly all the time while CPUs are idle.
+pub(super) fn wanted(case: &Case<'_>, load: &Load) -> Option<Recommendation> {
+    let has_room = load.cores.idle.is_some_and(|idle| has_room(load, idle));
+    // A loop that spins is busy with nothing: another worker would be, too.
+    (is_busy(load) && has_room && !busy_idle::is_found(case)).then(|| size::for_loops(load))?
 }
 
 fn is_busy(load: &Load) -> bool {

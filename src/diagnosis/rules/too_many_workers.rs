@@ -4,7 +4,7 @@
 //! take memory and nothing else.
 
 use crate::diagnosis::blocked::ratio;
-use crate::diagnosis::{Case, Rule, lacks, size};
+use crate::diagnosis::{Case, Rule, lacks};
 use crate::model::{Costs, Finding, Load, Measured, Severity, Verdict};
 use crate::units::to_f64;
 
@@ -25,11 +25,11 @@ impl Rule for TooManyWorkers {
         if let Some(need) = lacks(case.recording) {
             return Verdict::NotEnoughData { need };
         }
-        let Some((load, waiting)) = case.loads.iter().find_map(|load| Some((load, crowded(load)?)))
-        else {
-            return Verdict::Clear;
-        };
-        let Some(advice) = size::fewer_workers(load) else { return Verdict::Clear };
+        let mut crowded = case
+            .sizes
+            .iter()
+            .filter_map(|size| Some((size.load, crowded(size.load)?, size.fewer_workers()?)));
+        let Some((load, waiting, advice)) = crowded.next() else { return Verdict::Clear };
         let workers = load.workers.len();
         let is_tight = is_tight(load);
         let summary = match is_tight {

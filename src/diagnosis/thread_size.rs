@@ -1,0 +1,227 @@
+//! How many workers and threads a server without an event loop should have, in words.
+//!
+//! Takes a server's load, computed once for all rules; gives what to type with its arithmetic, or what limits the size
+//! that is there. Never judges whether anybody waits.
+
+use super::size::{effect, enough, error, keeping, most_that_fit, workers_of, workers_option};
+use super::{residents, wording};
+use crate::model::{Costs, Load, Measured, Recommendation, Remedy, SettingKind};
+use crate::sizing::capacity::{Needs, Shape, capacity};
+use crate::sizing::shape::{Found, Limit, MOST_THREADS, Task, find};
+use crate::units::{Bounds, to_f64, whole};
+
+/// A size that gets less than this much more done is no reason to change anything.
+const WORTH_IT: f64 = 1.05;
+
+/// The smallest size that gets nearly all done that any could.
+#[derive(Debug, Clone, Copy)]
+pub struct ThreadSize<'a> {
+    /// The server.
+    pub load: &'a Load,
+    costs: &'a Costs,
+    demand: f64,
+    found: Found,
+    /// Workers, and the threads of each.
+    now: (u32, u32),
+    /// Requests a second.
+    before: f64,
+    /// The same of the size that is there by the arithmetic that gives what another does.
+    as_it_is: f64,
+}
+
+impl<'a> ThreadSize<'a> {
+    /// That of a server; `None` where loops serve, or where there is too little to go by. What lives in a worker
+    /// keeps their number.
+    #[must_use]
+    pub fn of(load: &'a Load) -> Option<ThreadSize<'a>> {
+        ThreadSize::with(load, residents::is_single(load))
+    }
+
+    fn with(load: &'a Load, is_single: bool) -> Option<ThreadSize<'a>> {
+        let (costs, demand) = (enough(load)?, load.demand()?);
+        let threads_now = load.slots?;
+        let workers_now = workers_of(load);
+        // The lock of one process is the limit that no more threads lift. Where few looks saw it, the upper
+        // end of its share is taken: one worker too many costs memory, one too few a fifth of the
+        // throughput (`scripts/bench --only sizing`, 1 ms of CPU and 80 ms of waiting: 1 × 59 against 2 × 30).
+        let gil = costs.most_gil();
+        let needs = Needs { gil, free: costs.cpu - gil, blocked: costs.blocked()? };
+        let cores = load.cores.usable();
+        let fit = most_that_fit(load, workers_now);
+        // gunicorn's rule of thumb; a server that has more may keep them.
+        let most = load.cores.whole().saturating_mul(2).saturating_add(1).max(1);
+        let most_workers = if is_single { workers_now } else { most };
+        let task = |most_threads| Task { needs, demand, cores, fit, most_workers, most_threads };
+        let error = error(costs);
+        // Workers of one thread as long as they do: code that was never run by several threads at once
+        // may not be made for it.
+        let single = find(&task(1), error);
+        let many = find(&task(MOST_THREADS), error);
+        let mut found = if threads_now > 1 || many.capacity > single.capacity * WORTH_IT {
+            many
+        } else {
+            single
+        };
+        if is_single && found.limit == Limit::Workers {
+            found.limit = Limit::Residents;
+        }
+        let before = load.rate()?;
+        // By the same arithmetic, or what it is off by would pass for a gain.
+        let shape_now = Shape { workers: workers_now, threads: threads_now };
+        let as_it_is = before.max(capacity(needs, shape_now, cores, demand));
+        let now = (workers_now, threads_now);
+        Some(ThreadSize { load, costs, demand, found, now, before, as_it_is })
+    }
+
+    /// What limits it where no other size does noticeably more.
+    #[must_use]
+    pub fn limit(&self) -> Option<Limit> {
+        (self.found.capacity < self.as_it_is * WORTH_IT).then_some(self.found.limit)
+    }
+
+    /// Another size; `None` where none does noticeably more.
+    #[must_use]
+    pub fn change(&self) -> Option<Recommendation> {
+        self.limit().is_none().then(|| self.recommendation())
+    }
+
+    /// What more workers would be, were it not for what lives in one; `None` where no more would do noticeably more.
+    #[must_use]
+    pub fn more_workers(&self) -> Option<Recommendation> {
+        let free = ThreadSize::with(self.load, false).filter(|free| free.limit().is_none())?;
+        let kept = if self.limit().is_none() { self.found.capacity } else { self.before };
+        (free.found.shape.workers > free.now.0 && free.found.capacity >= kept * WORTH_IT)
+            .then(|| free.recommendation())
+    }
+
+    /// Fewer workers that get as much done; `None` where they would not.
+    #[must_use]
+    pub fn fewer_workers(&self) -> Option<Recommendation> {
+        let is_as_good = self.found.capacity * WORTH_IT >= self.as_it_is;
+        (self.found.shape.workers < self.now.0 && is_as_good)
+            .then(|| self.recommendation_of_fewer())
+    }
+
+    /// That the size is right; `None` where another does noticeably more.
+    #[must_use]
+    pub fn to_keep(&self) -> Option<Recommendation> {
+        let limit = self.limit()?;
+        let workers = wording::several(self.now.0 as usize, "worker");
+        let size = match self.now.1 {
+            1 => workers,
+            threads => format!("{workers} of {}", wording::several(threads as usize, "thread")),
+        };
+        let reason =
+            format!("no other size gets noticeably more done; what limits it is {}", limit.words());
+        Some(keeping(self.load, self.now.0, &size, reason, limit, Vec::new()))
+    }
+
+    /// What to type for it.
+    #[must_use]
+    pub fn recommendation(&self) -> Recommendation {
+        let (workers, threads) = (self.found.shape.workers, self.found.shape.threads);
+        let (kind, setting, current, recommended, suggested) = if threads > 1 || self.now.1 > 1 {
+            (SettingKind::Threads, "threads", self.now.1, threads, self.found.threads)
+        } else {
+            (SettingKind::Workers, "workers", self.now.0, workers, self.found.workers)
+        };
+        let remedy = Remedy::Setting {
+            kind,
+            setting: setting.to_owned(),
+            current: Some(current),
+            recommended,
+            suggested: Bounds {
+                lo: suggested.lo.min(recommended),
+                hi: suggested.hi.max(recommended),
+            },
+            limited_by: self.found.limit.words().to_owned(),
+        };
+        Recommendation {
+            remedy,
+            command: self.command(),
+            reason: self.reason(),
+            inputs: self.inputs(),
+            predicted: vec![
+                effect("throughput", self.before, self.found.capacity, "1/s"),
+                effect(
+                    "response_time",
+                    self.demand / self.before.max(f64::MIN_POSITIVE),
+                    self.demand / self.found.capacity.max(f64::MIN_POSITIVE),
+                    "s",
+                ),
+            ],
+        }
+    }
+
+    /// The same for fewer workers: what is gained is their memory.
+    fn recommendation_of_fewer(&self) -> Recommendation {
+        let Found { shape, workers, limit, capacity, .. } = self.found;
+        let predicted = effect("throughput", self.before, capacity, "1/s");
+        let memory = self.load.memory.per_worker.map(|bytes| {
+            let of = |count: u32| to_f64(bytes) * f64::from(count);
+            effect("memory", of(self.now.0), of(shape.workers), "bytes")
+        });
+        Recommendation {
+            remedy: Remedy::Setting {
+                kind: SettingKind::Workers,
+                setting: "workers".to_owned(),
+                current: Some(self.now.0),
+                recommended: shape.workers,
+                suggested: workers,
+                limited_by: limit.words().to_owned(),
+            },
+            command: self.command(),
+            reason: format!("they get at least as much done; what limits it is {}", limit.words()),
+            inputs: self.inputs(),
+            predicted: std::iter::once(predicted).chain(memory).collect(),
+        }
+    }
+
+    /// What to type; a number that stays is not repeated.
+    fn command(&self) -> String {
+        let (workers, threads) = (self.found.shape.workers, self.found.shape.threads);
+        let mut parts = Vec::new();
+        if workers != self.now.0 {
+            parts.push(workers_option(self.load, workers));
+        }
+        if threads != self.now.1 {
+            // gunicorn turns its sync workers into gthread ones by itself for more than one thread.
+            parts.push(format!("`--threads {threads}`"));
+        }
+        parts.join(" and ")
+    }
+
+    fn reason(&self) -> String {
+        let waits = self.costs.blocked().unwrap_or(0.0);
+        let kind = if waits > self.costs.cpu {
+            "requests mostly wait, and each keeps a thread meanwhile"
+        } else {
+            "requests mostly compute"
+        };
+        let safe = if self.now.1 == 1 && self.found.shape.threads > 1 {
+            "; the application has to be safe for threads"
+        } else {
+            ""
+        };
+        let slots = self.found.shape.slots();
+        let there = whole(self.demand.round());
+        let kept = if residents::is_single(self.load) {
+            let workers = wording::several(workers_of(self.load) as usize, "worker");
+            format!("; {workers} stay: {}", residents::in_each(self.load))
+        } else {
+            String::new()
+        };
+        format!("{kind}: {there} are there at once, for {slots} threads in all{safe}{kept}")
+    }
+
+    fn inputs(&self) -> Vec<Measured> {
+        vec![
+            Measured::new("arrival_rate", self.before, "1/s"),
+            Measured::new("requests_at_once", self.demand, "count"),
+            Measured::new("cpu_with_gil", self.costs.most_gil(), "s"),
+            Measured::new("cpu_without_gil", self.costs.cpu - self.costs.most_gil(), "s"),
+            Measured::new("blocked", self.costs.blocked().unwrap_or(0.0), "s"),
+            Measured::new("usable_cpus", self.load.cores.usable(), "count"),
+        ]
+    }
+}
