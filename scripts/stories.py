@@ -191,10 +191,11 @@ def sqlite_gevent(tell):
 def postgres_gevent(tell):
     """psycopg2 under gevent: psycogreen, then the database's connections are the limit, then a pool."""
     postgres = os.path.join(serving.SERVERS, "postgres.py")
-    with Helper([tell.python, "-B", postgres, "--max-connections", "30"]) as (_, port):
-        env = {"PGPORT": port}
+    # At its usual port, by which it is known.
+    with Helper([tell.python, "-B", postgres, "--port", "5432"]) as (_, port):
+        env = {"PGPORT": port, "QUERY_MS": "400"}
         gunicorn = tell.bin("gunicorn") + ["-b", "127.0.0.1:{port}", "-k", "gevent", "tickets:app"]
-        clients = 60
+        clients = 130
         step = tell.step("as it is", gunicorn, clients, env, 1)
         step.expect_first("loop-blocked-by-call")
         step.expect_line("tickets.py", "query", "psycogreen")
@@ -202,9 +203,13 @@ def postgres_gevent(tell):
         env["PSYCOGREEN"] = "1"
         step = tell.step("psycogreen", gunicorn, clients, env, 1)
         step.expect_not("loop-blocked-by-call")
+        step.expect_first("connection-limit")
+        step.expect_found("connection-churn")
+        step.expect_line("tickets.py", "connect", "keep a pool")
+        size, _, _ = step.number(("config",), r"pool of at most ", 27)
 
-        step = tell.step("a pool of 27", gunicorn, clients, dict(env, POOL="27"), 1)
-        step.expect_not("loop-blocked-by-call")
+        step = tell.step("a pool of %d" % size, gunicorn, clients, dict(env, POOL=str(size)), 1)
+        step.expect_not("loop-blocked-by-call", "connection-limit", "connection-churn")
 
 
 WAITS, COMPUTES = {"CPU_MS": "1", "WAIT_MS": "80"}, {"CPU_MS": "20", "WAIT_MS": "0"}

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::attribution::blocked_on::blocked_on;
+use crate::attribution::connecting::connecting;
 use crate::attribution::usage::usage;
 use crate::attribution::{Attribution, Witnesses};
 use crate::diagnosis::blocked::Blocked;
@@ -16,8 +17,8 @@ use crate::load::lag::Lag;
 use crate::load::loads;
 use crate::load::loops::loop_loads;
 use crate::model::{
-    Cause, CulpritTotal, Finding, FrameId, LoopInfo, LoopSummary, Recording, Report, Severity,
-    Stall, Verdict,
+    Cause, CulpritTotal, Finding, FrameId, LoopId, LoopInfo, LoopSummary, Recording, Report,
+    Severity, Stall, Verdict,
 };
 use crate::stall;
 use crate::units::{Nanos, whole};
@@ -33,6 +34,7 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
     let loops = loop_loads(&recording, &stalls);
     let loads = loads(&recording, &loops, &blocked_on(&recording));
     let uses = usage(&recording);
+    let connecting = connecting(&recording);
     let sizes: Vec<ThreadSize<'_>> = loads.iter().filter_map(ThreadSize::of).collect();
     let case = Case {
         recording: &recording,
@@ -41,6 +43,7 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
         sizes: &sizes,
         loops: &loops,
         uses: &uses,
+        connecting: &connecting,
     };
     let (mut weighed, undecided) = findings(&case);
     keep::attach(&case, weighed.iter_mut().map(|(_, finding)| finding));
@@ -165,10 +168,14 @@ fn findings(case: &Case<'_>) -> (Vec<Weighed>, Vec<(&'static str, &'static str)>
     (findings, undecided)
 }
 
-/// The time that some stalls took of the recording.
+/// The time that some stalls took of the recording, on the loop where they took most: several loops at once make no
+/// longer recording, nor do several threads of one process.
 fn time(recording: &Recording, stalls: &[Stall], picked: &[usize]) -> Nanos {
-    let picked = picked.iter().filter_map(|index| stalls.get(*index));
-    picked.map(|stall| recording.observed(stall)).sum()
+    let mut by_loop: BTreeMap<LoopId, Nanos> = BTreeMap::new();
+    for stall in picked.iter().filter_map(|index| stalls.get(*index)) {
+        *by_loop.entry(stall.loop_id).or_default() += recording.observed(stall);
+    }
+    by_loop.into_values().max().unwrap_or_default().min(recording.length())
 }
 
 /// The one sentence a reader sees first: that of whatever explains most of the time.

@@ -9,9 +9,10 @@ mod story;
 use stallspy::conclusion::conclude;
 use stallspy::diagnosis::RULES;
 use stallspy::model::{
-    Cause, ConnectionInfo, CpuState, Level, ListenerInfo, LoopTally, Peer, PoolInfo, PoolKind,
-    PoolReading, ProcessInfo, Readiness, ReadyFd, Recording, Remedy, Report, Resident,
-    ResidentKind, ResidentPlace, Role, Setting, SettingSource, SettingValue, Stall, WorkerClass,
+    Cause, ConnectionInfo, CpuState, Level, ListenerInfo, LoopId, LoopState, LoopTally, Peer,
+    PoolInfo, PoolKind, PoolReading, ProcessInfo, Readiness, ReadyFd, Recording, Remedy, Report,
+    Resident, ResidentKind, ResidentPlace, Role, Setting, SettingSource, SettingValue, Stall,
+    WorkerClass,
 };
 use stallspy::units::{Nanos, Tid};
 use story::{Part, Story, at};
@@ -580,6 +581,72 @@ fn lines_of_one_function_are_one_thing_to_do() {
         _ => None,
     });
     assert_eq!(lines.collect::<Vec<_>>(), [Some(41), Some(90)]);
+}
+
+#[test]
+fn the_line_that_connects_is_named_where_it_was_seen() {
+    let told = |peers: &[&str], frames: &[(&str, u32, &str)], peer: Option<&str>| {
+        let mut story = Story::new(400);
+        for peer in peers {
+            story.connected(peer, 2, 1.0);
+        }
+        let frames = story.frames(frames);
+        let cpu = match peer {
+            Some(peer) => {
+                let peer = Some(Peer::Remote(story.recording.tables.name(peer)));
+                let stack = story.stack(&[]);
+                story.asleep(1.0, stack, "poll", peer).cpu
+            }
+            None => CpuState::Running,
+        };
+        story.sampled(frames, 5, cpu);
+        let report = conclude(story.recording, &nothing_allowed);
+        let found = report.findings.iter().find(|one| one.id == "connection-churn").unwrap();
+        let (_, place) = found.summary.split_once("a second before").unwrap();
+        place.to_owned()
+    };
+    let driver = format!("{VENV}/psycopg2/__init__.py");
+    let client = format!("{VENV}/urllib3/util/connection.py");
+    let by_driver = [("/srv/app/db.py", 25, "open"), (&*driver, 122, "connect")];
+    let by_client = [("/srv/app/api.py", 12, "get"), (&*client, 60, "create_connection")];
+    let query = [("/srv/app/db.py", 56, "query"), (&*driver, 130, "execute")];
+    let (database, service) = ("10.0.0.7:5432", "10.0.0.9:8080");
+    let unseen = "; the line that connects was not seen";
+    assert_eq!(told(&[database], &by_driver, None), ", in db.py:25 open");
+    assert_eq!(told(&[database], &query, None), unseen);
+    // A client of something else, and two that may be meant.
+    assert_eq!(told(&[database], &by_client, None), unseen);
+    assert_eq!(told(&[service], &by_client, None), ", in api.py:12 get");
+    assert_eq!(told(&[service, "10.0.0.8:9200"], &by_client, None), unseen);
+    // A database at another port.
+    assert_eq!(told(&["10.0.0.7:5433"], &by_driver, None), ", in db.py:25 open");
+    assert_eq!(told(&["10.0.0.7:5433"], &by_client, Some("10.0.0.7:5433")), ", in api.py:12 get");
+}
+
+#[test]
+fn no_finding_explains_more_than_the_whole() {
+    let mut story = Story::new(400);
+    story.connected("10.0.0.7:5432", 97, 0.0);
+    let stack = story.stack(&[("/srv/app/views.py", 41, "render")]);
+    for n in 0..60 {
+        story.stall(f64::from(n) * 150.0 + 100.0, Story::computing(100.0, stack));
+    }
+    // The same on a second and a third loop.
+    let all = story.recording.clone();
+    for id in [1, 2] {
+        let (mut info, states) = (all.loops[0].clone(), all.loop_states.iter().cloned());
+        info.id = LoopId(info.id.0 + id);
+        story
+            .recording
+            .loop_states
+            .extend(states.map(|state| LoopState { loop_id: info.id, ..state }));
+        story.recording.loops.push(info);
+    }
+    story.recording.loop_states.sort_by_key(|state| state.at);
+    let report = conclude(story.recording, &nothing_allowed);
+    let ids: Vec<&str> = report.findings.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!(ids[..2], ["connection-limit", "loop-blocked-by-cpu"], "{ids:?}");
+    assert!(report.findings[1].summary.starts_with("3 event loops"), "{report:#?}");
 }
 
 #[test]

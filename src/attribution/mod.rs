@@ -12,6 +12,7 @@ pub mod batch;
 pub mod blocked_on;
 pub mod calls;
 pub mod cause;
+pub mod connecting;
 pub mod consensus;
 pub mod contributors;
 pub mod culprit;

@@ -26,7 +26,8 @@ use std::fmt::Debug;
 use self::blocked::Blocked;
 use self::thread_size::ThreadSize;
 use crate::model::{
-    Finding, Load, LoopLoad, Recommendation, Recording, Severity, Stall, ThreadUse, Verdict,
+    Connecting, Finding, Load, LoopLoad, Recommendation, Recording, Severity, Stall, ThreadUse,
+    Verdict,
 };
 use crate::units::{Nanos, Pid};
 
@@ -56,6 +57,8 @@ pub struct Case<'a> {
     pub loops: &'a [LoopLoad],
     /// What threads spent their time on.
     pub uses: &'a [ThreadUse],
+    /// Lines that connect, the one seen most first.
+    pub connecting: &'a [Connecting],
 }
 
 impl<'a> Case<'a> {
