@@ -546,6 +546,12 @@ fn what_explains_most_comes_first_with_stalls_or_without() {
     story.stall(500.0, render);
     story.recording.processes[0].pools.push(full_pool(40, 20, 50));
     assert_eq!(ids(story), ["pool-saturated", "loop-blocked-by-cpu"]);
+    // A loop that has nothing to do, as all that there is waits for the pool, is no lack of load.
+    let mut story = Story::new(10);
+    let requests = &mut story.recording.processes[0].requests;
+    (requests.first, requests.last) = (Some(0), Some(400));
+    story.recording.processes[0].pools.push(full_pool(40, 20, 50));
+    assert_eq!(ids(story), ["pool-saturated"]);
     // A note comes last, however long the calls are that it speaks of.
     let mut story = Story::of_threads(400, 4, 1);
     let call = in_request(&mut story);
