@@ -5,6 +5,7 @@
 //! <https://github.com/pgjones/hypercorn/blob/0.17.3/src/hypercorn/run.py>; the same names from 0.13 on.
 
 use super::facts::{is_spawned, program};
+use super::fork::{Side, is_child, side};
 use super::{Facts, Probe, Recognised};
 use crate::model::{Role, WorkerClass};
 
@@ -15,8 +16,9 @@ const WORKERS: [(&str, &str, WorkerClass); 3] = [
     ("/hypercorn/asyncio/run.py", "uvloop_worker", WorkerClass::Uvloop),
     ("/hypercorn/trio/run.py", "trio_worker", WorkerClass::Trio),
 ];
-/// Where `multiprocessing`'s children begin.
-const CHILD: (&str, &str) = ("/multiprocessing/process.py", "_bootstrap");
+/// Where a master starts its workers and waits for them; a reloader waits in a function of hypercorn's own.
+const KEEPS: &str = "/multiprocessing/";
+const RELOADS: &str = "wait_for_changes";
 
 /// The probe for hypercorn.
 #[derive(Debug, Clone, Copy)]
@@ -28,18 +30,14 @@ impl Probe for Hypercorn {
             facts.frame(file, function).map(|place| (place, *class))
         });
         let mut found = if let Some((place, class)) = worker {
-            let is_child = facts.frame(CHILD.0, CHILD.1).is_some();
-            let role = if is_child { Role::Worker } else { Role::Single };
+            let role = if is_child(facts) { Role::Worker } else { Role::Single };
             let mut found = of(facts, role, class);
             found.objects.config = facts.object(place, "config");
             found
-        } else if let Some(place) =
-            facts.frame(RUN, "run_multiple").or_else(|| facts.frame(RUN, "run"))
+        } else if let Some(side) =
+            side(facts, |place| place.is(RUN, "run_multiple") || place.is(RUN, "run"))
         {
-            let config = facts.object(place, "config");
-            let mut found = of(facts, Role::Master, class_of(facts, config));
-            found.objects.config = config;
-            found
+            by_side(facts, side)
         } else {
             by_command(facts)?
         };
@@ -50,6 +48,22 @@ impl Probe for Hypercorn {
         };
         Some(found)
     }
+}
+
+/// In `run`, or below it: a master, a worker that it forked (before 0.15), or neither yet.
+fn by_side(facts: &Facts<'_>, side: Side<'_>) -> Recognised {
+    let (Side::Parent(place) | Side::Either(place)) = side else {
+        let class = class_of(facts, None);
+        return of(facts, Role::Worker, class).unsettled();
+    };
+    let config = facts.object(place, "config");
+    let mut found = of(facts, Role::Master, class_of(facts, config));
+    found.objects.config = config;
+    // It imports what its workers run, or runs that itself if there are to be none: not yet known.
+    let mut frames = facts.stacks.iter().flatten();
+    let keeps = frames.any(|at| at.file.contains(KEEPS) || at.is(RUN, RELOADS));
+    found.is_settled = keeps && matches!(side, Side::Parent(_));
+    found
 }
 
 fn of(facts: &Facts<'_>, role: Role, class: WorkerClass) -> Recognised {
@@ -114,6 +128,17 @@ mod tests {
             ask("python x.py", "", &master),
             Some((Role::Master, WorkerClass::Asyncio, true))
         );
+        let importing = ["hypercorn/asyncio/run.py:<module>", "hypercorn/run.py:run"];
+        let unsettled = |role| Some((role, WorkerClass::Asyncio, false));
+        assert_eq!(ask("python x.py", "", &importing), unsettled(Role::Master));
+        let forking = [
+            "../multiprocessing/popen_fork.py:_launch",
+            "hypercorn/run.py:run_multiple",
+            "hypercorn/run.py:run",
+        ];
+        assert_eq!(ask("python x.py", "", &forking), unsettled(Role::Master));
+        let forked = [&["../multiprocessing/process.py:_bootstrap"], &forking[..]].concat();
+        assert_eq!(ask("python x.py", "", &forked), unsettled(Role::Worker));
         let worker = [
             "hypercorn/asyncio/run.py:_run",
             "hypercorn/asyncio/run.py:uvloop_worker",

@@ -12,6 +12,7 @@ pub mod counters;
 pub mod daphne;
 pub mod django;
 pub mod facts;
+mod fork;
 pub mod granian;
 pub mod gunicorn;
 pub mod hub;
