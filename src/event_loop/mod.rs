@@ -8,7 +8,6 @@ pub mod eventlet;
 pub mod float_stamp;
 mod framed;
 pub mod gevent;
-pub mod hub;
 pub mod libuv;
 pub mod trio;
 mod turns;

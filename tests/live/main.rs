@@ -48,6 +48,7 @@ mod requests;
 mod residents;
 mod restart;
 mod rights;
+mod silence;
 mod sockets;
 mod spins;
 mod story;

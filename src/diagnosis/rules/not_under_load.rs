@@ -4,7 +4,6 @@
 //! would do to real traffic.
 
 use super::healthy::{busiest, busy_name};
-use super::pool_saturated;
 use crate::diagnosis::blocked::ratio;
 use crate::diagnosis::size::LEAST_REQUESTS;
 use crate::diagnosis::{Case, Rule, lacks, wording};
@@ -51,8 +50,7 @@ impl Rule for NotUnderLoad {
                 recommendations: Vec::new(),
             });
         }
-        // A loop has nothing to do where all that there is waits for a pool.
-        if !stalls.is_empty() || pool_saturated::is_found(case) {
+        if !stalls.is_empty() {
             return Verdict::Clear;
         }
         let Some(busiest) = busiest(recording) else {

@@ -4,9 +4,8 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use super::ProcessWatch;
 use super::libraries::Libraries;
-use super::recognition::Asking;
+use super::{DISCOVERY, ProcessWatch};
 use crate::model::{
     Budget, GilTally, NativeStacks, Occupancy, ProcessInfo, RequestTally, ServerConfig, Turns,
 };
@@ -118,7 +117,9 @@ impl ProcessWatch {
             info,
             files: HashSet::new(),
             server: bare::recognised(),
-            asking: Asking::new(attached),
+            next_recognition: attached,
+            recognition_step: DISCOVERY,
+            recognised_by: 0,
             patches_by: 0,
             requests: RequestWatch::default(),
             residents: ResidentWatch::default(),
