@@ -147,7 +147,7 @@ def workloads(seed, only):
         Tokens("in anyio's threads, drawn by seed %d" % seed, log_uniform(0.5, 3), log_uniform(60, 240),
                rng.randint(60, 140), rng.choice([20, 40])),
     ]
-    return [one for one in every if any(part in one.name for part in only.split(","))]
+    return [one for one in every if any(one.name.startswith(part) for part in only.split(","))]
 
 
 def record(stallspy, interpreter, workload, size, folder):

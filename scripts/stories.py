@@ -59,6 +59,13 @@ class Step:
     def expect_words(self, words):
         self.expect(any(words in one["command"] for one in self.advice), "to be told: " + words)
 
+    def expect_why(self, name, *words):
+        """That the reasons of a finding's recommendations have all of these words."""
+        why = " ".join(one["reason"] for finding in self.found if finding["id"] == name
+                       for one in finding["recommendations"])
+        for one in words:
+            self.expect(one in why, "%s because of %s" % (name, one))
+
     def number(self, kinds, pattern, otherwise):
         """What to type: the number after `pattern` in the first recommendation of these kinds. Its prediction is
         what the next step is held against."""
@@ -160,8 +167,6 @@ def control_plane(tell):
         step = tell.step("`async def` handlers", command, clients, env, seconds=18)
         step.expect_first("loop-blocked-by-call")
         step.expect_line("control_plane.py", "call", "`def`")
-        # In the same iterations, as its own call.
-        step.expect_line("throttle.py", "throttle", "asyncio.sleep")
 
         step = tell.step("`def` handlers", command, clients, dict(env, HANDLERS="def"))
         step.expect_not("loop-blocked-by-call")
@@ -193,20 +198,25 @@ def sqlite_gevent(tell):
 def postgres_gevent(tell):
     """psycopg2 under gevent: psycogreen, then the database's connections are the limit, then a pool."""
     postgres = os.path.join(serving.SERVERS, "postgres.py")
-    with Helper([tell.python, "-B", postgres, "--max-connections", "30"]) as (_, port):
-        env = {"PGPORT": port}
+    # At its usual port, by which it is known.
+    with Helper([tell.python, "-B", postgres, "--port", "5432"]) as (_, port):
+        env = {"PGPORT": port, "QUERY_MS": "400"}
         gunicorn = tell.bin("gunicorn") + ["-b", "127.0.0.1:{port}", "-k", "gevent", "tickets:app"]
-        clients = 60
-        step = tell.step("as it is", gunicorn, clients, env, 1)
+        # One iteration of the hub holds all their queries, one after the other; more clients would look hung.
+        step = tell.step("as it is, 10 clients", gunicorn, 10, env, 1)
         step.expect_first("loop-blocked-by-call")
         step.expect_line("tickets.py", "query", "psycogreen")
 
-        env["PSYCOGREEN"] = "1"
-        step = tell.step("psycogreen", gunicorn, clients, env, 1)
+        env["PSYCOGREEN"], clients = "1", 130
+        step = tell.step("psycogreen, %d clients" % clients, gunicorn, clients, env, 1)
         step.expect_not("loop-blocked-by-call")
+        step.expect_first("connection-limit")
+        step.expect_found("connection-churn")
+        step.expect_line("tickets.py", "connect", "keep a pool")
+        size, _, _ = step.number(("config",), r"pool of at most ", 27)
 
-        step = tell.step("a pool of 27", gunicorn, clients, dict(env, POOL="27"), 1)
-        step.expect_not("loop-blocked-by-call")
+        step = tell.step("a pool of %d" % size, gunicorn, clients, dict(env, POOL=str(size)), 1)
+        step.expect_not("loop-blocked-by-call", "connection-limit", "connection-churn")
 
 
 WAITS, COMPUTES = {"CPU_MS": "1", "WAIT_MS": "80"}, {"CPU_MS": "20", "WAIT_MS": "0"}
@@ -221,8 +231,13 @@ def gunicorn_of(tell, *flags):
 def sized(step):
     """The flags that a step said to type, and the throughput it predicted of them."""
     _, predicted, one = step.number(("workers", "threads"), r"(?:--workers|--threads) ", 1)
+    return flags_of(one), predicted
+
+
+def flags_of(one):
+    """What a recommendation says to type."""
     flags = re.findall(r"(--workers|--threads) (\d+)", one["command"]) if one else []
-    return [word for pair in flags for word in pair], predicted
+    return [word for pair in flags for word in pair]
 
 
 def threads(tell):
@@ -281,8 +296,29 @@ def hypercorn(tell):
     step.expect_not("too-few-workers")
 
 
+def one_process(tell):
+    """A scheduler, a timer and SQLite in the only worker: threads, and workers once they are moved out."""
+    gthread = tell.bin("gunicorn") + ["-b", "127.0.0.1:{port}", "-k", "gthread", "desk:app"]
+    needs, own = {"CPU_MS": "6", "WAIT_MS": "50"}, {"DATABASE": os.path.join(tell.folder, "desk.sqlite")}
+    step = tell.step("all in one worker", gthread + ["--threads", "2"], CLIENTS, dict(needs, **own), 1)
+    step.expect_first("gthread-starved")
+    step.expect_found("single-process-state")
+    flags, predicted = sized(step)
+    step.expect("--threads" in flags and "--workers" not in flags, "threads, and no more workers")
+    step.expect_why("single-process-state", "APScheduler (remind) at desk.py:%d" % marked("desk.py", "remind"),
+                    "flush at desk.py:%d every 1.0 s" % marked("desk.py", "flush"), "desk.sqlite")
+    step = tell.step("threads, as advised", gthread + flags, CLIENTS, dict(needs, **own), 1, predicted)
+    step.expect_words("keep 1 worker: 1 scheduler, 1 timer and 1 SQLite database written to live in it")
+    # What is to be typed once they have a process of their own.
+    one = next((one for one in step.advice if "to have more" in one["command"]), None)
+    flags, predicted = flags_of(one), serving.predicted_throughput(one)
+    step.expect("--workers" in flags and predicted, "a number of workers for later")
+    step = tell.step("jobs moved out, as advised then", gthread + flags, CLIENTS, needs, 1, predicted)
+    step.expect_not("single-process-state")
+
+
 STORIES = {"control-plane": control_plane, "sqlite-gevent": sqlite_gevent, "postgres-gevent": postgres_gevent,
-           "threads": threads, "processes": processes, "dev-server": dev_server, "hypercorn": hypercorn}
+           "threads": threads, "processes": processes, "dev-server": dev_server, "hypercorn": hypercorn, "one-process": one_process}
 
 
 def tell(name, stallspy, python, folder, keep=None, only_words=False):

@@ -3,10 +3,10 @@
 //! Takes a recording and what the user accepts; gives stalls, culprits, loop figures, findings
 //! and one sentence. The same for a live recording and for one read from a file. Never observes.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::attribution::blocked_on::blocked_on;
+use crate::attribution::connecting::connecting;
 use crate::attribution::usage::usage;
 use crate::attribution::{Attribution, Witnesses};
 use crate::diagnosis::blocked::Blocked;
@@ -17,8 +17,8 @@ use crate::load::lag::Lag;
 use crate::load::loads;
 use crate::load::loops::loop_loads;
 use crate::model::{
-    Cause, CulpritTotal, Finding, FrameId, LoopInfo, LoopSummary, Recording, Report, Severity,
-    Stall, Verdict,
+    Cause, CulpritTotal, Finding, FrameId, LoopId, LoopInfo, LoopSummary, Recording, Report,
+    Severity, Stall, Verdict,
 };
 use crate::stall;
 use crate::units::{Nanos, whole};
@@ -34,6 +34,7 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
     let loops = loop_loads(&recording, &stalls);
     let loads = loads(&recording, &loops, &blocked_on(&recording));
     let uses = usage(&recording);
+    let connecting = connecting(&recording);
     let sizes: Vec<ThreadSize<'_>> = loads.iter().filter_map(ThreadSize::of).collect();
     let case = Case {
         recording: &recording,
@@ -42,6 +43,7 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
         sizes: &sizes,
         loops: &loops,
         uses: &uses,
+        connecting: &connecting,
     };
     let (mut weighed, undecided) = findings(&case);
     keep::attach(&case, weighed.iter_mut().map(|(_, finding)| finding));
@@ -78,36 +80,25 @@ fn stalls_and_disagreements(recording: &Recording) -> (Vec<Stall>, u64) {
     (stalls, disagreements)
 }
 
-/// Stalls by culprit and cause: the costliest first, allowed ones last. What other lines took of a stall is
-/// theirs.
+/// Stalls by culprit and cause: the costliest first, allowed ones last.
 fn culprits(stalls: &[Stall]) -> Vec<CulpritTotal> {
     // Frames are interned: the same file, line and function have the same id.
     type Key = (bool, bool, Option<FrameId>, Cause);
-    let mut groups: BTreeMap<Key, Vec<(Cow<'_, Stall>, Nanos)>> = BTreeMap::new();
+    let mut groups: BTreeMap<Key, Vec<&Stall>> = BTreeMap::new();
     for stall in stalls {
-        let others: Vec<Stall> = stall.others().collect();
-        let beside: Nanos = others.iter().map(Stall::duration).sum();
-        let own = (Cow::Borrowed(stall), stall.duration().saturating_sub(beside));
-        let others = others.into_iter().map(|other| {
-            let time = other.duration();
-            (Cow::Owned(other), time)
-        });
-        for (part, time) in std::iter::once(own).chain(others) {
-            let frame = part.culprit.as_ref().map(|culprit| culprit.frame);
-            let key = (part.allowed, part.occupies, frame, part.cause);
-            groups.entry(key).or_default().push((part, time));
-        }
+        let frame = stall.culprit.as_ref().map(|culprit| culprit.frame);
+        let key = (stall.allowed, stall.occupies, frame, stall.cause);
+        groups.entry(key).or_default().push(stall);
     }
     let all: Nanos = stalls.iter().map(Stall::duration).sum();
     let mut totals: Vec<CulpritTotal> = groups
         .into_iter()
         .filter_map(|((allowed, occupies, _, cause), group)| {
-            let stalls = || group.iter().map(|(stall, _)| &**stall);
-            let longest = stalls().reduce(|longest, stall| {
+            let longest = group.iter().copied().reduce(|longest, stall| {
                 if stall.duration() > longest.duration() { stall } else { longest }
             })?;
-            let total: Nanos = group.iter().map(|(_, time)| *time).sum();
-            let shared = stalls().all(|stall| stall.endpoint == longest.endpoint);
+            let total: Nanos = group.iter().map(|stall| stall.duration()).sum();
+            let shared = group.iter().all(|stall| stall.endpoint == longest.endpoint);
             Some(CulpritTotal {
                 occupies,
                 culprit: longest.culprit.clone(),
@@ -158,9 +149,7 @@ fn findings(case: &Case<'_>) -> (Vec<Weighed>, Vec<(&'static str, &'static str)>
                 // Parts per million are finer than any count of looks.
                 let share = rule.explains(&finding).map_or(0, |share| whole(share.min(1.0) * 1e6));
                 let beside = recording.length().scaled(u64::from(share), 1_000_000);
-                let picked = finding.stalls.iter().filter_map(|index| stalls.get(*index));
-                let time: Nanos = picked.map(|stall| rule.part(recording, stall)).sum();
-                let explained = time.max(beside);
+                let explained = time(recording, stalls, &finding.stalls).max(beside);
                 findings.push((explained, finding));
             }
             Verdict::NotEnoughData { need } => undecided.push((rule.id(), need)),
@@ -179,10 +168,14 @@ fn findings(case: &Case<'_>) -> (Vec<Weighed>, Vec<(&'static str, &'static str)>
     (findings, undecided)
 }
 
-/// The time that some stalls took of the recording.
+/// The time that some stalls took of the recording, on the loop where they took most: several loops at once make no
+/// longer recording, nor do several threads of one process.
 fn time(recording: &Recording, stalls: &[Stall], picked: &[usize]) -> Nanos {
-    let picked = picked.iter().filter_map(|index| stalls.get(*index));
-    picked.map(|stall| recording.observed(stall)).sum()
+    let mut by_loop: BTreeMap<LoopId, Nanos> = BTreeMap::new();
+    for stall in picked.iter().filter_map(|index| stalls.get(*index)) {
+        *by_loop.entry(stall.loop_id).or_default() += recording.observed(stall);
+    }
+    by_loop.into_values().max().unwrap_or_default().min(recording.length())
 }
 
 /// The one sentence a reader sees first: that of whatever explains most of the time.

@@ -164,6 +164,7 @@ pub fn site(tables: &Tables, stdlib: Option<&str>, stack: StackId) -> Option<Sit
         .or_else(|| deepest(&|origin| matches!(origin, Origin::Package(_))))
         .or_else(|| deepest(&|origin| origin != Origin::Foreign))
         .or_else(|| deepest(&|_| true))?;
+    let at = outside_of_comprehensions(tables, &frames, at);
 
     let below = frames.get(..at).unwrap_or_default();
     let library = below
@@ -173,6 +174,28 @@ pub fn site(tables: &Tables, stdlib: Option<&str>, stack: StackId) -> Option<Sit
         .map(|(id, _)| *id);
     let is_application = application.is_some();
     frames.get(at).map(|(culprit, _)| Site { culprit: *culprit, is_application, library })
+}
+
+/// What code objects of comprehensions and generator expressions are called (CPython 3.12
+/// `Python/compile.c`, `compiler_genexp` and its neighbours; since 3.12 only the last has frames of its own).
+const COMPREHENSIONS: &[&str] = &["<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"];
+
+/// The frame that a comprehension at `at` is written in, where that is what runs it: a part of a function's own
+/// statement, which else were two lines to blame, neither of them for most of the time.
+fn outside_of_comprehensions(
+    tables: &Tables,
+    frames: &[(FrameId, Origin<'_>)],
+    mut at: usize,
+) -> usize {
+    let frame_at = |at: usize| frames.get(at).and_then(|(id, _)| tables.get_frame(*id));
+    while let (Some(inner), Some(outer)) = (frame_at(at), frame_at(at + 1)) {
+        let is_comprehension = COMPREHENSIONS.contains(&tables.text(inner.function));
+        if !is_comprehension || inner.file != outer.file {
+            break;
+        }
+        at += 1;
+    }
+    at
 }
 
 /// Whose code a frame is, by its file. `stdlib` is where the process's standard library lies.
@@ -278,6 +301,29 @@ mod tests {
         ]);
         assert_eq!(found, ("render".into(), Some("iterencode".into())));
         assert_eq!(after_loop(&[("/srv/app/views.py", "sleep")]), ("sleep".into(), None));
+    }
+
+    #[test]
+    fn a_comprehension_is_part_of_the_function_it_is_written_in() {
+        let found = after_loop(&[
+            ("/srv/app/views.py", "render"),
+            ("/srv/app/views.py", "<listcomp>"),
+            ("/srv/app/views.py", "<genexpr>"),
+        ]);
+        assert_eq!(found.0, "render");
+        // One that was handed on is run by somebody else.
+        let found = after_loop(&[
+            ("/srv/app/views.py", "render"),
+            ("/srv/app/stream.py", "send"),
+            ("/srv/app/views.py", "<genexpr>"),
+        ]);
+        assert_eq!(found.0, "<genexpr>");
+        let found = after_loop(&[
+            ("/srv/app/views.py", "render"),
+            ("/srv/app/views.py", "<genexpr>"),
+            ("/opt/py/lib/python3.12/json/encoder.py", "encode"),
+        ]);
+        assert_eq!(found, ("render".into(), Some("encode".into())));
     }
 
     #[test]

@@ -192,7 +192,7 @@ fn pool_of(case: &Case<'_>, process: &ProcessInfo) -> PoolInfo {
             let anyio = || with(PoolKind::AnyioLimiter, "default_thread_limiter", ANYIO_TOKENS);
             runs_handlers().then(anyio)
         })
-        .or_else(|| seen(PoolKind::ThreadPoolExecutor, "asyncio"))
+        .or_else(|| process.pools.iter().find(|pool| pool.is_loops_default()).cloned())
         .unwrap_or_else(|| {
             // `ThreadPoolExecutor.__init__`, Lib/concurrent/futures/thread.py.
             let machine = case.recording.machine.cpus.max(process.cpus);

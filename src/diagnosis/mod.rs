@@ -5,7 +5,6 @@
 //! guesses. The prose lives in `docs/findings/`, one page per rule, included at build time.
 
 pub mod blocked;
-pub mod deadline;
 pub mod gain;
 pub mod greenlets;
 mod hub_connections;
@@ -27,7 +26,8 @@ use std::fmt::Debug;
 use self::blocked::Blocked;
 use self::thread_size::ThreadSize;
 use crate::model::{
-    Finding, Load, LoopLoad, Recommendation, Recording, Severity, Stall, ThreadUse, Verdict,
+    Connecting, Finding, Load, LoopLoad, Recommendation, Recording, Severity, Stall, ThreadUse,
+    Verdict,
 };
 use crate::units::{Nanos, Pid};
 
@@ -57,6 +57,8 @@ pub struct Case<'a> {
     pub loops: &'a [LoopLoad],
     /// What threads spent their time on.
     pub uses: &'a [ThreadUse],
+    /// Lines that connect, the one seen most first.
+    pub connecting: &'a [Connecting],
 }
 
 impl<'a> Case<'a> {
@@ -98,19 +100,13 @@ pub trait Rule: Debug + Sync {
         None
     }
 
-    /// The time that it explains of a stall that is listed with it.
-    fn part(&self, recording: &Recording, stall: &Stall) -> Nanos {
-        recording.observed(stall)
-    }
-
     /// Whether it is so.
     fn check(&self, case: &Case<'_>) -> Verdict;
 }
 
 /// All rules. Of two findings that explain the same share of time and matter the same, the one
 /// further up comes first.
-pub static RULES: [&dyn Rule; 24] = [
-    &rules::worker_timeout_ahead::WorkerTimeoutAhead,
+pub static RULES: [&dyn Rule; 23] = [
     &rules::loop_hung::LoopHung,
     &rules::sync_starved::SyncStarved,
     &rules::gthread_starved::GthreadStarved,

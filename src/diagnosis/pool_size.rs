@@ -24,9 +24,7 @@ pub fn pool_name(pool: &PoolInfo) -> String {
         PoolKind::AnyioLimiter => "anyio's thread pool".to_owned(),
         PoolKind::GeventThreadPool => "gevent's thread pool".to_owned(),
         PoolKind::ServerThreads => format!("{}'s pool of threads", pool.name),
-        PoolKind::ThreadPoolExecutor if pool.name == "asyncio" => {
-            "asyncio's default executor".to_owned()
-        }
+        _ if pool.is_loops_default() => format!("{}'s default executor", pool.name),
         _ if pool.name.is_empty() => format!("a {}", pool.kind.title()),
         _ => format!("the {} {}", pool.kind.title(), pool.name),
     }
@@ -229,7 +227,7 @@ fn pool_command(pool: &PoolInfo, size: u32) -> String {
         PoolKind::ServerThreads => {
             format!("`--threads={size}` of `waitress-serve`, `serve(…, threads={size})`")
         }
-        _ if pool.name == "asyncio" => format!(
+        _ if pool.is_loops_default() => format!(
             "`loop.set_default_executor(ThreadPoolExecutor({size}))` in the application's startup"
         ),
         _ => format!("`ThreadPoolExecutor(max_workers={size}, …)`"),

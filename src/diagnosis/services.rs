@@ -14,6 +14,8 @@ pub struct Service {
     pub limit: Option<Limit>,
     /// How to keep connections to it.
     pub keep: &'static str,
+    /// Its drivers, by their import names.
+    pub drivers: &'static [&'static str],
 }
 
 /// How many connections a service takes unless it is configured otherwise.
@@ -42,6 +44,9 @@ const SQL: &str = "keep a pool for the life of the worker: SQLAlchemy's `create_
 const MYSQL: &str = "keep a pool for the life of the worker: SQLAlchemy's `create_engine(…)` once and without \
      `NullPool`, Django's `CONN_MAX_AGE`";
 
+const OF_POSTGRESQL: &[&str] =
+    &["psycopg2", "psycopg", "psycopg2cffi", "asyncpg", "aiopg", "pg8000"];
+
 /// PostgreSQL: 100, of which `superuser_reserved_connections` = 3
 /// (<https://www.postgresql.org/docs/15/runtime-config-connection.html>).
 const POSTGRESQL: Service = Service {
@@ -53,6 +58,7 @@ const POSTGRESQL: Service = Service {
         ask: "`SHOW max_connections`",
     }),
     keep: SQL,
+    drivers: OF_POSTGRESQL,
 };
 /// MySQL: 151 (<https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html#sysvar_max_connections>).
 const MYSQL_SERVER: Service = Service {
@@ -64,6 +70,7 @@ const MYSQL_SERVER: Service = Service {
         ask: "`SHOW VARIABLES LIKE 'max_connections'`",
     }),
     keep: MYSQL,
+    drivers: &["pymysql", "MySQLdb", "mysql", "aiomysql", "asyncmy", "mariadb"],
 };
 /// Redis: 10,000 (<https://redis.io/docs/latest/develop/reference/clients/#maximum-concurrent-connected-clients>).
 const REDIS: Service = Service {
@@ -76,18 +83,22 @@ const REDIS: Service = Service {
     }),
     keep: "make one `redis.Redis(…)` (or one `ConnectionPool`) for the life of the worker, not one for \
            each request",
+    drivers: &["redis", "aioredis", "valkey"],
 };
-const PGBOUNCER: Service = Service { name: "PgBouncer", limit: None, keep: SQL };
+const PGBOUNCER: Service =
+    Service { name: "PgBouncer", limit: None, keep: SQL, drivers: OF_POSTGRESQL };
 const MONGODB: Service = Service {
     name: "MongoDB",
     limit: None,
     keep: "make one `MongoClient` for the life of the worker: it has a pool of its own",
+    drivers: &["pymongo"],
 };
 const MEMCACHED: Service = Service {
     name: "memcached",
     limit: None,
     keep: "make one client for the life of the worker, `pymemcache.client.hash.HashClient(…, \
            use_pooling=True)`",
+    drivers: &["pymemcache", "memcache", "pylibmc", "aiomcache"],
 };
 const OTHER: Service = Service {
     name: "",
@@ -95,6 +106,7 @@ const OTHER: Service = Service {
     keep: "over HTTP, make one client for the life of the worker and not one for each request: \
            `requests.Session()` (`requests.get` opens a connection for each call), `httpx.Client()` or \
            `AsyncClient()`, `aiohttp.ClientSession()`; of anything else, a pool",
+    drivers: &[],
 };
 
 /// Usual ports (<https://www.iana.org/assignments/service-names-port-numbers>).

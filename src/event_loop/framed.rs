@@ -6,6 +6,7 @@
 //! one's. Knows no library: each says in a [`Family`] what is what.
 
 use super::float_stamp::{FLOAT_SIZE, Floats, to_timestamp};
+use super::hub::beside;
 use super::turns::{Marks, Rest, Seen, Turns, Whereabouts};
 use super::{Clock, Reading, Sight, View};
 use crate::layout::shape::FrameLink;
@@ -79,14 +80,32 @@ impl Family {
         }
     }
 
-    /// The clock of the loop whose frame is on the stack.
+    /// The clock of the loop whose frame is on the stack, or was put aside for what it has called.
     pub(super) fn find(
         &'static self,
         sight: &mut Sight<'_>,
     ) -> Result<Option<Box<dyn Clock>>, ReadError> {
+        let found = self.find_on(sight, sight.stack)?;
+        if found.is_some() || !self.puts_aside {
+            return Ok(found);
+        }
+        let parked = beside(&sight.python, sight.codes, sight.stack, || None, sight.now);
+        for stack in &parked {
+            if let Some(clock) = self.find_on(sight, stack)? {
+                return Ok(Some(clock));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_on(
+        &'static self,
+        sight: &mut Sight<'_>,
+        stack: &RawStack,
+    ) -> Result<Option<Box<dyn Clock>>, ReadError> {
         let python = &sight.python;
         let mut callee = None;
-        for frame in &sight.stack.frames {
+        for frame in &stack.frames {
             let code = match sight.codes.get(python, frame.code, sight.now) {
                 Ok(code) if Family::is(self.run, &code) => code,
                 _ => {

@@ -8,6 +8,7 @@ pub mod eventlet;
 pub mod float_stamp;
 mod framed;
 pub mod gevent;
+pub mod hub;
 pub mod libuv;
 pub mod trio;
 mod turns;

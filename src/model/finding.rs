@@ -80,8 +80,6 @@ pub enum SettingKind {
     ThreadPool,
     /// Connections.
     Connections,
-    /// Seconds until a worker is killed.
-    Timeout,
 }
 
 impl SettingKind {
@@ -93,7 +91,6 @@ impl SettingKind {
             SettingKind::Threads => "threads",
             SettingKind::ThreadPool => "thread_pool",
             SettingKind::Connections => "connections",
-            SettingKind::Timeout => "timeout",
         }
     }
 }

@@ -4,6 +4,7 @@
 //! concludes. The files here are named after the one noun each of them holds.
 
 pub mod budget;
+pub mod connecting;
 pub mod crowd;
 pub mod finding;
 pub mod frame;
@@ -32,6 +33,7 @@ pub mod usage;
 pub mod wait;
 
 pub use budget::{Budget, Machine, Turns};
+pub use connecting::Connecting;
 pub use crowd::{Crowd, CrowdLook};
 pub use finding::{
     Effect, Finding, Measured, Recommendation, Remedy, SettingKind, Severity, Verdict,
@@ -61,10 +63,7 @@ pub use snapshot::{
 };
 pub use socket::{ConnectionInfo, ListenerInfo};
 pub use spin::{Glimpse, Readiness, ReadyFd, Spin};
-pub use stall::{
-    Cause, Contributor, Culprit, Evidence, LineTime, OtherLine, Particulars, Stall, TimeSplit,
-    WholeRequest,
-};
+pub use stall::{Cause, Contributor, Culprit, Evidence, LineTime, Particulars, Stall, TimeSplit};
 pub use throttle::{CpuQuota, Throttle, Throttled};
 pub use usage::ThreadUse;
 pub use wait::{LockHolder, LockOwner, Peer, Wait, WaitId};

@@ -143,6 +143,15 @@ impl PoolInfo {
         PoolInfo { kind, name, limit: None, busy, waiting, full: 0, full_and_waiting: 0 }
     }
 
+    /// Whether it is the executor that a loop makes for `run_in_executor(None, …)` and `asyncio.to_thread`: both
+    /// asyncio and uvloop name its threads after themselves (`run_in_executor` of Lib/asyncio/base_events.py and
+    /// of uvloop/loop.pyx).
+    #[must_use]
+    pub fn is_loops_default(&self) -> bool {
+        self.kind == PoolKind::ThreadPoolExecutor
+            && matches!(self.name.as_str(), "asyncio" | "uvloop")
+    }
+
     /// Counts a look.
     pub fn add(&mut self, reading: &PoolReading) {
         self.limit = reading.limit.or(self.limit);

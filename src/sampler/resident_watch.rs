@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::pace::{now, wall_ahead};
 use super::thread_watch::{Scene, ThreadWatch};
+use crate::model::origin::{Origin, origin};
 use crate::model::{CpuState, Peer, Resident, ResidentKind, ResidentPlace, WorkerClass};
 use crate::python::Interpreter;
 use crate::python::awaits::{Progress, chain};
@@ -194,9 +195,10 @@ fn see_thread(
     let name = name.or_else(|| spots.get(found.root).map(|spot| spot.function.clone()));
     let scheduler = frames.get(found.root).filter(|_| found.kind == ResidentKind::Scheduler);
     let scheduler = scheduler.and_then(|frame| variable(scene, frame, "self"));
-    let name = with_jobs(scene, name.unwrap_or_default(), scheduler);
+    let jobs = Jobs::of(scene, scheduler, who);
     if let Some(root) = root {
-        seen.found.insert(root, told(found, name, &spots));
+        let one = told(found, name.unwrap_or_default(), &spots);
+        seen.found.insert(root, jobs.told_of(one, who));
     }
 }
 
@@ -268,10 +270,11 @@ fn see_later(
     let Some(spot) = spot_of(scene, code) else { return };
     let Some((kind, library)) = callback(&spot, who.stdlib) else { return };
     let name = library.map_or_else(|| spot.function.clone(), str::to_owned);
-    let name = with_jobs(scene, name, object.filter(|_| kind == ResidentKind::Scheduler));
+    let jobs = Jobs::of(scene, object.filter(|_| kind == ResidentKind::Scheduler), who);
     let place = library.is_none().then(|| place_of(&spot));
     let period = period.and_then(in_nanos);
-    seen.later.insert(code, Resident { kind, name, place, count: 1, period });
+    let one = Resident { kind, name, place, count: 1, period };
+    seen.later.insert(code, jobs.told_of(one, who));
 }
 
 /// Greenlets that are parked.
@@ -290,8 +293,8 @@ fn parked(scene: &mut Scene<'_>, who: Who<'_>) -> Vec<Resident> {
         let name = found.library.map(str::to_owned).or_else(own).unwrap_or_default();
         let scheduler = frames.get(found.root).filter(|_| found.kind == ResidentKind::Scheduler);
         let scheduler = scheduler.and_then(|frame| variable(scene, frame, "self"));
-        let name = with_jobs(scene, name, scheduler);
-        all.push(told(found, name, &spots));
+        let jobs = Jobs::of(scene, scheduler, who);
+        all.push(jobs.told_of(told(found, name, &spots), who));
     }
     all
 }
@@ -400,29 +403,55 @@ fn in_nanos(seconds: f64) -> Option<Nanos> {
         .map(Nanos)
 }
 
-/// A scheduler's name with those of its jobs, as far as its stores in memory tell
+/// The jobs of a scheduler, as far as its stores in memory tell
 /// (<https://github.com/agronholm/apscheduler/blob/3.10.4/apscheduler/jobstores/memory.py#L14>).
-fn with_jobs(scene: &Scene<'_>, name: String, scheduler: Option<Addr>) -> String {
-    let objects = scene.python.objects();
-    let jobs = || {
-        let stores = objects.attribute(scheduler?, "_jobstores").ok()??;
-        let mut jobs = Vec::new();
-        for (_, store) in objects.dict_items(stores, MOST_JOBS).ok()? {
+#[derive(Debug, Default)]
+struct Jobs {
+    names: Vec<String>,
+    /// Where a function of the application's begins that one of them calls (`func`,
+    /// <https://github.com/agronholm/apscheduler/blob/3.10.4/apscheduler/job.py#L40>).
+    place: Option<ResidentPlace>,
+}
+
+impl Jobs {
+    fn of(scene: &mut Scene<'_>, scheduler: Option<Addr>, who: Who<'_>) -> Jobs {
+        let mut jobs = Jobs::default();
+        let python = scene.python;
+        let objects = python.objects();
+        let stores = scheduler.and_then(|one| objects.attribute(one, "_jobstores").ok()?);
+        let stores = stores.and_then(|stores| objects.dict_items(stores, MOST_JOBS).ok());
+        for (_, store) in stores.unwrap_or_default() {
             let list = objects.attribute(store, "_jobs").ok().flatten();
             let entries = list.and_then(|list| objects.list_items(list, MOST_JOBS).ok());
             for entry in entries.unwrap_or_default() {
                 let job = objects.tuple_items(entry, 1).ok().and_then(|one| one.first().copied());
-                let name = job.and_then(|job| objects.member(job, "name").ok()?);
-                jobs.extend(name.and_then(|name| objects.str(name).ok()));
+                let Some(job) = job else { continue };
+                let name = objects.member(job, "name").ok().flatten();
+                jobs.names.extend(name.and_then(|name| objects.str(name).ok()));
+                let function = objects.member(job, "func").ok().flatten();
+                let callee = function.and_then(|function| callee(&python, function).ok()?);
+                let spot = callee.and_then(|callee| spot_of(scene, callee.code));
+                let place = spot.map(|spot| place_of(&spot)).filter(|place| is_own(place, who));
+                jobs.place = jobs.place.or(place);
             }
         }
-        jobs.truncate(MOST_JOBS);
-        (!jobs.is_empty()).then(|| jobs.join(", "))
-    };
-    match jobs() {
-        Some(jobs) => format!("{name} ({jobs})"),
-        None => name,
+        jobs.names.truncate(MOST_JOBS);
+        jobs
     }
+
+    /// The scheduler with the names of its jobs, and at the application's own line.
+    fn told_of(self, scheduler: Resident, who: Who<'_>) -> Resident {
+        let name = match self.names.join(", ") {
+            jobs if jobs.is_empty() => scheduler.name,
+            jobs => format!("{} ({jobs})", scheduler.name),
+        };
+        let started = scheduler.place.filter(|place| self.place.is_none() || is_own(place, who));
+        Resident { name, place: started.or(self.place), ..scheduler }
+    }
+}
+
+fn is_own(place: &ResidentPlace, who: Who<'_>) -> bool {
+    origin(&place.file, &place.function, who.stdlib) == Origin::Application
 }
 
 #[cfg(test)]
@@ -432,6 +461,33 @@ mod tests {
     fn one(name: &str, count: u32) -> Resident {
         let kind = ResidentKind::Timer;
         Resident { kind, name: name.to_owned(), place: None, count, period: None }
+    }
+
+    #[test]
+    fn a_scheduler_is_placed_where_the_application_has_to_do_with_it() {
+        let at = |file: &str| {
+            Some(ResidentPlace { function: "f".to_owned(), file: file.to_owned(), line: Some(3) })
+        };
+        let who = Who {
+            busy: &[],
+            stdlib: Some("/usr/lib/python3.12"),
+            class: WorkerClass::Gthread,
+            attached: Timestamp(0),
+        };
+        let library = "/srv/venv/lib/python3.12/site-packages/apscheduler/schedulers/blocking.py";
+        let told = |started: &str, job: Option<&str>| {
+            let jobs = Jobs {
+                names: job.map(str::to_owned).into_iter().collect(),
+                place: job.and_then(at),
+            };
+            let scheduler = Resident { place: at(started), ..one("APScheduler", 1) };
+            let told = jobs.told_of(scheduler, who);
+            (told.name, told.place.unwrap().file)
+        };
+        let own = "/srv/app/jobs.py";
+        assert_eq!(told(library, Some(own)), ("APScheduler (/srv/app/jobs.py)".into(), own.into()));
+        assert_eq!(told("/srv/app/main.py", Some(own)).1, "/srv/app/main.py");
+        assert_eq!(told(library, None), ("APScheduler".into(), library.into()));
     }
 
     fn look_of(calls: &[u64], found: &[(u64, &str)], later: &[(u64, u32)]) -> Look {

@@ -33,5 +33,6 @@ mod tests {
         assert!(ask(&["aiohttp/web.py:run_app"]));
         assert!(ask(&["../../x.py:hello", "aiohttp/web_protocol.py:_handle_request"]));
         assert!(!ask(&["aiohttp/client.py:_request"]));
+        assert!(!ask(&["aiohttp/web_protocol.py:<module>", "aiohttp/web.py:<module>"]), "imported");
     }
 }

@@ -16,6 +16,9 @@ const MAX_ENTRIES: usize = 10_000;
 /// Longest version taken: `1.2.3.post4.dev5+g1234567` is one of the longer ones.
 const MAX_VERSION: usize = 40;
 
+/// The name of the code that a module's body is, which runs as it is imported.
+pub const MODULE: &str = "<module>";
+
 /// A frame with its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -46,7 +49,7 @@ pub struct Facts<'a> {
     pub parent: &'a [String],
     /// Its threads' stacks, leaf first; the main thread's comes first.
     pub stacks: &'a [Vec<Place>],
-    /// Source files of all frames seen so far, as the target sees them.
+    /// Source files of all functions seen on stacks so far, as the target sees them.
     pub files: &'a [String],
     /// Its interpreter; `None` where there is no memory to look into.
     pub python: Option<&'a Interpreter<'a>>,
@@ -64,11 +67,16 @@ impl<'a> Facts<'a> {
         self.stacks.iter().flatten().find(|place| place.is(file, function))
     }
 
-    /// Whether any frame, now or earlier, was in a file whose path ends with `file`.
+    /// Whether a function, now or earlier, ran of a file whose path ends with `file`: that it was imported
+    /// does not count.
     #[must_use]
     pub fn has_file(&self, file: &str) -> bool {
         self.files.iter().any(|one| one.ends_with(file))
-            || self.stacks.iter().flatten().any(|place| place.file.ends_with(file))
+            || self.functions().any(|place| place.file.ends_with(file))
+    }
+
+    fn functions(&self) -> impl Iterator<Item = &'a Place> {
+        self.stacks.iter().flatten().filter(|place| place.function != MODULE)
     }
 
     /// The object that a frame has in the local variable `name`, also where a nested function shares

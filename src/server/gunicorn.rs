@@ -5,7 +5,7 @@
 //! the command line, or the title that `setproctitle` gave, tells.
 //! <https://github.com/benoitc/gunicorn/blob/23.0.0/gunicorn/arbiter.py>; the same names from 19 to 27.
 
-use super::facts::program;
+use super::facts::{MODULE, program};
 use super::{Facts, Place, Probe, Recognised};
 use crate::model::{Role, WorkerClass};
 use crate::python::coroutines::frame_of;
@@ -165,7 +165,7 @@ fn part(stack: &[Place]) -> Option<Part<'_>> {
                 _ => {}
             }
         }
-        if place.function == "<module>" {
+        if place.function == MODULE {
             // A master imports the class of its workers as well.
             continue;
         }

@@ -5,12 +5,9 @@
 //! <https://github.com/pgjones/hypercorn/blob/0.17.3/src/hypercorn/run.py>; the same names from 0.13 on.
 
 use super::facts::{is_spawned, program};
-use super::settings::plain;
+use super::fork::{Side, is_child, side};
 use super::{Facts, Probe, Recognised};
-use crate::model::{Role, SettingValue, WorkerClass};
-use crate::python::coroutines::frame_of;
-use crate::python::frames::local;
-use crate::units::Addr;
+use crate::model::{Role, WorkerClass};
 
 const RUN: &str = "/hypercorn/run.py";
 /// Where workers begin: file and function, and the class.
@@ -19,12 +16,9 @@ const WORKERS: [(&str, &str, WorkerClass); 3] = [
     ("/hypercorn/asyncio/run.py", "uvloop_worker", WorkerClass::Uvloop),
     ("/hypercorn/trio/run.py", "trio_worker", WorkerClass::Trio),
 ];
-/// The class of what counts requests, and how many local variables of `worker_serve` are looked at to find it; it
-/// has some 30.
-const CONTEXT: &str = "WorkerContext";
-const SERVE_LOCALS: usize = 48;
-/// Where `multiprocessing`'s children begin.
-const CHILD: (&str, &str) = ("/multiprocessing/process.py", "_bootstrap");
+/// Where a master starts its workers and waits for them; a reloader waits in a function of hypercorn's own.
+const KEEPS: &str = "/multiprocessing/";
+const RELOADS: &str = "wait_for_changes";
 
 /// The probe for hypercorn.
 #[derive(Debug, Clone, Copy)]
@@ -36,24 +30,14 @@ impl Probe for Hypercorn {
             facts.frame(file, function).map(|place| (place, *class))
         });
         let mut found = if let Some((place, class)) = worker {
-            let is_child = facts.frame(CHILD.0, CHILD.1).is_some();
-            let role = if is_child { Role::Worker } else { Role::Single };
+            let role = if is_child(facts) { Role::Worker } else { Role::Single };
             let mut found = of(facts, role, class);
             found.objects.config = facts.object(place, "config");
-            let counts = found.objects.config.is_some_and(|config| counts_requests(facts, config));
-            // On asyncio, it is there once the application has begun.
-            if counts && class != WorkerClass::Trio {
-                found.objects.context = context(facts);
-                found.is_settled = found.objects.context.is_some();
-            }
             found
-        } else if let Some(place) =
-            facts.frame(RUN, "run_multiple").or_else(|| facts.frame(RUN, "run"))
+        } else if let Some(side) =
+            side(facts, |place| place.is(RUN, "run_multiple") || place.is(RUN, "run"))
         {
-            let config = facts.object(place, "config");
-            let mut found = of(facts, Role::Master, class_of(facts, config));
-            found.objects.config = config;
-            found
+            by_side(facts, side)
         } else {
             by_command(facts)?
         };
@@ -66,39 +50,28 @@ impl Probe for Hypercorn {
     }
 }
 
+/// In `run`, or below it: a master, a worker that it forked (before 0.15), or neither yet.
+fn by_side(facts: &Facts<'_>, side: Side<'_>) -> Recognised {
+    let (Side::Parent(place) | Side::Either(place)) = side else {
+        let class = class_of(facts, None);
+        return of(facts, Role::Worker, class).unsettled();
+    };
+    let config = facts.object(place, "config");
+    let mut found = of(facts, Role::Master, class_of(facts, config));
+    found.objects.config = config;
+    // It imports what its workers run, or runs that itself if there are to be none: not yet known.
+    let mut frames = facts.stacks.iter().flatten();
+    let keeps = frames.any(|at| at.file.contains(KEEPS) || at.is(RUN, RELOADS));
+    found.is_settled = keeps && matches!(side, Side::Parent(_));
+    found
+}
+
 fn of(facts: &Facts<'_>, role: Role, class: WorkerClass) -> Recognised {
     Recognised::new("hypercorn", facts.version("hypercorn"), role, class)
 }
 
-/// Whether it counts requests: only where it is to end a worker after so many.
-fn counts_requests(facts: &Facts<'_>, config: Addr) -> bool {
-    let Some(python) = facts.python else { return false };
-    // An attribute of the class until somebody sets it.
-    let value = facts.attribute(config, "max_requests");
-    value.is_some_and(|value| matches!(plain(python, value), Some(SettingValue::Number(_))))
-}
-
-/// The `WorkerContext` in `worker_serve`, the coroutine that the worker's loop runs: the parameter of
-/// `Runner.run`
-/// (<https://github.com/pgjones/hypercorn/blob/0.17.3/src/hypercorn/asyncio/run.py#L101>).
-fn context(facts: &Facts<'_>) -> Option<Addr> {
-    let python = facts.python?;
-    let objects = python.objects();
-    let contents = |value: Addr| match objects.type_name(value).ok()?.as_str() {
-        // A function inside it uses it as well.
-        "cell" => objects.cell_contents(value).ok(),
-        _ => Some(value),
-    };
-    let is_context = |addr: &Addr| objects.type_name(*addr).is_ok_and(|name| name == CONTEXT);
-    facts.stacks.iter().flatten().find_map(|place| {
-        let frame = frame_of(python, facts.object(place, "coro")?).ok()?;
-        let values = (0..SERVE_LOCALS).filter_map(|index| local(python, frame, index).ok());
-        values.filter_map(contents).find(is_context)
-    })
-}
-
 /// `Config.worker_class`, which is an attribute of the class until somebody sets it.
-fn class_of(facts: &Facts<'_>, config: Option<Addr>) -> WorkerClass {
+fn class_of(facts: &Facts<'_>, config: Option<crate::units::Addr>) -> WorkerClass {
     let name = config.and_then(|config| {
         let own = facts.attribute(config, "worker_class");
         let objects = facts.python?.objects();
@@ -155,6 +128,17 @@ mod tests {
             ask("python x.py", "", &master),
             Some((Role::Master, WorkerClass::Asyncio, true))
         );
+        let importing = ["hypercorn/asyncio/run.py:<module>", "hypercorn/run.py:run"];
+        let unsettled = |role| Some((role, WorkerClass::Asyncio, false));
+        assert_eq!(ask("python x.py", "", &importing), unsettled(Role::Master));
+        let forking = [
+            "../multiprocessing/popen_fork.py:_launch",
+            "hypercorn/run.py:run_multiple",
+            "hypercorn/run.py:run",
+        ];
+        assert_eq!(ask("python x.py", "", &forking), unsettled(Role::Master));
+        let forked = [&["../multiprocessing/process.py:_bootstrap"], &forking[..]].concat();
+        assert_eq!(ask("python x.py", "", &forked), unsettled(Role::Worker));
         let worker = [
             "hypercorn/asyncio/run.py:_run",
             "hypercorn/asyncio/run.py:uvloop_worker",

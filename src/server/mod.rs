@@ -12,6 +12,7 @@ pub mod counters;
 pub mod daphne;
 pub mod django;
 pub mod facts;
+mod fork;
 pub mod granian;
 pub mod gunicorn;
 pub mod hub;
@@ -70,8 +71,6 @@ pub struct ServerObjects {
     /// The configuration: gunicorn's, uvicorn's or hypercorn's `Config`, waitress's `Adjustments`, cheroot's
     /// server itself.
     pub config: Option<Addr>,
-    /// hypercorn's `WorkerContext`, of a worker.
-    pub context: Option<Addr>,
     /// Of a master: gunicorn's `Arbiter`, uvicorn's `Multiprocess` or reloader.
     pub master: Option<Addr>,
 }

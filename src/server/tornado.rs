@@ -4,15 +4,22 @@
 use super::{Facts, Probe, Recognised};
 use crate::model::{Role, WorkerClass};
 
+const PROCESS: &str = "/tornado/process.py";
+
 /// The probe for tornado.
 #[derive(Debug, Clone, Copy)]
 pub struct Tornado;
 
 impl Probe for Tornado {
     fn recognise(&self, facts: &Facts<'_>) -> Option<Recognised> {
-        let role = if facts.frame("/tornado/process.py", "fork_processes").is_some() {
+        let starts = facts.frame("/tornado/platform/asyncio.py", "start").is_some();
+        let mut is_certain =
+            starts || facts.frame("/asyncio/base_events.py", "run_forever").is_some();
+        let role = if facts.frame(PROCESS, "fork_processes").is_some() {
+            // In here it forks, and the child returns.
+            is_certain = facts.frame(PROCESS, "start_child").is_none();
             Role::Master
-        } else if facts.frame("/tornado/platform/asyncio.py", "start").is_some()
+        } else if starts
             || facts.has_file("/tornado/httpserver.py")
             || facts.has_file("/tornado/http1connection.py")
         {
@@ -23,7 +30,9 @@ impl Probe for Tornado {
             return None;
         };
         let version = facts.version("tornado");
-        Some(Recognised::new("tornado", version, role, WorkerClass::Tornado))
+        let found = Recognised::new("tornado", version, role, WorkerClass::Tornado);
+        // Until its loop runs it may fork.
+        Some(if is_certain { found } else { found.unsettled() })
     }
 }
 
@@ -35,13 +44,22 @@ mod tests {
     #[test]
     fn one_process_or_forked_ones() {
         let ask = |parent: &str, stack: &[&str]| {
-            with("python x.py", parent, stack, |facts| Tornado.recognise(facts))
-                .map(|one| one.topology.role)
+            let found = with("python x.py", parent, stack, |facts| Tornado.recognise(facts))?;
+            Some((found.topology.role, found.is_settled))
         };
         let serving = ["tornado/platform/asyncio.py:start"];
-        assert_eq!(ask("bash", &serving), Some(Role::Single));
-        assert_eq!(ask("python x.py", &serving), Some(Role::Worker));
-        assert_eq!(ask("bash", &["tornado/process.py:fork_processes"]), Some(Role::Master));
+        assert_eq!(ask("bash", &serving), Some((Role::Single, true)));
+        assert_eq!(ask("python x.py", &serving), Some((Role::Worker, true)));
+        let master = ["tornado/process.py:fork_processes", "tornado/httpserver.py:start"];
+        assert_eq!(ask("bash", &master), Some((Role::Master, true)));
+        let forking = [&["tornado/process.py:start_child"], &master[..]].concat();
+        assert_eq!(ask("bash", &forking), Some((Role::Master, false)), "or just forked");
+        let making = ["tornado/httpserver.py:initialize"];
+        assert_eq!(ask("bash", &making), Some((Role::Single, false)), "it may fork");
+        let running =
+            ["tornado/httpserver.py:start_request", "../asyncio/base_events.py:run_forever"];
+        assert_eq!(ask("bash", &running), Some((Role::Single, true)));
+        assert_eq!(ask("bash", &["tornado/httpserver.py:<module>"]), None);
         assert_eq!(ask("bash", &["tornado/gen.py:run"]), None);
     }
 }

@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use crate::interpreters::{Python, folder, interpreters, some_interpreters};
 use crate::profiler::{Ended, Profiler, stallspy};
-use crate::server::{PATIENCE, copy, truth, words};
+use crate::server::{PATIENCE, copy, ready, truth, words};
 use crate::truth::Stall;
 use crate::turn::each;
+use crate::uvloop::with;
 
 const STUBBORN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/targets/stubborn.py");
 
@@ -129,6 +130,34 @@ fn a_second_signal_does_not_cost_the_report() {
         assert_eq!(ended.signal(), Some(Signal::SIGINT as i32), "{:?}", ended.code());
         assert!(Stall::all(&whole).len() >= 5);
         assert!(ended.out.contains("VERDICT"), "{}", ended.out);
+    });
+}
+
+/// A process that changes is asked for its server every 0.1 s, and a child searched for every 0.05 s; it was
+/// 5 s where that came less and less often all along.
+const TOLD_WITHIN: Duration = Duration::from_millis(1500);
+
+/// What it becomes may show by nothing new: no file that was not seen, no thread.
+#[test]
+fn it_is_told_as_what_it_becomes_after_a_second_of_imports() {
+    let all = with(&["flask"]);
+    each(all.get(all.len().saturating_sub(1)..).unwrap_or_default(), |python| {
+        let folder = copy(python);
+        let mut line = python.words();
+        line.extend(words(python, folder.path(), "reloaded.py"));
+        let line: Vec<String> = line.iter().map(|word| word.display().to_string()).collect();
+        let mut args = vec!["record", "-q", "-f", "json", "--"];
+        args.extend(line.iter().map(String::as_str));
+        let mut profiler = Profiler::start(&args);
+        ready(folder.path(), &mut || (!profiler.is_running()).then_some(0));
+        std::thread::sleep(TOLD_WITHIN);
+        profiler.signal(Signal::SIGINT);
+        let report = profiler.finish().report();
+        let told = |process: &Value| format!("{} {}", process["server"], process["role"]);
+        let mut all: Vec<String> =
+            report["processes"].as_array().expect("processes").iter().map(told).collect();
+        all.sort();
+        assert_eq!(all, [r#""werkzeug" "master""#, r#""werkzeug" "worker""#]);
     });
 }
 

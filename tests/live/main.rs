@@ -48,7 +48,6 @@ mod requests;
 mod residents;
 mod restart;
 mod rights;
-mod silence;
 mod sockets;
 mod spins;
 mod story;

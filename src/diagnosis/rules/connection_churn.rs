@@ -1,8 +1,10 @@
 //! The rule `connection-churn`: connections to one peer are used once and closed.
 //!
 //! Takes looks at connections, one a second: of those that are kept hardly any is new at a look, of
-//! those that are made for a request nearly all are. A line is named where a stall shows one that waited
-//! for that peer.
+//! those that are made for a request nearly all are. A line is named where a stall or a sample shows one that waited for
+//! that peer, or one that connects by the peer's driver.
+
+use std::collections::BTreeMap;
 
 use crate::diagnosis::blocked::ratio;
 use crate::diagnosis::peers::{Peer, peers};
@@ -10,7 +12,8 @@ use crate::diagnosis::services::service_at;
 use crate::diagnosis::size::LEAST_REQUESTS;
 use crate::diagnosis::{Case, Rule, wording};
 use crate::model::{
-    Finding, FrameId, Measured, Recommendation, Remedy, Severity, Stall, Verdict, WaitId,
+    Connecting, Finding, FrameId, Measured, NameId, Peer as End, Recommendation, Remedy, Severity,
+    Stall, Verdict, WaitId,
 };
 use crate::units::{Nanos, to_f64};
 
@@ -44,18 +47,25 @@ impl Rule for ConnectionChurn {
         // The one with the most of them first.
         let worst = churned.max_by(|a, b| a.1.mean().total_cmp(&b.1.mean()));
         worst.map_or(Verdict::Clear, |(address, peer)| {
-            Verdict::Found(finding(self.id(), case, address, peer))
+            Verdict::Found(finding(self.id(), case, &all, (address, peer)))
         })
     }
 }
 
-fn finding(id: &str, case: &Case<'_>, address: &str, peer: &Peer<'_>) -> Finding {
+fn finding(
+    id: &str,
+    case: &Case<'_>,
+    all: &BTreeMap<&str, Peer<'_>>,
+    (address, peer): (&str, &Peer<'_>),
+) -> Finding {
     let service = service_at(address);
     let (met, fresh) = peer.met();
     let share = peer.fresh_share().unwrap_or(0.0);
-    let line = line(case, address);
-    let at = line
-        .map_or(String::new(), |frame| format!(", in {}", wording::place(case.recording, frame)));
+    let line = line(case, all, address);
+    let at = match line {
+        Some(frame) => format!(", in {}", wording::place(case.recording, frame)),
+        None => "; the line that connects was not seen".to_owned(),
+    };
     let name = if service.name.is_empty() {
         String::new()
     } else {
@@ -89,19 +99,41 @@ fn finding(id: &str, case: &Case<'_>, address: &str, peer: &Peer<'_>) -> Finding
     }
 }
 
+/// The line that connects to this peer: one that waited for it, in a stall or in a sample, else one that was seen
+/// connecting by what can only be meant for it.
+fn line(case: &Case<'_>, all: &BTreeMap<&str, Peer<'_>>, address: &str) -> Option<FrameId> {
+    let tables = &case.recording.tables;
+    let is_it = |name: &NameId| tables.text(*name) == address;
+    let seen = || case.connecting.iter();
+    let waited = seen().find(|one| one.peer.as_ref().is_some_and(is_it));
+    let drivers = service_at(address).drivers;
+    // Of two peers that have no driver of their own it is not known which one is meant.
+    let is_alone = all.keys().filter(|peer| service_at(peer).drivers == drivers).count() == 1;
+    let is_driver =
+        |peer: &str, one: &Connecting| service_at(peer).drivers.contains(&one.library.as_str());
+    let is_meant = |one: &&Connecting| match drivers {
+        // Not what is meant for another peer.
+        [] => !all.keys().any(|peer| is_driver(peer, one)),
+        _ => is_driver(address, one),
+    };
+    let meant = || seen().filter(|one| one.peer.is_none() && is_alone).find(is_meant);
+    let stalled = || stalled(case, address);
+    waited.map(|one| one.frame).or_else(stalled).or_else(|| Some(meant()?.frame))
+}
+
 /// The line that waited longest for this peer, of those that stalled something.
-fn line(case: &Case<'_>, address: &str) -> Option<FrameId> {
+fn stalled(case: &Case<'_>, address: &str) -> Option<FrameId> {
     let tables = &case.recording.tables;
     let is_to_it = |wait: WaitId| {
         let wait = tables.get_wait(wait);
         let peer = wait.and_then(|wait| wait.peer.as_ref());
-        matches!(peer, Some(crate::model::Peer::Remote(name)) if tables.text(*name) == address)
+        matches!(peer, Some(End::Remote(name)) if tables.text(*name) == address)
     };
     let culprit = |stall: &Stall| {
         let culprit = stall.culprit.as_ref()?;
         culprit.wait.is_some_and(is_to_it).then_some((stall.duration(), culprit.frame))
     };
-    let mut by_line: std::collections::BTreeMap<FrameId, Nanos> = std::collections::BTreeMap::new();
+    let mut by_line: BTreeMap<FrameId, Nanos> = BTreeMap::new();
     for (time, frame) in case.stalls.iter().filter_map(culprit) {
         *by_line.entry(frame).or_default() += time;
     }

@@ -4,6 +4,7 @@
 //! would do to real traffic.
 
 use super::healthy::{busiest, busy_name};
+use super::pool_saturated;
 use crate::diagnosis::blocked::ratio;
 use crate::diagnosis::size::LEAST_REQUESTS;
 use crate::diagnosis::{Case, Rule, lacks, wording};
@@ -50,7 +51,8 @@ impl Rule for NotUnderLoad {
                 recommendations: Vec::new(),
             });
         }
-        if !stalls.is_empty() {
+        // A loop has nothing to do where all that there is waits for a pool.
+        if !stalls.is_empty() || pool_saturated::is_found(case) {
             return Verdict::Clear;
         }
         let Some(busiest) = busiest(recording) else {

@@ -38,6 +38,11 @@ impl Rule for PoolSaturated {
     }
 }
 
+/// Whether a pool limits what is served, however little the loop has to do meanwhile.
+pub(super) fn is_found(case: &Case<'_>) -> bool {
+    matches!(PoolSaturated.check(case), Verdict::Found(_))
+}
+
 impl PoolSaturated {
     /// Pools whose objects are read.
     fn pools(&self, case: &Case<'_>) -> Verdict {

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use super::ProcessWatch;
 use super::libraries::Libraries;
-use super::{DISCOVERY, ProcessWatch};
+use super::recognition::Asking;
 use crate::model::{
     Budget, GilTally, NativeStacks, Occupancy, ProcessInfo, RequestTally, ServerConfig, Turns,
 };
@@ -117,9 +118,7 @@ impl ProcessWatch {
             info,
             files: HashSet::new(),
             server: bare::recognised(),
-            next_recognition: attached,
-            recognition_step: DISCOVERY,
-            recognised_by: 0,
+            asking: Asking::new(attached),
             patches_by: 0,
             requests: RequestWatch::default(),
             residents: ResidentWatch::default(),

@@ -23,7 +23,8 @@ impl ProcessWatch {
         } else {
             self.update_threads()?
         };
-        self.recognise(notes)?;
+        // A process that is no master after all may run a loop that nobody looked for.
+        let changed = self.recognise(notes)? || changed;
         // A stack that stands still is not looked at twice by samples, while a loop may have begun in
         // it that has no frame of its own.
         let wanted = is_time || pace.sample.is_none() || self.request_threads.are_short_lived;

@@ -15,6 +15,7 @@ use std::collections::HashSet;
 
 pub use attachment::AttachError;
 use libraries::Libraries;
+use recognition::Asking;
 
 use super::births::Complete;
 use super::budget_watch::BudgetWatch;
@@ -85,11 +86,7 @@ pub struct ProcessWatch {
     info: ProcessInfo,
     files: HashSet<String>,
     server: Recognised,
-    /// When the server is asked for again, and how long after that once more.
-    next_recognition: Timestamp,
-    recognition_step: Nanos,
-    /// How many source files were known when it was last asked for.
-    recognised_by: usize,
+    asking: Asking,
     /// How many files there were when its patches were last read.
     patches_by: usize,
     requests: RequestWatch,
@@ -113,7 +110,7 @@ impl ProcessWatch {
     /// [`ReadError::Gone`] and [`ReadError::Denied`].
     pub fn introduce(&mut self, notes: &mut Notes) -> Result<(), ReadError> {
         self.update_threads()?;
-        self.recognise(notes)
+        self.recognise(notes).map(|_| ())
     }
 
     /// What its children need to know of it.
