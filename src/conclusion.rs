@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::attribution::blocked_on::blocked_on;
 use crate::attribution::connecting::connecting;
 use crate::attribution::usage::usage;
-use crate::attribution::{Attribution, Witnesses};
+use crate::attribution::{Attribution, Witnesses, pools};
 use crate::diagnosis::blocked::Blocked;
 use crate::diagnosis::rules::loop_hung::is_hung;
 use crate::diagnosis::thread_size::ThreadSize;
@@ -28,6 +28,7 @@ use crate::units::{Nanos, whole};
 pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> bool) -> Report {
     let (mut stalls, disagreements) = stalls_and_disagreements(&recording);
     recording.losses.edge_disagreements = disagreements;
+    pools::place(&mut recording);
     for stall in &mut stalls {
         stall.allowed = allow(&recording, stall);
     }

@@ -10,9 +10,9 @@ use stallspy::conclusion::conclude;
 use stallspy::diagnosis::RULES;
 use stallspy::model::{
     Cause, ConnectionInfo, CpuState, Level, ListenerInfo, LoopId, LoopState, LoopTally, Peer,
-    PoolInfo, PoolKind, PoolReading, ProcessInfo, Readiness, ReadyFd, Recording, Remedy, Report,
-    Resident, ResidentKind, ResidentPlace, Role, Setting, SettingSource, SettingValue, Stall,
-    WorkerClass,
+    PoolInfo, PoolKind, PoolReading, ProcessInfo, Readiness, ReadyFd, Recommendation, Recording,
+    Remedy, Report, Resident, ResidentKind, ResidentPlace, Role, Setting, SettingSource,
+    SettingValue, Stall, WorkerClass,
 };
 use stallspy::units::{Nanos, Tid};
 use story::{Part, Story, at};
@@ -54,6 +54,34 @@ fn full_pool(limit: u32, waiting: u32, looks: u32) -> PoolInfo {
         pool.add(&PoolReading { limit: busy, busy, waiting });
     }
     pool
+}
+
+/// A gthread worker of `threads`, all of them held by requests half of the time, of which there are 25 a second. Those
+/// wait for a pool of the application's: `kind` of `limit`, all in use at the same looks, with `waiting` that wait.
+fn shared_pool(kind: PoolKind, limit: Option<u32>, threads: u32, waiting: u32) -> Story {
+    let held = usize::try_from(threads).unwrap();
+    let mut story = Story::of_threads(400, threads, held);
+    let call = in_request(&mut story);
+    story.stall(500.0, call);
+    story.crowd(WorkerClass::Gthread, threads, threads, 0, 40);
+    story.machine(18_000);
+    let at = story.stack(&[
+        ("/srv/app/views.py", 41, "orders"),
+        ("/srv/venv/lib/python3.12/site-packages/sqlalchemy/pool/impl.py", 155, "_do_get"),
+    ]);
+    let process = &mut story.recording.processes[0];
+    process.occupancy.busy = vec![0; held];
+    process.occupancy.busy.push(1000);
+    (process.requests.first, process.requests.last) = (Some(0), Some(500));
+    process.cpu = Nanos::from_millis(500);
+    let name = if kind == PoolKind::SqlalchemyPool { "QueuePool" } else { "Semaphore" };
+    let mut pool = PoolInfo::new(kind, name.to_owned());
+    pool.waits_at = Some(at);
+    for _ in 0..50 {
+        pool.add(&PoolReading { limit, busy: limit, waiting: Some(waiting) });
+    }
+    process.pools.push(pool);
+    story
 }
 
 /// Makes it a gevent worker of 20 connections, with so many open and so many before it.
@@ -174,6 +202,14 @@ fn stories() -> Vec<(&'static str, Report)> {
         (process.requests.first, process.requests.last) = (Some(0), Some(400));
         process.pools.push(full_pool(40, waiting, looks));
         rows.push((name, story));
+    }
+
+    for (name, kind, limit, waiting) in [
+        ("requests wait for a connection", PoolKind::SqlalchemyPool, Some(4), 6),
+        ("all connections are used, none waits", PoolKind::SqlalchemyPool, Some(4), 0),
+        ("requests wait for a semaphore", PoolKind::Semaphore, None, 6),
+    ] {
+        rows.push((name, shared_pool(kind, limit, 10, waiting)));
     }
 
     for (name, idle_ms, cpu_ms) in [
@@ -941,6 +977,78 @@ fn the_pool_that_takes_the_calls_over_is_the_next_limit_where_it_is_too_small() 
     // 1.2/s × 0.4 s and the 2 that are there, at 75 % use.
     assert_eq!((*current, *recommended), (Some(1), 4));
     assert!(suggested.lo <= 4 && suggested.hi >= 4);
+}
+
+/// The recommendation of a rule.
+fn advised<'a>(report: &'a Report, rule: &str) -> &'a Recommendation {
+    let found = report.findings.iter().find(|one| one.id == rule);
+    &found.unwrap_or_else(|| panic!("no {rule} in {:#?}", report.findings)).recommendations[0]
+}
+
+#[test]
+fn a_pool_of_connections_that_requests_wait_for_is_to_have_one_for_each_thread_at_most() {
+    let of = |threads, waiting| {
+        let story = shared_pool(PoolKind::SqlalchemyPool, Some(4), threads, waiting);
+        conclude(story.recording, &nothing_allowed)
+    };
+    let report = of(10, 6);
+    let summary = &report.findings.iter().find(|one| one.id == "pool-saturated").unwrap().summary;
+    assert!(
+        summary.ends_with("4.0 of 4 are in use and 6.0 wait, on average, at views.py:41 orders")
+    );
+    let advice = advised(&report, "pool-saturated");
+    let Remedy::Setting { current, recommended, .. } = &advice.remedy else {
+        panic!("{advice:#?}")
+    };
+    // Each keeps one for 4 / 50 = 80 ms of 200; the rest is waiting for it. Ten threads do 10 / 81 ms.
+    assert_eq!((*current, *recommended), (Some(4), 10), "{advice:#?}");
+    assert_eq!(advice.command, "`create_engine(…, pool_size=10, max_overflow=0)`");
+    let throughput = advice.predicted.iter().find(|one| one.name == "throughput").unwrap();
+    assert!((throughput.before - 50.0).abs() < 0.1, "{throughput:?}");
+    assert!((110.0..=124.0).contains(&throughput.after), "{throughput:?}");
+    // A little waiting at a pool that is nearly large enough is no reason for more.
+    assert!(report.loads[0].shared.as_ref().unwrap().waited > 0.119);
+    let few = of(4, 0);
+    assert!(few.findings.iter().all(|one| one.id != "pool-saturated"));
+}
+
+#[test]
+fn a_database_that_takes_no_more_is_the_limit_of_a_pool() {
+    let mut story = shared_pool(PoolKind::SqlalchemyPool, Some(48), 60, 12);
+    story.workers(2);
+    for worker in &mut story.recording.processes[1..] {
+        worker.cpu = Nanos::from_millis(500);
+    }
+    let call = in_request(&mut story);
+    let database = story.recording.tables.name("10.0.0.7:5432");
+    let query = story.asleep(400.0, call.stack, "recvfrom", Some(Peer::Remote(database)));
+    story.sampled(query.stack, 50, query.cpu);
+    let report = conclude(story.recording, &nothing_allowed);
+    let load = report.loads.iter().find(|load| load.master.is_some()).unwrap();
+    assert_eq!(load.blocked_on[0].peer, "10.0.0.7:5432", "{:#?}", load.blocked_on);
+    let advice = advised(&report, "pool-saturated");
+    // 97 × 0.8 / 2 are fewer than there are.
+    assert!(!advice.command.contains("create_engine"), "{advice:#?}");
+}
+
+#[test]
+fn more_threads_are_not_advised_where_requests_wait_for_a_semaphore() {
+    let mut story = shared_pool(PoolKind::Semaphore, None, 10, 6);
+    story.crowd(WorkerClass::Gthread, 10, 10, 20, 400);
+    let queue = Level { looks: 40, sum: 800, max: 20 };
+    let address = "0.0.0.0:8000".to_owned();
+    let line = ListenerInfo { inode: 1, address, limit: None, queue, waiting: 40 };
+    story.recording.processes[0].listeners.push(line);
+    let report = conclude(story.recording, &nothing_allowed);
+    let advice = advised(&report, "gthread-starved");
+    assert!(advice.command.starts_with("`--workers 5`"), "{advice:#?}");
+    assert!(advice.reason.contains("more threads only wait there"), "{advice:#?}");
+    let throughput = advice.predicted.iter().find(|one| one.name == "throughput").unwrap();
+    // Each of five lets through as much as the one did.
+    assert!(throughput.after <= 5.0 * throughput.before + 1e-6, "{throughput:?}");
+    assert!(throughput.after > 4.0 * throughput.before, "{throughput:?}");
+    let pool = advised(&report, "pool-saturated");
+    assert!(pool.command.starts_with("let more through at once"), "{pool:#?}");
 }
 
 #[test]

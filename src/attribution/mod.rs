@@ -19,6 +19,7 @@ pub mod culprit;
 pub mod holder;
 pub mod lines;
 pub mod native;
+pub mod pools;
 pub mod split;
 pub mod throttled;
 pub mod usage;

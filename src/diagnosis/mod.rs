@@ -5,12 +5,14 @@
 //! guesses. The prose lives in `docs/findings/`, one page per rule, included at build time.
 
 pub mod blocked;
+pub mod client_pool;
 pub mod gain;
 pub mod greenlets;
 mod hub_connections;
 pub mod keep;
 mod often;
 pub mod peers;
+mod pool_growth;
 pub mod pool_size;
 pub mod remedy;
 pub mod residents;

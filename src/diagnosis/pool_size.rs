@@ -3,7 +3,8 @@
 //! Takes a pool as it was seen and its server's load, gives a recommendation with its arithmetic; `None` where there is
 //! too little to go by, or where the size is right.
 
-use super::size::{SURE, enough, error, faster};
+use super::client_pool;
+use super::size::{SURE, enough, error, faster, workers_of};
 use crate::model::{
     Load, Measured, PoolInfo, PoolKind, ProcessInfo, Recommendation, Remedy, SettingKind,
 };
@@ -24,6 +25,7 @@ pub fn pool_name(pool: &PoolInfo) -> String {
         PoolKind::AnyioLimiter => "anyio's thread pool".to_owned(),
         PoolKind::GeventThreadPool => "gevent's thread pool".to_owned(),
         PoolKind::ServerThreads => format!("{}'s pool of threads", pool.name),
+        kind if kind.is_awaited() => client_pool::name(kind, &pool.name),
         _ if pool.is_loops_default() => format!("{}'s default executor", pool.name),
         _ if pool.name.is_empty() => format!("a {}", pool.kind.title()),
         _ => format!("the {} {}", pool.kind.title(), pool.name),
@@ -49,6 +51,13 @@ pub fn for_pool(
     let alone = load.filter(|load| load.workers.len() == 1 && is_full);
     let modelled = alone.and_then(|load| find_pool(load, busy, waiting));
     let wanted = ((busy + waiting) / TARGET_USE).max(peak).ceil();
+    // Each thread keeps one of the application's at a time, and a database has to have as many.
+    let slots = process.occupancy.limit.filter(|_| pool.kind.is_awaited());
+    let workers = load.map_or(1, workers_of);
+    let room = load.filter(|_| pool.kind.is_of_clients());
+    let room = room.and_then(|load| client_pool::Room::of(load, workers)).map(|room| room.most);
+    let fits = slots.into_iter().chain(room).map(f64::from).fold(f64::INFINITY, f64::min);
+    let wanted = wanted.min(fits);
     let (most, limited_by) = match (modelled, held) {
         (Some((found, _)), _) if found.limit != Limit::Demand => {
             // There is one process: what another would gain is what its lock keeps from being done.
@@ -85,12 +94,26 @@ pub fn for_pool(
     Some(Recommendation {
         remedy: pool_remedy(pool, recommended, Bounds { lo: least, hi: recommended }, limited_by),
         command: pool_command(pool, recommended),
-        reason: "whatever waits for this pool waits for nothing else; what its threads call (a database, \
-                 another service) has to bear as many at once"
-            .to_owned(),
+        reason: reason(pool, load, workers, recommended),
         inputs,
         predicted,
     })
+}
+
+fn reason(pool: &PoolInfo, load: Option<&Load>, workers: u32, size: u32) -> String {
+    if pool.kind.is_semaphore() {
+        return "if what it guards can take as many, in each worker; more threads only wait for it"
+            .to_owned();
+    }
+    if pool.kind.is_of_clients() {
+        let all = client_pool::in_all(load, workers, size);
+        return format!(
+            "requests wait for one of its connections, and more threads do, too; {all}"
+        );
+    }
+    "whatever waits for this pool waits for nothing else; what its threads call (a database, another \
+     service) has to bear as many at once"
+        .to_owned()
 }
 
 /// The threads of the only worker's pool that are needed for what is in it and what waits, by the model that
@@ -110,6 +133,7 @@ fn find_pool(load: &Load, busy: f64, waiting: f64) -> Option<(Found, Needs)> {
     let lock = gil * HANDED_AROUND;
     let task = Task {
         needs: Needs { gil: lock, free: costs.cpu - lock, blocked },
+        shared: None,
         demand: busy + waiting,
         cores: load.cores.usable(),
         fit: 1,
@@ -192,7 +216,10 @@ fn pool_remedy(
     limited_by: &str,
 ) -> Remedy {
     Remedy::Setting {
-        kind: SettingKind::ThreadPool,
+        kind: match pool.kind.is_awaited() {
+            true => SettingKind::Connections,
+            false => SettingKind::ThreadPool,
+        },
         setting: pool_setting(pool).to_owned(),
         current: pool.limit,
         recommended,
@@ -207,6 +234,7 @@ fn pool_setting(pool: &PoolInfo) -> &'static str {
         PoolKind::GeventThreadPool => "gevent.threadpool.maxsize",
         PoolKind::ServerThreads if pool.name == "cheroot" => "numthreads",
         PoolKind::ServerThreads => "threads",
+        kind if kind.is_awaited() => client_pool::setting(kind),
         _ => "executor.max_workers",
     }
 }
@@ -227,6 +255,7 @@ fn pool_command(pool: &PoolInfo, size: u32) -> String {
         PoolKind::ServerThreads => {
             format!("`--threads={size}` of `waitress-serve`, `serve(…, threads={size})`")
         }
+        kind if kind.is_awaited() => client_pool::command(kind, &pool.name, size),
         _ if pool.is_loops_default() => format!(
             "`loop.set_default_executor(ThreadPoolExecutor({size}))` in the application's startup"
         ),

@@ -6,7 +6,7 @@
 
 use super::blocked::{Blame, Blocked};
 use super::greenlets::{self, Hub};
-use super::{Case, MEDIUM_LENGTH, residents};
+use super::{Case, MEDIUM_LENGTH, often, residents};
 use crate::model::{Cause, FrameId, LoopKind, Peer, Recommendation, Recording, Remedy, Tables};
 use crate::units::Nanos;
 
@@ -239,7 +239,17 @@ pub fn for_gil(recording: &Recording, blame: &Blame) -> Recommendation {
 pub fn for_thread(case: &Case<'_>, blame: &Blame) -> Recommendation {
     let load = blame.process.and_then(|pid| case.load_of(pid));
     let is_sized = load.is_some_and(|load| case.size_of(load).is_some());
-    let (command, reason) = if blame.wait.is_some() {
+    let pools = case.recording.processes.iter().flat_map(|process| &process.pools);
+    let is_awaited = { pools }.any(|pool| {
+        let share = pool.share(pool.full_and_waiting).unwrap_or(0.0);
+        pool.waited_in == Some(blame.frame) && share >= often::SELDOM
+    });
+    let (command, reason) = if is_awaited {
+        (
+            "keep what it waits for for less time, give it back before anything else is done, or have more of it",
+            "it waits for a pool that others use up, and more threads only wait there, too",
+        )
+    } else if blame.wait.is_some() {
         (
             if is_sized {
                 "give the call a timeout, or do it after the answer"

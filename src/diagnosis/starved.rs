@@ -6,7 +6,7 @@
 //! line for a moment. Together they are requests that wait for a thread.
 
 use super::blocked::{count, ratio};
-use super::{Case, Rule, lacks, often, residents, wording};
+use super::{Case, Rule, client_pool, lacks, often, residents, wording};
 use crate::model::{
     Crowd, Finding, Measured, ProcessInfo, Recommendation, Recording, Remedy, Role, Stall, Verdict,
     WorkerClass,
@@ -48,7 +48,7 @@ pub(super) fn check(rule: &dyn Rule, class: WorkerClass, case: &Case<'_>) -> Ver
     Verdict::Found(Finding {
         id: rule.id().to_owned(),
         severity: often::severity(starved),
-        summary: summary(class, &worst, starved),
+        summary: summary(class, &worst, starved) + &pool_waited_for(class, case),
         evidence: measured(&worst, starved),
         stalls: { stalls.iter().enumerate() }
             .filter_map(|(index, stall)| holds(stall).then_some(index))
@@ -62,6 +62,19 @@ fn has_unseen_siblings(recording: &Recording, process: &ProcessInfo) -> bool {
     let is_master = |master: &ProcessInfo| master.topology.role == Role::Master;
     process.topology.role == Role::Worker
         && !recording.get_process(process.ppid).is_some_and(is_master)
+}
+
+/// The pool that those which hold the threads wait for themselves.
+fn pool_waited_for(class: WorkerClass, case: &Case<'_>) -> String {
+    let loads = case.loads.iter().filter(|load| load.class == class);
+    let shared = { loads }.find_map(|load| load.shared.as_ref());
+    let Some(shared) = shared.filter(|shared| shared.share >= often::SELDOM) else {
+        return String::new();
+    };
+    let name = client_pool::name(shared.kind, &shared.name);
+    let at_once = shared.limit.map_or(String::new(), |limit| format!(" of {limit}"));
+    let share = wording::percent(shared.share);
+    format!(", while they wait for {name}{at_once} themselves {share} of the time")
 }
 
 fn summary(class: WorkerClass, crowd: &Crowd, starved: f64) -> String {

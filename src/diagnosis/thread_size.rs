@@ -3,15 +3,20 @@
 //! Takes a server's load, computed once for all rules; gives what to type with its arithmetic, or what limits the size
 //! that is there. Never judges whether anybody waits.
 
+use std::net::SocketAddr;
+
+use super::pool_growth::{Growing, station};
 use super::size::{effect, enough, error, keeping, most_that_fit, workers_of, workers_option};
-use super::{residents, wording};
-use crate::model::{Costs, Load, Measured, Recommendation, Remedy, SettingKind};
-use crate::sizing::capacity::{Needs, Shape, capacity};
+use super::{client_pool, often, residents, wording};
+use crate::model::{Costs, Load, Measured, Recommendation, Remedy, SettingKind, SharedPool};
+use crate::sizing::capacity::{Needs, Shape, capacity_sharing};
 use crate::sizing::shape::{Found, Limit, MOST_THREADS, Task, find};
 use crate::units::{Bounds, to_f64, whole};
 
 /// A size that gets less than this much more done is no reason to change anything.
 const WORTH_IT: f64 = 1.05;
+/// From this part of what requests wait on a peer decides what more of them at once do.
+const MOST_OF_WAITING: f64 = 0.5;
 
 /// The smallest size that gets nearly all done that any could.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +24,7 @@ pub struct ThreadSize<'a> {
     /// The server.
     pub load: &'a Load,
     costs: &'a Costs,
+    needs: Needs,
     demand: f64,
     found: Found,
     /// Workers, and the threads of each.
@@ -27,6 +33,9 @@ pub struct ThreadSize<'a> {
     before: f64,
     /// The same of the size that is there by the arithmetic that gives what another does.
     as_it_is: f64,
+    /// The pool of the application's that requests wait for, and what its size is to be if that is another.
+    shared: Option<&'a SharedPool>,
+    pool: Option<u32>,
 }
 
 impl<'a> ThreadSize<'a> {
@@ -45,32 +54,47 @@ impl<'a> ThreadSize<'a> {
         // end of its share is taken: one worker too many costs memory, one too few a fifth of the
         // throughput (`scripts/bench --only sizing`, 1 ms of CPU and 80 ms of waiting: 1 × 59 against 2 × 30).
         let gil = costs.most_gil();
-        let needs = Needs { gil, free: costs.cpu - gil, blocked: costs.blocked()? };
+        let shared = load.shared.as_ref().filter(|shared| shared.share >= often::SELDOM);
+        let needs = Needs { gil, free: costs.cpu - gil, blocked: blocked(costs, shared)? };
         let cores = load.cores.usable();
         let fit = most_that_fit(load, workers_now);
         // gunicorn's rule of thumb; a server that has more may keep them.
         let most = load.cores.whole().saturating_mul(2).saturating_add(1).max(1);
         let most_workers = if is_single { workers_now } else { most };
-        let task = |most_threads| Task { needs, demand, cores, fit, most_workers, most_threads };
         let error = error(costs);
-        // Workers of one thread as long as they do: code that was never run by several threads at once
-        // may not be made for it.
-        let single = find(&task(1), error);
-        let many = find(&task(MOST_THREADS), error);
-        let mut found = if threads_now > 1 || many.capacity > single.capacity * WORTH_IT {
-            many
-        } else {
-            single
+        let choose = |shared| {
+            let task = |most_threads| Task {
+                needs,
+                shared,
+                demand,
+                cores,
+                fit,
+                most_workers,
+                most_threads,
+            };
+            // Workers of one thread as long as they do: code that was never run by several threads at once
+            // may not be made for it.
+            let single = find(&task(1), error);
+            let many = find(&task(MOST_THREADS), error);
+            let is_worth_it = threads_now > 1 || many.capacity > single.capacity * WORTH_IT;
+            if is_worth_it { many } else { single }
+        };
+        let shape_now = Shape { workers: workers_now, threads: threads_now };
+        let by = |shared, shape| capacity_sharing(needs, shared, shape, cores, demand);
+        let (mut found, pool) = match shared.and_then(|shared| Growing::of(load, shared)) {
+            Some(growing) => growing.find(shape_now, most_workers, by, choose),
+            None => (choose(shared.map(station)), None),
         };
         if is_single && found.limit == Limit::Workers {
             found.limit = Limit::Residents;
         }
         let before = load.rate()?;
         // By the same arithmetic, or what it is off by would pass for a gain.
-        let shape_now = Shape { workers: workers_now, threads: threads_now };
-        let as_it_is = before.max(capacity(needs, shape_now, cores, demand));
+        let as_it_is = before.max(by(shared.map(station), shape_now));
         let now = (workers_now, threads_now);
-        Some(ThreadSize { load, costs, demand, found, now, before, as_it_is })
+        let size =
+            ThreadSize { load, costs, needs, demand, found, now, before, as_it_is, shared, pool };
+        Some(size)
     }
 
     /// What limits it where no other size does noticeably more.
@@ -120,7 +144,13 @@ impl<'a> ThreadSize<'a> {
     #[must_use]
     pub fn recommendation(&self) -> Recommendation {
         let (workers, threads) = (self.found.shape.workers, self.found.shape.threads);
-        let (kind, setting, current, recommended, suggested) = if threads > 1 || self.now.1 > 1 {
+        let pool = self.shared.zip(self.pool).filter(|_| self.now == (workers, threads));
+        let (kind, setting, current, recommended, suggested) = if let Some((shared, size)) = pool {
+            let current = shared.limit.unwrap_or(size);
+            let suggested =
+                Bounds { lo: current.saturating_add(1).min(size), hi: threads.max(size) };
+            (SettingKind::Connections, client_pool::setting(shared.kind), current, size, suggested)
+        } else if threads > 1 || self.now.1 > 1 {
             (SettingKind::Threads, "threads", self.now.1, threads, self.found.threads)
         } else {
             (SettingKind::Workers, "workers", self.now.0, workers, self.found.workers)
@@ -188,11 +218,14 @@ impl<'a> ThreadSize<'a> {
             // gunicorn turns its sync workers into gthread ones by itself for more than one thread.
             parts.push(format!("`--threads {threads}`"));
         }
+        if let Some((shared, size)) = self.shared.zip(self.pool) {
+            parts.push(client_pool::command(shared.kind, &shared.name, size));
+        }
         parts.join(" and ")
     }
 
     fn reason(&self) -> String {
-        let waits = self.costs.blocked().unwrap_or(0.0);
+        let waits = self.needs.blocked;
         let kind = if waits > self.costs.cpu {
             "requests mostly wait, and each keeps a thread meanwhile"
         } else {
@@ -211,17 +244,75 @@ impl<'a> ThreadSize<'a> {
         } else {
             String::new()
         };
-        format!("{kind}: {there} are there at once, for {slots} threads in all{safe}{kept}")
+        let pool = self.shared.map_or(String::new(), |shared| self.about(shared));
+        let peer = self.condition().unwrap_or_default();
+        format!(
+            "{kind}: {there} are there at once, for {slots} threads in all{pool}{peer}{safe}{kept}"
+        )
+    }
+
+    /// What the prediction rests on where requests mostly wait for one peer: how fast that is when more ask it
+    /// at once cannot be told from a server that never did.
+    fn condition(&self) -> Option<String> {
+        let one = self.load.blocked_on.first()?;
+        one.peer.parse::<SocketAddr>().ok()?;
+        let all = self.needs.blocked * to_f64(self.costs.requests);
+        let (now, then) = (self.now.0.saturating_mul(self.now.1), self.found.shape.slots());
+        let is_most = one.time.as_secs_f64() >= all * MOST_OF_WAITING;
+        (is_most && then > now).then(|| {
+            format!(
+                "; predicted as if {} answered that many at once as fast as it does now: if it does not, they \
+                 wait for it instead of for a thread, and no more gets done",
+                one.peer
+            )
+        })
+    }
+
+    /// What the pool that requests wait for has to do with it.
+    fn about(&self, shared: &SharedPool) -> String {
+        let name = client_pool::name(shared.kind, &shared.name);
+        let workers = self.found.shape.workers;
+        match (self.pool, shared.limit) {
+            (Some(size), _) => format!(
+                "; they waited for {name} {} of the time, which is to have {size} in each worker: {}",
+                wording::percent(shared.share),
+                client_pool::in_all(Some(self.load), workers, size)
+            ),
+            (None, limit) => format!(
+                "; they wait for {name}{}: more threads only wait there, and each worker has one of its own, \
+                 so that more workers let more through to what it guards",
+                limit.map_or(String::new(), |limit| format!(", {limit} at once in each worker"))
+            ),
+        }
+    }
+
+    /// Whether that pool is to have another size.
+    #[must_use]
+    pub fn is_of_pool(&self) -> bool {
+        self.pool.is_some()
     }
 
     fn inputs(&self) -> Vec<Measured> {
-        vec![
+        let pool = self.shared.map(|shared| {
+            [
+                Measured::new("waited_for_pool", shared.waited, "s"),
+                Measured::new("kept_of_pool", shared.kept, "s"),
+            ]
+        });
+        let all = vec![
             Measured::new("arrival_rate", self.before, "1/s"),
             Measured::new("requests_at_once", self.demand, "count"),
             Measured::new("cpu_with_gil", self.costs.most_gil(), "s"),
             Measured::new("cpu_without_gil", self.costs.cpu - self.costs.most_gil(), "s"),
-            Measured::new("blocked", self.costs.blocked().unwrap_or(0.0), "s"),
+            Measured::new("blocked", self.needs.blocked, "s"),
             Measured::new("usable_cpus", self.load.cores.usable(), "count"),
-        ]
+        ];
+        all.into_iter().chain(pool.into_iter().flatten()).collect()
     }
+}
+
+/// What a request waits for others, without its wait for a pool.
+fn blocked(costs: &Costs, shared: Option<&SharedPool>) -> Option<f64> {
+    let all = costs.blocked()?;
+    Some(shared.map_or(all, |shared| (all - shared.waited).max(shared.kept.min(all))))
 }

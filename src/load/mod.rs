@@ -14,6 +14,7 @@ mod lengths;
 pub mod loops;
 mod memory;
 mod queue;
+mod shared;
 
 use std::collections::BTreeMap;
 
@@ -101,6 +102,7 @@ impl Group<'_> {
             costs,
             loops: loops.iter().filter(|one| pids.contains(&one.pid)).cloned().collect(),
             blocked_on: self.blocked_on(blocked_on),
+            shared: shared::of(recording, now),
             residents: { now.iter().filter_map(|one| one.residents.as_ref()) }
                 .max_by_key(|residents| residents.len())
                 .cloned()

@@ -4,7 +4,7 @@
 //! and N CPU with and without the interpreter lock, B blocked, G waiting for the lock, U utilization, Q
 //! the accept queue.
 
-use super::{BlockedOn, LoopLoad, Resident, ServerConfig, SettingValue, WorkerClass};
+use super::{BlockedOn, LoopLoad, PoolKind, Resident, ServerConfig, SettingValue, WorkerClass};
 use crate::units::{Nanos, Pid, to_f64, whole};
 
 /// One server over the recording.
@@ -53,6 +53,8 @@ pub struct Load {
     /// B by peer: what the threads that serve were blocked on in the application's calls, by background
     /// samples; the largest first.
     pub blocked_on: Vec<BlockedOn>,
+    /// The pool of the application's own that requests wait for most.
+    pub shared: Option<SharedPool>,
     /// What lives in a worker beside requests, of the one that has most of it.
     pub residents: Vec<Resident>,
 }
@@ -95,6 +97,26 @@ impl Load {
             _ => None,
         }
     }
+}
+
+/// A pool that the application made for itself, and that its requests wait for: each worker has one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SharedPool {
+    /// What it is.
+    pub kind: PoolKind,
+    /// Its class.
+    pub name: String,
+    /// How many there may be in use in one worker, if that is known.
+    pub limit: Option<u32>,
+    /// How many of them serve at once: the limit, or 1 of one whose limit is not known. Then [`Self::kept`] is
+    /// what one of them takes to let all through.
+    pub servers: f64,
+    /// Seconds that a request keeps one, on average.
+    pub kept: f64,
+    /// Seconds that a request waits for one, on average.
+    pub waited: f64,
+    /// The share of time in which all were in use and someone waited.
+    pub share: f64,
 }
 
 /// The CPUs of one server.

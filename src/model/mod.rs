@@ -41,7 +41,7 @@ pub use finding::{
 pub use frame::{Frame, FrameId, FrameKind, NameId, Stack, StackId, Truncation};
 pub use gap::{EdgeStatus, Gap};
 pub use gil::{GilHolder, GilTally};
-pub use load::{Cores, Costs, Load, Memory};
+pub use load::{Cores, Costs, Load, Memory, SharedPool};
 pub use loop_load::{BlockedOn, CallTime, LengthBin, LoopLoad};
 pub use loop_state::{
     CallbackRun, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, SchedTimes,

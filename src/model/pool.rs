@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{FrameId, StackId};
+
 /// What a pool is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -22,6 +24,20 @@ pub enum PoolKind {
     EventletPool,
     /// The threads that waitress or cheroot hands its requests to.
     ServerThreads,
+    /// SQLAlchemy's `QueuePool`, `AsyncAdaptedQueuePool`.
+    SqlalchemyPool,
+    /// `psycopg_pool.ConnectionPool`, `AsyncConnectionPool`.
+    PsycopgPool,
+    /// `asyncpg.Pool`.
+    AsyncpgPool,
+    /// `redis.BlockingConnectionPool`.
+    RedisPool,
+    /// urllib3's `HTTPConnectionPool` with `block=True`.
+    Urllib3Pool,
+    /// A `threading.Semaphore` or `BoundedSemaphore` that requests wait for.
+    Semaphore,
+    /// The same of asyncio.
+    AsyncioSemaphore,
 }
 
 impl PoolKind {
@@ -36,6 +52,13 @@ impl PoolKind {
             PoolKind::GeventPool => "gevent_pool",
             PoolKind::EventletPool => "eventlet_pool",
             PoolKind::ServerThreads => "server_threads",
+            PoolKind::SqlalchemyPool => "sqlalchemy_pool",
+            PoolKind::PsycopgPool => "psycopg_pool",
+            PoolKind::AsyncpgPool => "asyncpg_pool",
+            PoolKind::RedisPool => "redis_pool",
+            PoolKind::Urllib3Pool => "urllib3_pool",
+            PoolKind::Semaphore => "semaphore",
+            PoolKind::AsyncioSemaphore => "asyncio_semaphore",
         }
     }
 
@@ -50,7 +73,39 @@ impl PoolKind {
             PoolKind::GeventPool => "gevent pool",
             PoolKind::EventletPool => "eventlet pool",
             PoolKind::ServerThreads => "server's threads",
+            PoolKind::SqlalchemyPool => "SQLAlchemy",
+            PoolKind::PsycopgPool => "psycopg",
+            PoolKind::AsyncpgPool => "asyncpg",
+            PoolKind::RedisPool => "redis",
+            PoolKind::Urllib3Pool => "urllib3",
+            PoolKind::Semaphore => "threading",
+            PoolKind::AsyncioSemaphore => "asyncio",
         }
+    }
+
+    /// Whether it is the application's own, met by who waits for it: none is known before the first has waited.
+    #[must_use]
+    pub fn is_awaited(self) -> bool {
+        self.is_of_clients() || self.is_semaphore()
+    }
+
+    /// Whether it is of connections to others: a database's, a cache's.
+    #[must_use]
+    pub fn is_of_clients(self) -> bool {
+        matches!(
+            self,
+            PoolKind::SqlalchemyPool
+                | PoolKind::PsycopgPool
+                | PoolKind::AsyncpgPool
+                | PoolKind::RedisPool
+                | PoolKind::Urllib3Pool
+        )
+    }
+
+    /// Whether it is a semaphore: what it bounds is not known.
+    #[must_use]
+    pub fn is_semaphore(self) -> bool {
+        matches!(self, PoolKind::Semaphore | PoolKind::AsyncioSemaphore)
     }
 
     /// Whether it counts connections that a server serves at once, rather than what its application calls
@@ -132,6 +187,12 @@ pub struct PoolInfo {
     pub full: u64,
     /// Of these: and someone waited.
     pub full_and_waiting: u64,
+    /// Where somebody was first met waiting for it, if it was found that way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_at: Option<StackId>,
+    /// The application's line in there: of a report, no part of a recording.
+    #[serde(skip)]
+    pub waited_in: Option<FrameId>,
 }
 
 impl PoolInfo {
@@ -140,7 +201,17 @@ impl PoolInfo {
     pub fn new(kind: PoolKind, name: String) -> PoolInfo {
         let level = Level::default();
         let (busy, waiting) = (level, level);
-        PoolInfo { kind, name, limit: None, busy, waiting, full: 0, full_and_waiting: 0 }
+        PoolInfo {
+            kind,
+            name,
+            limit: None,
+            busy,
+            waiting,
+            full: 0,
+            full_and_waiting: 0,
+            waits_at: None,
+            waited_in: None,
+        }
     }
 
     /// Whether it is the executor that a loop makes for `run_in_executor(None, …)` and `asyncio.to_thread`: both
@@ -157,20 +228,29 @@ impl PoolInfo {
         self.limit = reading.limit.or(self.limit);
         self.busy.add(reading.busy);
         self.waiting.add(reading.waiting);
-        if reading.is_full() {
+        let waits = reading.waiting.is_some_and(|waiting| waiting > 0);
+        // Nobody waits for a semaphore that is not used up, however many that are.
+        if reading.is_full() || (self.kind.is_semaphore() && waits) {
             self.full = self.full.saturating_add(1);
-            let waits = reading.waiting.is_some_and(|waiting| waiting > 0);
             self.full_and_waiting = self.full_and_waiting.saturating_add(u64::from(waits));
         }
     }
 
-    /// The share of looks that `count` of those that could tell how many were in use stand for;
+    /// How many looks could tell whether it was full: of one that was met by who waits for it, those before that
+    /// too, as nobody was met waiting.
+    #[must_use]
+    pub fn looks(&self) -> u64 {
+        if self.kind.is_awaited() { self.waiting.looks } else { self.busy.looks }
+    }
+
+    /// The share of looks that `count` of those that could tell whether it was full stand for;
     /// `None` without one, or without a limit to be at.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // counts of looks stay far below 2^53
     pub fn share(&self, count: u64) -> Option<f64> {
-        let looks = self.busy.looks;
-        (looks > 0 && self.limit.is_some()).then(|| count.min(looks) as f64 / looks as f64)
+        let looks = self.looks();
+        let can_be_full = self.limit.is_some() || self.kind.is_semaphore();
+        (looks > 0 && can_be_full).then(|| count.min(looks) as f64 / looks as f64)
     }
 }
 
@@ -195,6 +275,21 @@ mod tests {
             (pool.share(pool.full), pool.share(pool.full_and_waiting)),
             (Some(0.75), Some(0.5))
         );
+    }
+
+    #[test]
+    fn one_that_is_met_by_who_waits_is_not_full_before() {
+        let mut pool = PoolInfo::new(PoolKind::Semaphore, "Semaphore".to_owned());
+        pool.waiting.looks = 6;
+        for waiting in [3, 5, 0, 0] {
+            pool.add(&PoolReading { limit: None, busy: None, waiting: Some(waiting) });
+        }
+        assert_eq!((pool.looks(), pool.full_and_waiting), (10, 2));
+        assert_eq!(
+            (pool.share(pool.full_and_waiting), pool.waiting.mean()),
+            (Some(0.2), Some(0.8))
+        );
+        assert_eq!((pool.busy.mean(), pool.limit), (None, None));
     }
 
     #[test]

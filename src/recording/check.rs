@@ -100,7 +100,7 @@ pub(super) fn process(so_far: &Recording, process: &ProcessInfo) -> Checked {
         [crowd.full, crowd.starved].into_iter().try_for_each(count)?;
         [crowd.threads, crowd.held, crowd.waiting].into_iter().try_for_each(level)?;
     }
-    process.pools.iter().try_for_each(pool)?;
+    process.pools.iter().try_for_each(|one| pool(&so_far.tables, one))?;
     let residents = process.residents.as_ref().map_or(0, Vec::len);
     room(residents, MAX_PROCESSES, "residents in one process")?;
     room(process.listeners.len(), MAX_PROCESSES, "listening sockets of one process")?;
@@ -116,7 +116,8 @@ pub(super) fn process(so_far: &Recording, process: &ProcessInfo) -> Checked {
     })
 }
 
-fn pool(pool: &PoolInfo) -> Checked {
+fn pool(tables: &Tables, pool: &PoolInfo) -> Checked {
+    pool.waits_at.map_or(Ok(()), |id| stack_id(tables, id))?;
     [pool.full, pool.full_and_waiting].into_iter().try_for_each(count)?;
     [pool.busy, pool.waiting].into_iter().try_for_each(level)
 }

@@ -3,6 +3,7 @@
 //! Takes a process that is looked at once, gives [`SnapshotGreenlet`]s. One that is switched to while it is
 //! read is read again, and left out if it never holds still.
 
+use super::pace::now;
 use super::snapshot::frame;
 use super::thread_watch::Scene;
 use crate::model::SnapshotGreenlet;
@@ -57,6 +58,7 @@ pub(super) fn parked_greenlets(
             Ok(None) => continue,
             Ok(Some(stack)) => stack,
         };
+        scene.awaited.meet(&python, scene.codes, &stack.frames, None, now());
         let frames: Vec<_> =
             stack.frames.iter().filter_map(|raw| frame(scene, raw, locals)).collect();
         found.push(SnapshotGreenlet {

@@ -11,14 +11,32 @@ use crate::model::{PoolInfo, PoolReading};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::threads::Thread;
+use crate::server::pools::awaited::Awaited;
 use crate::server::pools::{Family, Ground, MAX_POOLS, Modules, Pool, families};
 use crate::target::{Prefetch, ReadError};
-use crate::units::{Addr, Nanos, Timestamp};
+use crate::units::{Addr, Nanos, Tid, Timestamp};
 
 /// Least distance of two searches: one costs up to a millisecond in a process of many threads.
 const SEARCH: Nanos = Nanos::from_secs(1);
 /// A search is made this often even if no thread came or went: a limiter may have been changed.
 const SEARCH_ANYWAY: Nanos = Nanos::from_secs(5);
+
+/// Tasks are asked this often what they wait for, which costs about a millisecond: a pool that is full for
+/// long is met soon enough.
+const ASK_TASKS: Nanos = Nanos::from_secs(2);
+
+/// What pools are looked for in.
+#[derive(Debug)]
+pub struct Around<'a> {
+    /// The process's threads.
+    pub threads: &'a [ThreadWatch],
+    /// gunicorn's worker.
+    pub worker: Option<Addr>,
+    /// Pools that somebody was met waiting for.
+    pub awaited: &'a mut Awaited,
+    /// The threads that serve requests; `None` where that is not told apart.
+    pub serving: Option<&'a [Tid]>,
+}
 
 /// The pools of one process.
 #[derive(Debug)]
@@ -34,6 +52,12 @@ pub struct PoolWatch {
     /// The threads at the last search.
     threads: Vec<Addr>,
     searched: Option<Timestamp>,
+    /// How many had been met by who waits for them at the last search.
+    met: usize,
+    /// When tasks were last asked what they wait for.
+    asked: Option<Timestamp>,
+    /// How many looks there were.
+    looks: u64,
     next_look: Timestamp,
     ahead: Prefetch,
     quiet: Quiet,
@@ -51,6 +75,9 @@ impl Default for PoolWatch {
             worker: None,
             threads: Vec::new(),
             searched: None,
+            met: 0,
+            asked: None,
+            looks: 0,
             next_look: Timestamp::default(),
             ahead: Prefetch::default(),
             quiet: Quiet::default(),
@@ -68,7 +95,7 @@ impl PoolWatch {
         &mut self,
         python: &Interpreter<'_>,
         codes: &mut CodeCache,
-        (threads, worker): (&[ThreadWatch], Option<Addr>),
+        around: Around<'_>,
         infos: &mut Vec<PoolInfo>,
         at: Timestamp,
     ) -> Result<(), ReadError> {
@@ -77,7 +104,9 @@ impl PoolWatch {
         }
         // Later looks are not drawn together to make up for one that was late.
         self.next_look = at + POOL_LOOK;
-        self.search(python, codes, (threads, worker), infos, at)?;
+        let threads = around.threads;
+        self.search(python, codes, around, infos, at)?;
+        self.looks = self.looks.saturating_add(1);
         // A pool is used by threads that run.
         let is_quiet = !self.pools.is_empty() && self.quiet.ask(threads);
         let seen = match self.last.take().filter(|_| is_quiet) {
@@ -114,11 +143,11 @@ impl PoolWatch {
         &mut self,
         python: &Interpreter<'_>,
         codes: &mut CodeCache,
-        (threads, worker): (&[ThreadWatch], Option<Addr>),
+        around: Around<'_>,
         at: Timestamp,
     ) -> Result<Vec<(PoolInfo, PoolReading)>, ReadError> {
         let mut infos = Vec::new();
-        self.search(python, codes, (threads, worker), &mut infos, at)?;
+        self.search(python, codes, around, &mut infos, at)?;
         let mut seen = Vec::new();
         for (pool, place) in &self.pools {
             if let (Some(reading), Some(info)) = (pool.look(python)?, infos.get(*place)) {
@@ -132,16 +161,19 @@ impl PoolWatch {
         &mut self,
         python: &Interpreter<'_>,
         codes: &mut CodeCache,
-        (threads, worker): (&[ThreadWatch], Option<Addr>),
+        around: Around<'_>,
         infos: &mut Vec<PoolInfo>,
         at: Timestamp,
     ) -> Result<(), ReadError> {
+        let Around { threads, worker, awaited, serving } = around;
         if let Some(last) = self.searched {
             let age = at.since(last);
             let same =
                 threads.iter().map(|watch| watch.thread.state).eq(self.threads.iter().copied());
             let same = same && worker == self.worker;
-            if age < SEARCH || (same && age < SEARCH_ANYWAY) {
+            // One that was just met is looked at from now on: there are few.
+            let is_met = awaited.count() > self.met;
+            if !is_met && (age < SEARCH || (same && age < SEARCH_ANYWAY)) {
                 return Ok(());
             }
         }
@@ -154,8 +186,10 @@ impl PoolWatch {
         for family in &mut self.families {
             let modules = &mut self.modules;
             let codes = &mut *codes;
+            let awaited = &mut *awaited;
+            let (threads, python) = (&threads, *python);
             let mut ground =
-                Ground { python: *python, codes, threads: &threads, worker, modules, now: at };
+                Ground { python, codes, threads, worker, modules, awaited, serving, now: at };
             for pool in family.find(&mut ground)? {
                 let (kind, name, object) = (pool.kind(), pool.name(), pool.object());
                 let is_it = |(info, known): (&PoolInfo, &Addr)| {
@@ -166,7 +200,7 @@ impl PoolWatch {
                     // One that makes pools without end must not grow our memory.
                     None if infos.len() >= MAX_POOLS => continue,
                     None => {
-                        infos.push(PoolInfo::new(kind, name.to_owned()));
+                        infos.push(begun(pool.as_ref(), self.looks));
                         self.objects.push(object);
                         infos.len().saturating_sub(1)
                     }
@@ -174,6 +208,27 @@ impl PoolWatch {
                 self.pools.push((pool, place));
             }
         }
+        self.met = awaited.count();
         Ok(())
     }
+
+    /// Whether tasks are to be asked what they wait for, which is now.
+    pub fn are_tasks_due(&mut self, at: Timestamp) -> bool {
+        let is_due = self.asked.is_none_or(|last| at.since(last) >= ASK_TASKS);
+        if is_due {
+            self.asked = Some(at);
+        }
+        is_due
+    }
+}
+
+/// The account of a pool that was just found, after so many looks. Nobody was met waiting before for one that is
+/// found by that.
+fn begun(pool: &dyn Pool, looks: u64) -> PoolInfo {
+    let mut info = PoolInfo::new(pool.kind(), pool.name().to_owned());
+    info.waits_at = pool.waits_at();
+    if info.kind.is_awaited() {
+        info.waiting.looks = looks;
+    }
+    info
 }

@@ -73,6 +73,12 @@ impl RequestWatch {
         self.last = Some((at, seen));
     }
 
+    /// How many requests were in flight at the last look; 0 where nothing counts them.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.last.and_then(|(_, counts)| counts.in_flight).unwrap_or(0)
+    }
+
     fn counts(
         &mut self,
         python: &Interpreter<'_>,

@@ -52,6 +52,8 @@ pub fn snapshot(
         let Some(thread) = watches.get_mut(index) else { return Ok(None) };
         thread.settle(&mut scene);
         let stack = walk(&mut scene, thread)?;
+        let tid = Some(thread.tid);
+        scene.awaited.meet(&scene.python, scene.codes, &stack.frames, tid, now());
         let python_name = names.get(&thread.thread.ident).cloned();
         let mut seen = look(&mut scene, thread, &stack, locals, python_name, held);
         if let Some(lines) = &mut lines {
@@ -79,7 +81,6 @@ pub fn snapshot(
             None => threads.extend(see(&mut watch, index, &held).map_err(read)?),
         }
     }
-    let pools = watch.pools_now().map_err(read)?.into_iter().map(pool).collect();
     watch.refresh();
     watch.recognise(&mut notes).map_err(read)?;
     let WaitingTasks { tasks, truncated: tasks_truncated } = {
@@ -90,6 +91,8 @@ pub fn snapshot(
         let (mut scene, _) = watch.scene(&mut notes);
         parked_greenlets(&mut scene, locals).map_err(read)?
     };
+    // Threads, tasks and greenlets have told what they wait for.
+    let pools = watch.pools_now().map_err(read)?.into_iter().map(pool).collect();
     let counts = watch.counts();
     let info = watch.info();
     for thread in &mut threads {

@@ -15,6 +15,7 @@ use crate::python::frames::{Fingerprint, RawStack, Stand, Walker};
 use crate::python::locate::Located;
 use crate::python::running_loop::AsyncioTables;
 use crate::python::threads::Thread;
+use crate::server::pools::awaited::Awaited;
 use crate::target::edges::StackSampler;
 use crate::target::{Freezer, Peers, ProcFs, ReadError, RemoteMemory, SyscallState, ThreadFiles};
 use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
@@ -66,6 +67,8 @@ pub struct Scene<'a> {
     pub asyncio: &'a mut AsyncioTables,
     /// Peers of descriptors.
     pub peers: &'a mut Peers,
+    /// Pools of its that somebody was met waiting for.
+    pub awaited: &'a mut Awaited,
     /// Its interpreter lock.
     pub gil: &'a mut GilWatch,
     /// Holds a thread still while its stack is read, if the user asked for that.
@@ -295,6 +298,11 @@ impl ThreadWatch {
             _ => {
                 let (codes, directory) = (&mut *scene.codes, scene.directory);
                 let id = scene.notes.stack(&scene.python, codes, directory, stack, at);
+                let (python, awaited) = (&scene.python, &mut *scene.awaited);
+                if let Some(place) = awaited.meet(python, codes, &stack.frames, Some(self.tid), at)
+                {
+                    *place = Some(id);
+                }
                 self.known = Some((stack.clone(), id));
                 id
             }

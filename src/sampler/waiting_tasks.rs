@@ -11,7 +11,7 @@ use crate::event_loop::trio;
 use crate::layout::AsyncioDebug;
 use crate::model::{SnapshotTask, TaskState};
 use crate::python::awaits::{Chain, Progress, chain};
-use crate::python::frames::{RawFrame, local};
+use crate::python::frames::{RawFrame, RawStack, local};
 use crate::python::loaded::module_value;
 use crate::python::running_loop::RunningLoop;
 use crate::python::task_lists::{MAX_TASKS, is_task, loop_of, tasks};
@@ -78,6 +78,7 @@ fn asyncios(
     let mut found = Vec::new();
     for task in list.tasks {
         let Some(Still { names, event_loop, chain }) = hold_still(scene, task)? else { continue };
+        meet(scene, &chain, false);
         let awaited = awaited(scene, &chain);
         let thread = loops.get(&event_loop).copied();
         let shown = shown(scene, ("asyncio", task, names), thread, &chain, locals);
@@ -87,6 +88,43 @@ fn asyncios(
         }));
     }
     Ok(WaitingTasks { tasks: found, truncated: list.truncated })
+}
+
+/// Most tasks that are asked what they wait for while a process is watched: where many wait for one pool, one
+/// of these does.
+const ASKED: usize = 64;
+
+/// Has the pools met that asyncio's tasks wait for, of the first [`ASKED`].
+///
+/// # Errors
+/// Only [`ReadError::Gone`] and [`ReadError::Denied`].
+pub(super) fn meet_pools(scene: &mut Scene<'_>, threads: &[ThreadWatch]) -> Result<(), ReadError> {
+    let python = scene.python;
+    let debug = scene.asyncio.debug(&python, scene.space.modules()).copied();
+    let states: Vec<_> = threads.iter().map(|thread| thread.thread).collect();
+    let list = unless_over(tasks(&python, &states, debug.as_ref()))?.unwrap_or_default();
+    for task in list.tasks.into_iter().take(ASKED) {
+        let coroutine = task.at(python.layout.offsets.asyncio.task_coro);
+        let read = python.memory.read_pointer(coroutine).and_then(|one| chain(&python, one));
+        if let Some(chain) = unless_over(read)? {
+            meet(scene, &chain, true);
+        }
+    }
+    Ok(())
+}
+
+/// Has the pool met that a suspended task waits for; `noted` writes down where.
+fn meet(scene: &mut Scene<'_>, chain: &Chain, noted: bool) {
+    if chain.progress != Progress::Suspended {
+        return;
+    }
+    let frames: Vec<RawFrame> = chain.frames.iter().rev().copied().collect();
+    let Scene { python, codes, awaited, notes, directory, .. } = scene;
+    let Some(place) = awaited.meet(python, codes, &frames, None, now()) else { return };
+    if noted {
+        let stack = RawStack { frames, truncated: None };
+        *place = Some(notes.stack(python, codes, directory, &stack, now()));
+    }
 }
 
 /// Those of one runner of trio's.

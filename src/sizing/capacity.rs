@@ -13,6 +13,15 @@ pub struct Needs {
     pub blocked: f64,
 }
 
+/// Something of which each process has so many, for all its requests together: connections to a database.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shared {
+    /// How many serve at once.
+    pub servers: f64,
+    /// Seconds that a request keeps one, of those in which it is blocked.
+    pub kept: f64,
+}
+
 /// How many processes, and how many requests each of them serves at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shape {
@@ -59,6 +68,25 @@ pub fn capacity(needs: Needs, shape: Shape, cores: f64, clients: f64) -> f64 {
     by_cpus.min(workers * lock.throughput(population / workers))
 }
 
+/// The same where requests also queue for something that each process has its own of: the more processes, the
+/// more of it there is, and more threads only wait there.
+#[must_use]
+pub fn capacity_sharing(
+    needs: Needs,
+    shared: Option<Shared>,
+    shape: Shape,
+    cores: f64,
+    clients: f64,
+) -> f64 {
+    let free = capacity(needs, shape, cores, clients);
+    let Some(Shared { servers, kept }) = shared else { return free };
+    let away = (needs.gil + needs.free + needs.blocked - kept).max(0.0);
+    let station = Station { demand: kept, servers, away };
+    let workers = f64::from(shape.workers.max(1));
+    let population = clients.min(f64::from(shape.slots()));
+    free.min(workers * station.throughput(population / workers))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +131,20 @@ mod tests {
         assert!((by(1) - 2.0 / 0.1005).abs() < 0.5);
         assert!(by(20) > by(10) * 1.8);
         assert!((by(40) - by(20)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn more_threads_do_nothing_for_what_waits_for_connections_and_more_workers_do() {
+        let needs = Needs { gil: 0.001, free: 0.0, blocked: 0.08 };
+        let of = |servers, workers, threads| {
+            let shared = Some(Shared { servers, kept: 0.08 });
+            capacity_sharing(needs, shared, Shape { workers, threads }, 2.0, 40.0)
+        };
+        // Four at once, 80 ms each: 50 a second.
+        assert!((of(4.0, 1, 8) - 50.0).abs() < 2.5, "{}", of(4.0, 1, 8));
+        assert!((of(4.0, 1, 40) - 50.0).abs() < 0.1);
+        assert!((of(4.0, 2, 20) - 100.0).abs() < 0.1);
+        assert!(of(40.0, 1, 40) > 300.0, "enough for all is no limit");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How many workers and threads a server without a loop should have: the smallest shape that gets
 //! nearly all done that any shape could.
 
-use super::capacity::{Needs, Shape, capacity};
+use super::capacity::{Needs, Shape, Shared, capacity_sharing};
 use crate::units::Bounds;
 
 /// A shape that gets this much of what the best would is as good: measured throughput of one shape
@@ -57,6 +57,8 @@ impl Limit {
 pub struct Task {
     /// What a request needs.
     pub needs: Needs,
+    /// What each process has so many of for all its requests, if they wait for that.
+    pub shared: Option<Shared>,
     /// Requests that are there at the same time.
     pub demand: f64,
     /// CPUs that can be counted on.
@@ -67,6 +69,12 @@ pub struct Task {
     pub most_workers: u32,
     /// Most threads of a worker; 1 for workers that have but one.
     pub most_threads: u32,
+}
+
+impl Task {
+    fn capacity(&self, shape: Shape, demand: f64) -> f64 {
+        capacity_sharing(self.needs, self.shared, shape, self.cores, demand)
+    }
 }
 
 /// The size found.
@@ -105,7 +113,7 @@ pub fn find(task: &Task, error: f64) -> Found {
         shape,
         workers: span(|shape| shape.workers),
         threads: span(|shape| shape.threads),
-        capacity: capacity(task.needs, shape, task.cores, task.demand),
+        capacity: task.capacity(shape, task.demand),
         limit: limit(task, shape),
     }
 }
@@ -116,7 +124,7 @@ fn smallest(task: &Task) -> Shape {
     for workers in 1..=most_workers {
         for threads in 1..=task.most_threads.max(1) {
             let shape = Shape { workers, threads };
-            all.push((shape, capacity(task.needs, shape, task.cores, task.demand)));
+            all.push((shape, task.capacity(shape, task.demand)));
         }
     }
     let best = all.iter().map(|(_, capacity)| *capacity).fold(0.0, f64::max);
@@ -138,7 +146,7 @@ fn smallest(task: &Task) -> Shape {
     if shape.threads > 1
         && computes
         && shape.workers < most_workers
-        && capacity(task.needs, shape, task.cores, task.demand) > by_cpus(task) * CPUS_BUSY
+        && task.capacity(shape, task.demand) > by_cpus(task) * CPUS_BUSY
     {
         // Where the CPUs are the limit a lock's holder is put off its CPU now and then, and all threads
         // of its worker wait along: one more worker keeps the CPU busy meanwhile. Measured: of requests
@@ -157,7 +165,7 @@ fn smallest(task: &Task) -> Shape {
 }
 
 fn limit(task: &Task, shape: Shape) -> Limit {
-    let at = |shape: Shape, demand: f64| capacity(task.needs, shape, task.cores, demand);
+    let at = |shape: Shape, demand: f64| task.capacity(shape, demand);
     let now = at(shape, task.demand);
     let gains = |more: f64| more > now / NEARLY_ALL;
     let workers = Shape { workers: shape.workers.saturating_add(1), ..shape };
@@ -187,7 +195,15 @@ mod tests {
 
     fn task(gil: f64, free: f64, blocked: f64, demand: f64) -> Task {
         let needs = Needs { gil, free, blocked };
-        Task { needs, demand, cores: 2.0, fit: 100, most_workers: 5, most_threads: MOST_THREADS }
+        Task {
+            needs,
+            shared: None,
+            demand,
+            cores: 2.0,
+            fit: 100,
+            most_workers: 5,
+            most_threads: MOST_THREADS,
+        }
     }
 
     #[test]
@@ -226,6 +242,15 @@ mod tests {
         let sync = Task { most_threads: 1, ..task(0.001, 0.0, 0.1, 40.0) };
         let found = find(&sync, 0.05);
         assert_eq!((found.shape, found.limit), (Shape { workers: 5, threads: 1 }, Limit::Workers));
+    }
+
+    #[test]
+    fn what_waits_for_a_few_connections_gets_workers_and_few_threads() {
+        let shared = Some(Shared { servers: 4.0, kept: 0.08 });
+        let found = find(&Task { shared, ..task(0.001, 0.0, 0.08, 40.0) }, 0.05);
+        assert_eq!((found.shape.workers, found.limit), (5, Limit::Workers), "{found:?}");
+        assert!((4..=8).contains(&found.shape.threads), "{found:?}");
+        assert!(found.capacity < 5.0 * 50.0 + 1e-6, "{found:?}");
     }
 
     #[test]

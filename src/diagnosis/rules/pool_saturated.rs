@@ -6,7 +6,7 @@ use crate::diagnosis::blocked::ratio;
 use crate::diagnosis::hub_connections::Taken;
 use crate::diagnosis::{Case, Rule, lacks, often, pool_size, wording};
 use crate::model::{
-    Finding, Measured, PoolInfo, PoolKind, ProcessInfo, Recommendation, Remedy, Verdict,
+    Finding, Load, Measured, PoolInfo, PoolKind, ProcessInfo, Recommendation, Remedy, Verdict,
     WorkerClass,
 };
 
@@ -51,7 +51,7 @@ impl PoolSaturated {
             .flat_map(|process| process.pools.iter().map(move |pool| (process, pool)))
             .filter(|(process, pool)| is_sized(process, pool))
             .collect();
-        let seen = pools.iter().filter(|(_, pool)| pool.busy.looks >= often::LEAST_LOOKS);
+        let seen = pools.iter().filter(|(_, pool)| pool.looks() >= often::LEAST_LOOKS);
         let share = |pool: &PoolInfo| pool.share(pool.full_and_waiting).unwrap_or(0.0);
         let worst = seen.max_by(|a, b| share(a.1).total_cmp(&share(b.1)));
         let Some((process, pool)) = worst.copied() else {
@@ -67,20 +67,10 @@ impl PoolSaturated {
         Verdict::Found(Finding {
             id: self.id().to_owned(),
             severity: often::severity(full),
-            summary: format!(
-                "{} is full while others wait {} of the time: {:.1} of {} are in use and {:.1} wait, \
-                 on average",
-                pool_size::pool_name(pool),
-                wording::percent(full),
-                pool.busy.mean().unwrap_or(0.0),
-                pool.limit.unwrap_or(0),
-                pool.waiting.mean().unwrap_or(0.0),
-            ),
+            summary: summary(case, pool, full),
             evidence: evidence(pool, full),
             stalls: Vec::new(),
-            recommendations: vec![
-                pool_size::for_pool(process, pool, load).unwrap_or_else(|| no_larger(pool, full)),
-            ],
+            recommendations: vec![recommendation(case, process, pool, load, full)],
         })
     }
 
@@ -108,19 +98,74 @@ fn is_sized(process: &ProcessInfo, pool: &PoolInfo) -> bool {
     let is_gthreads = process.topology.class == WorkerClass::Gthread
         && pool.kind == PoolKind::ThreadPoolExecutor
         && Some(pool.limit) == process.occupancy.limit.map(Some);
-    !pool.kind.is_of_connections() && !is_gthreads && pool.limit.is_some()
+    let can_be_full = pool.limit.is_some() || pool.kind.is_semaphore();
+    !pool.kind.is_of_connections() && !is_gthreads && can_be_full
+}
+
+fn summary(case: &Case<'_>, pool: &PoolInfo, full: f64) -> String {
+    let (name, share) = (pool_size::pool_name(pool), wording::percent(full));
+    let waiting = pool.waiting.mean().unwrap_or(0.0);
+    let at = pool.waited_in.map(|frame| wording::place(case.recording, frame));
+    let at = at.map_or(String::new(), |place| format!(", at {place}"));
+    match pool.limit.zip(pool.busy.mean()) {
+        Some((limit, busy)) => format!(
+            "{name} is full while others wait {share} of the time: {busy:.1} of {limit} are in use and \
+             {waiting:.1} wait, on average{at}"
+        ),
+        None => format!(
+            "{name} is used up while others wait {share} of the time: {waiting:.1} wait, on average{at}"
+        ),
+    }
+}
+
+/// The pool's size; with other numbers of workers and threads, where those do noticeably more.
+fn recommendation(
+    case: &Case<'_>,
+    process: &ProcessInfo,
+    pool: &PoolInfo,
+    load: Option<&Load>,
+    full: f64,
+) -> Recommendation {
+    let is_it = |load: &&Load| {
+        let shared = load.shared.as_ref();
+        shared.is_some_and(|shared| shared.kind == pool.kind && shared.name == pool.name)
+    };
+    let size = load.filter(is_it).and_then(|load| case.size_of(load));
+    size.filter(|size| size.is_of_pool())
+        .and_then(|size| size.change())
+        .or_else(|| pool_size::for_pool(process, pool, load))
+        .unwrap_or_else(|| no_larger(pool, full))
 }
 
 /// What to do where more threads would only wait for the interpreter lock, or for a CPU.
+///
+/// Of what bounds connections: where its database takes no more, or it has one for each thread already.
 fn no_larger(pool: &PoolInfo, full: f64) -> Recommendation {
+    let (command, reason) = if pool.kind.is_semaphore() {
+        (
+            "let more through at once where it is made, if what it guards can take more; else keep it for \
+             less time",
+            "more threads only wait for it; each worker has one of its own, so that more workers let more \
+             through",
+        )
+    } else if pool.kind.is_of_clients() {
+        (
+            "no larger pool: keep each connection for less time, and give it back before anything else is \
+             done; a faster query",
+            "as many as requests can use, or what they connect to takes, are there already; more threads only \
+             wait for one",
+        )
+    } else {
+        (
+            "no larger pool: make what runs in it cheaper, or use more workers if there are CPUs for them",
+            "its threads keep the interpreter lock or the CPUs busy already; more of them would wait for \
+             those instead",
+        )
+    };
     Recommendation {
         remedy: Remedy::Config,
-        command: "no larger pool: make what runs in it cheaper, or use more workers if there are CPUs for \
-                  them"
-            .to_owned(),
-        reason: "its threads keep the interpreter lock or the CPUs busy already; more of them would wait \
-                 for those instead"
-            .to_owned(),
+        command: command.to_owned(),
+        reason: reason.to_owned(),
         inputs: evidence(pool, full),
         predicted: Vec::new(),
     }

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::model::PoolInfo;
+use super::place::{SpotOut, spot};
+use crate::model::{PoolInfo, Recording};
 
 /// One pool of a process.
 #[derive(Serialize)]
@@ -17,9 +18,11 @@ pub(super) struct PoolOut<'a> {
     waiting_max: Option<u32>,
     full_fraction: Option<f64>,
     full_and_waiting_fraction: Option<f64>,
+    /// The application's line that was met waiting for it.
+    waited_in: Option<SpotOut<'a>>,
 }
 
-pub(super) fn new(pool: &PoolInfo) -> PoolOut<'_> {
+pub(super) fn new<'a>(recording: &'a Recording, pool: &'a PoolInfo) -> PoolOut<'a> {
     PoolOut {
         kind: pool.kind.name(),
         name: &pool.name,
@@ -31,5 +34,6 @@ pub(super) fn new(pool: &PoolInfo) -> PoolOut<'_> {
         waiting_max: pool.waiting.most(),
         full_fraction: pool.share(pool.full),
         full_and_waiting_fraction: pool.share(pool.full_and_waiting),
+        waited_in: pool.waited_in.map(|frame| spot(recording, frame)),
     }
 }

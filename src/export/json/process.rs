@@ -166,7 +166,7 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
         loops: loops.map(|info| loop_out(report, info)).collect(),
         request_threads: request_threads.map(request_thread).collect(),
         threads: process.threads.iter().map(|thread| thread_out(process, thread)).collect(),
-        pools: process.pools.iter().map(pool::new).collect(),
+        pools: process.pools.iter().map(|one| pool::new(&report.recording, one)).collect(),
         listeners: process.listeners.iter().map(socket::listener).collect(),
         connections: process.connections.iter().map(socket::connection).collect(),
         residents: process.residents.as_ref().map(|all| all.iter().map(resident::new).collect()),

@@ -43,7 +43,7 @@ impl Exporter for Text {
         loops::write(&mut page, report)?;
         threads::write(&mut page, report)?;
         gil::write(&mut page, report)?;
-        pools::write(&mut page, report)?;
+        pools::write(&mut page, report, &names)?;
         sockets::write(&mut page, report)?;
         advice::write(&mut page, report, &names)?;
         footer::write(&mut page, report)

@@ -4,6 +4,7 @@ use std::io;
 
 use super::ink::{Ink, Page, Piece};
 use super::lengths;
+use crate::export::names::FileNames;
 use crate::model::{PoolInfo, Report};
 use crate::units::Pid;
 
@@ -13,7 +14,7 @@ const WORTH: f64 = 0.5;
 const MOST: usize = 8;
 
 /// Writes a line for each pool that someone waited for, or of which over half was in use at some time.
-pub(super) fn write(page: &mut Page<'_>, report: &Report) -> io::Result<()> {
+pub(super) fn write(page: &mut Page<'_>, report: &Report, names: &FileNames<'_>) -> io::Result<()> {
     let processes = &report.recording.processes;
     let many = processes.len() > 1;
     let mut all: Vec<(Pid, &PoolInfo)> = processes
@@ -33,7 +34,12 @@ pub(super) fn write(page: &mut Page<'_>, report: &Report) -> io::Result<()> {
             continue;
         }
         let of = if many { format!("pid {pid}: ") } else { String::new() };
-        page.wrapped(&[(Ink::Dim, " pool  ")], &pieces(&of, pool))?;
+        let mut pieces = pieces(&of, pool);
+        let frame = pool.waited_in.and_then(|id| report.recording.tables.get_frame(id));
+        if let Some(place) = frame.and_then(|frame| names.place(frame)) {
+            pieces.push(Piece::word(Ink::Plain, format!("at {place}")));
+        }
+        page.wrapped(&[(Ink::Dim, " pool  ")], &pieces)?;
     }
     if written > MOST {
         page.line(&[(Ink::Dim, &format!(" … and {} pools more", written - MOST))])?;
@@ -46,7 +52,7 @@ fn is_worth_a_line(pool: &PoolInfo) -> bool {
     let over_half = pool.limit.is_some_and(|limit| f64::from(most) > f64::from(limit) * WORTH);
     // Of a pool of one or two, one in use says nothing.
     // What waits while there is room is about to be taken.
-    let waits = if pool.busy.looks > 0 { pool.full_and_waiting } else { pool.waiting.max.into() };
+    let waits = if pool.looks() > 0 { pool.full_and_waiting } else { pool.waiting.max.into() };
     waits > 0 || (over_half && pool.limit > Some(2))
 }
 

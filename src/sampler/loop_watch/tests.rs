@@ -17,6 +17,7 @@ use crate::python::running_loop::AsyncioTables;
 use crate::python::threads::Thread;
 use crate::sampler::gil_watch::GilWatch;
 use crate::sampler::notes::{Notes, WorkingDirectory};
+use crate::server::pools::awaited::Awaited;
 use crate::target::modules::Modules;
 use crate::target::peers::Peers;
 use crate::target::{ProcFs, RemoteMemory, RemoteMemoryExt, syscalls};
@@ -113,7 +114,9 @@ impl Watched {
         let (mut codes, mut asyncio) = (CodeCache::default(), AsyncioTables::default());
         let (mut peers, mut gil) = (Peers::default(), GilWatch::default());
         let mut space = AddressSpace::new(PID, Modules::default(), self.located.runtime);
+        let mut awaited = Awaited::default();
         let mut scene = Scene {
+            awaited: &mut awaited,
             pid: PID,
             python: self.located.view(&self.memory),
             located: &self.located,

@@ -29,6 +29,7 @@ use crate::sampler::socket_watch::SocketWatch;
 use crate::sampler::spin_watch::SpinWatch;
 use crate::sampler::throttle_watch::ThrottleWatch;
 use crate::server::bare;
+use crate::server::pools::awaited::Awaited;
 use crate::target::modules::Modules;
 use crate::target::peers::Peers;
 use crate::target::{ElfError, FreezeError, Freezer, LiveMemory, ProcError, ProcFs};
@@ -101,6 +102,7 @@ impl ProcessWatch {
             codes: CodeCache::default(),
             asyncio: AsyncioTables::default(),
             peers: Peers::default(),
+            awaited: Awaited::default(),
             space,
             gil: GilWatch::default(),
             freezer: None,

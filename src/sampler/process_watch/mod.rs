@@ -5,6 +5,7 @@ mod background;
 mod counters;
 mod libraries;
 mod loop_search;
+mod pools;
 mod recognition;
 mod residents;
 mod slow_facts;
@@ -35,12 +36,13 @@ use super::spin_watch::SpinWatch;
 use super::thread_watch::{Scene, ThreadWatch};
 use super::throttle_watch::ThrottleWatch;
 use super::waiting_tasks::count_waiting;
-use crate::model::{GilState, LoopId, PoolInfo, PoolReading, ProcessInfo, Role, StackId};
+use crate::model::{GilState, LoopId, ProcessInfo, Role, StackId};
 use crate::native::AddressSpace;
 use crate::python::code_objects::CodeCache;
 use crate::python::locate::Located;
 use crate::python::running_loop::AsyncioTables;
 use crate::server::Recognised;
+use crate::server::pools::awaited::Awaited;
 use crate::target::peers::Peers;
 use crate::target::{Freezer, LiveMemory, ProcFs, ReadError, Stat};
 use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
@@ -63,6 +65,7 @@ pub struct ProcessWatch {
     codes: CodeCache,
     asyncio: AsyncioTables,
     peers: Peers,
+    awaited: Awaited,
     space: AddressSpace,
     gil: GilWatch,
     freezer: Option<Freezer>,
@@ -151,7 +154,7 @@ impl ProcessWatch {
         }
         let stalled = self.loops.iter().any(LoopWatch::is_looked_into);
         self.throttle.see(&self.procfs, self.pid, notes, stalled, at);
-        self.see_pools(at)?;
+        self.see_pools(notes, at)?;
         self.count_requests(at, false);
         self.see_sockets(notes, stalled, at);
         self.see_residents(notes, stalled, at);
@@ -179,25 +182,12 @@ impl ProcessWatch {
         Ok(())
     }
 
-    fn see_pools(&mut self, at: Timestamp) -> Result<(), ReadError> {
-        let python = self.located.view(&self.memory);
-        let who = (&self.threads[..], self.server.objects.worker);
-        self.pools.see(&python, &mut self.codes, who, &mut self.info.pools, at)
-    }
-
     fn see_sockets(&mut self, notes: &mut Notes, stalled: bool, at: Timestamp) {
         let (listeners, connections) = (&mut self.info.listeners, &mut self.info.connections);
         let mut sockets = Sockets { listeners, connections };
         let process = (&self.procfs, self.pid);
         let how = (self.info.cpu, stalled);
         self.sockets.see(process, &mut notes.sockets, &mut sockets, how, at);
-    }
-
-    /// The pools that are there now, as they are now.
-    pub(super) fn pools_now(&mut self) -> Result<Vec<(PoolInfo, PoolReading)>, ReadError> {
-        let python = self.located.view(&self.memory);
-        let who = (&self.threads[..], self.server.objects.worker);
-        PoolWatch::default().now(&python, &mut self.codes, who, now())
     }
 
     /// What is known of the process now; `ended` when it is over.
@@ -296,6 +286,7 @@ impl ProcessWatch {
             codes: &mut self.codes,
             asyncio: &mut self.asyncio,
             peers: &mut self.peers,
+            awaited: &mut self.awaited,
             space: &mut self.space,
             gil: &mut self.gil,
             freezer: self.freezer.as_ref(),

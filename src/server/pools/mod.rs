@@ -5,6 +5,8 @@
 //! and a line in [`families`].
 
 mod anyio;
+pub mod awaited;
+mod client_pools;
 mod executor;
 mod gevent;
 mod greenlets;
@@ -14,7 +16,8 @@ mod server_threads;
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::model::{PoolKind, PoolReading};
+use self::awaited::Awaited;
+use crate::model::{PoolKind, PoolReading, StackId};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::frames::{Walker, local};
@@ -22,7 +25,7 @@ use crate::python::interpreters::interpreters;
 use crate::python::loaded::module_dict;
 use crate::python::threads::Thread;
 use crate::target::{ReadError, RemoteMemoryExt, unless_over};
-use crate::units::{Addr, Timestamp};
+use crate::units::{Addr, Tid, Timestamp};
 
 /// Most pools of one process that are looked at.
 pub const MAX_POOLS: usize = 64;
@@ -39,6 +42,7 @@ pub fn families() -> Vec<Box<dyn Family>> {
         Box::new(gthread::GthreadConnections),
         Box::<greenlets::GreenletPools>::default(),
         Box::new(server_threads::ServerThreads),
+        Box::new(awaited::AwaitedPools),
     ]
 }
 
@@ -55,6 +59,10 @@ pub struct Ground<'a> {
     pub worker: Option<Addr>,
     /// Modules found so far.
     pub modules: &'a mut Modules,
+    /// Pools that somebody was met waiting for.
+    pub awaited: &'a mut Awaited,
+    /// The threads that serve requests; `None` where that is not told apart.
+    pub serving: Option<&'a [Tid]>,
     /// A time just before the search.
     pub now: Timestamp,
 }
@@ -78,6 +86,11 @@ pub trait Pool: fmt::Debug {
 
     /// The object's address: two pools with the same one and the same name are the same.
     fn object(&self) -> Addr;
+
+    /// Where somebody was met waiting for it, if it was found that way.
+    fn waits_at(&self) -> Option<StackId> {
+        None
+    }
 
     /// Looks at it; `None` once it is gone.
     ///
