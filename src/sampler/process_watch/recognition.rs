@@ -5,6 +5,7 @@ use crate::python::frames::RawStack;
 use crate::sampler::notes::Notes;
 use crate::sampler::pace::now;
 use crate::sampler::thread_watch::{Scene, ThreadWatch};
+use crate::server::bare;
 use crate::server::facts::MODULE;
 use crate::server::hub::beside;
 use crate::server::settings::settings;
@@ -51,6 +52,11 @@ impl Asking {
         self.step = Nanos(self.step.0.saturating_mul(2)).min(RECOGNITION);
         true
     }
+
+    /// Asked in vain at `at`: the main thread's stack did not hold still.
+    fn was_in_vain(&mut self, at: Timestamp) {
+        (self.next, self.step) = (at + DISCOVERY, DISCOVERY);
+    }
 }
 
 impl ProcessWatch {
@@ -80,6 +86,12 @@ impl ProcessWatch {
             return Ok(false);
         }
         let (stacks, is_whole) = self.stacks(notes)?;
+        if !is_whole {
+            self.asking.was_in_vain(now());
+            if self.server.topology.server != bare::NAME {
+                return Ok(false);
+            }
+        }
         let command = self.procfs.cmdline(self.pid).unwrap_or_default();
         let parent = self.procfs.cmdline(self.info.ppid).unwrap_or_default();
         let files: Vec<String> = self.files.iter().cloned().collect();
