@@ -176,20 +176,27 @@ impl Trial {
             && self.blocked().any(|entry| other(entry) && stall.covers(entry) > 0)
     }
 
-    /// True stalls of this one, if all of them were fully watched.
+    /// True stalls of this one, if all of them were fully watched and they are the larger part of it. A request
+    /// is told call by call: what was before a call, and reaches into it by what looks cannot tell, is no
+    /// part of that.
     fn parts(&self, stall: &Stall) -> Option<Vec<&Entry>> {
         let touches = |entry: &&Entry| stall.same_thread(entry) && stall.covers(entry) > 0;
         let parts: Vec<&Entry> = self.blocked().filter(touches).collect();
-        let whole = stall.is_whole() && parts.iter().all(|entry| self.inside(entry));
+        let covered: u64 = parts.iter().map(|entry| stall.covers(entry)).sum();
+        let whole = stall.is_whole()
+            && 2 * covered >= stall.length()
+            && parts.iter().all(|entry| self.inside(entry));
         (whole && !parts.is_empty() && !self.is_invented(stall)).then_some(parts)
     }
 
-    /// The parts that took the most of a stall: a culprit may be any of these.
-    fn heads<'a>(parts: &[&'a Entry]) -> Vec<&'a Entry> {
+    /// The parts that took the most of a stall: a culprit may be any of these. What they waited for a CPU is
+    /// not their own, and what is not in the stall cannot be what it is told for.
+    fn heads<'a>(stall: &Stall, parts: &[&'a Entry]) -> Vec<&'a Entry> {
+        let own = |part: &Entry| stall.covers(part).saturating_sub(part.run_delay_ns.unwrap_or(0));
         let share = |one: &Entry| -> u64 {
             let same =
                 parts.iter().filter(|part| (&part.file, &part.lines) == (&one.file, &one.lines));
-            same.map(|part| part.length()).sum()
+            same.map(|part| own(part)).sum()
         };
         let most = parts.iter().map(|part| share(part)).max().unwrap_or(0);
         parts.iter().copied().filter(|part| 10 * share(part) >= 9 * most).collect()
@@ -203,10 +210,20 @@ impl Trial {
     /// The same, but for one part in `part`: where calls follow each other closely and only looks
     /// tell them apart, some are taken for their neighbours.
     pub fn blames_rightly_but(&self, part: usize) {
+        self.blames(part, &|_| true);
+    }
+
+    /// Where a line is named at all, it is another one in no more than one part in `part`. On a busy machine
+    /// looks come late, and then it may be said that nobody knows.
+    pub fn names_rightly_but(&self, part: usize) {
+        self.blames(part, &|stall| !stall.json["culprit"].is_null());
+    }
+
+    fn blames(&self, part: usize, counts: &dyn Fn(&Stall) -> bool) {
         let (mut judged, mut wrong) = (0, Vec::new());
-        for stall in &self.stalls {
+        for stall in self.stalls.iter().filter(|stall| counts(stall)) {
             let Some(parts) = self.parts(stall) else { continue };
-            let heads = Trial::heads(&parts);
+            let heads = Trial::heads(stall, &parts);
             let starved = heads.iter().any(|part| part.was_starved())
                 || self.iteration(stall).is_some_and(Entry::was_starved);
             let right = heads.iter().any(|part| is_said(stall, part));
