@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::attribution::blocked_on::blocked_on;
 use crate::attribution::connecting::connecting;
+use crate::attribution::lock_waits::lock_waits;
 use crate::attribution::usage::usage;
 use crate::attribution::{Attribution, Witnesses, pools};
 use crate::diagnosis::blocked::Blocked;
@@ -33,7 +34,8 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
         stall.allowed = allow(&recording, stall);
     }
     let loops = loop_loads(&recording, &stalls);
-    let loads = loads(&recording, &loops, &blocked_on(&recording));
+    let lock_waits = lock_waits(&recording, &stalls);
+    let loads = loads(&recording, &loops, &blocked_on(&recording), &lock_waits);
     let uses = usage(&recording);
     let connecting = connecting(&recording);
     let sizes: Vec<ThreadSize<'_>> = loads.iter().filter_map(ThreadSize::of).collect();
@@ -45,6 +47,7 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
         loops: &loops,
         uses: &uses,
         connecting: &connecting,
+        lock_waits: &lock_waits,
     };
     let (mut weighed, undecided) = findings(&case);
     keep::attach(&case, weighed.iter_mut().map(|(_, finding)| finding));

@@ -840,6 +840,68 @@ fn what_lives_in_another_server_keeps_no_workers() {
     assert!(!told(Vec::new(), residents()));
 }
 
+/// A gthread worker of four threads, all held while others wait, whose requests do this nearly all the time.
+fn held_by(part: impl Fn(&mut Story) -> Part) -> Report {
+    let mut story = Story::of_threads(990, 4, 4);
+    let part = part(&mut story);
+    for second in 0..9 {
+        let one = Part { ms: 990.0, ..part };
+        story.stall(500.0 + 1000.0 * f64::from(second), one);
+    }
+    story.crowd(WorkerClass::Gthread, 4, 4, 3, 40);
+    let process = &mut story.recording.processes[0];
+    (process.requests.first, process.requests.last) = (Some(0), Some(200));
+    process.cpu = Nanos::from_millis(200);
+    process.occupancy.busy = vec![0, 0, 0, 0, 1000];
+    let queue = Level { looks: 40, sum: 480, max: 12 };
+    let address = "0.0.0.0:8000".to_owned();
+    process.listeners.push(ListenerInfo { inode: 1, address, limit: None, queue, waiting: 40 });
+    story.machine(19_000);
+    conclude(story.recording, &nothing_allowed)
+}
+
+#[test]
+fn where_requests_queue_for_a_lock_more_threads_are_no_cure() {
+    const PYTHON: &str = "/usr/bin/python3.12";
+    const LIBC: &str = "/usr/lib/x86_64-linux-gnu/libc.so.6";
+    const SQLITE: &str = "/usr/lib/x86_64-linux-gnu/libsqlite3.so.0";
+    let size = |report: &Report| {
+        let found = report.findings.iter().find(|one| one.id == "gthread-starved").unwrap();
+        found.recommendations[0].command.clone()
+    };
+    let told = |report: &Report| -> String {
+        report.advice().iter().map(|one| format!("{} ({})\n", one.command, one.reason)).collect()
+    };
+    let asleep = |syscall: &'static str, python: &'static [(&str, u32, &str)], c: &'static [_]| {
+        held_by(|story| {
+            let stack = story.stack(python);
+            let native = Some(story.native(c));
+            Part { native, ..story.asleep(900.0, stack, syscall, None) }
+        })
+    };
+    // One of its own in each process: more of those let more through.
+    let acquire = &[(PYTHON, "PyThread_acquire_lock_timed"), (LIBC, "sem_clockwait")];
+    let lock = asleep("futex", &[("/srv/app/views.py", 7, "index")], acquire);
+    assert!(size(&lock).starts_with("`--workers "), "{}", told(&lock));
+    assert!(told(&lock).contains("hold the lock that requests queue for here for less"));
+    // SQLite's is one for all.
+    let step = &[(SQLITE, "sqlite3_step"), (LIBC, "usleep")];
+    let sqlite = asleep("clock_nanosleep", &[("/srv/app/views.py", 9, "save")], step);
+    assert!(size(&sqlite).starts_with("no more workers or threads"), "{}", told(&sqlite));
+    assert!(told(&sqlite).contains("what limits it is a SQLite database's lock"));
+    assert!(told(&sqlite).contains("journal_mode=WAL"));
+    // Who waits for an answer does so in the same system call.
+    let event =
+        [("/srv/app/views.py", 7, "index"), ("/usr/lib/python3.12/threading.py", 355, "wait")];
+    let event: &'static [_] = Box::leak(Box::new(event));
+    let answer = asleep("futex", event, acquire);
+    assert!(size(&answer).contains("--threads"), "{}", told(&answer));
+    assert!(!told(&answer).contains("hold the lock"));
+    let blas = &[("/srv/venv/libopenblas.so", "dgemm_thread"), (LIBC, "pthread_cond_wait")];
+    let library = asleep("futex", &[("/srv/app/views.py", 7, "index")], blas);
+    assert!(size(&library).contains("--threads"), "{}", told(&library));
+}
+
 #[test]
 fn a_request_is_told_call_by_call() {
     let told = |parts: &dyn Fn(&mut Story) -> Vec<Part>| {

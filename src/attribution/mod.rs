@@ -18,6 +18,7 @@ pub mod contributors;
 pub mod culprit;
 pub mod holder;
 pub mod lines;
+pub mod lock_waits;
 pub mod native;
 pub mod pools;
 pub mod split;

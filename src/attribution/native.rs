@@ -82,12 +82,21 @@ fn has_name(tables: &Tables, frame: &Frame) -> bool {
     frame.module.is_some() && !tables.text(frame.function).contains("+0x")
 }
 
+/// Whether it is the interpreter's or the C library's, as far as its file tells.
+#[must_use]
+pub fn is_interpreters(tables: &Tables, frame: &Frame) -> bool {
+    let Some(file) = file_of(tables, frame) else { return true };
+    C_LIBRARY.iter().chain(&INTERPRETER).any(|name| file.starts_with(name))
+}
+
+fn file_of<'a>(tables: &'a Tables, frame: &Frame) -> Option<&'a str> {
+    let path = tables.text(frame.module?);
+    path.rsplit('/').next()
+}
+
 fn is_library(tables: &Tables, frame: &Frame) -> bool {
-    let Some(path) = frame.module.map(|id| tables.text(id)) else { return false };
-    let file = path.rsplit('/').next().unwrap_or(path);
-    let starts = |names: &[&str]| names.iter().any(|name| file.starts_with(name));
-    !starts(&C_LIBRARY)
-        && !starts(&INTERPRETER)
+    let Some(file) = file_of(tables, frame) else { return false };
+    !is_interpreters(tables, frame)
         && !EXTENSION.iter().any(|part| file.contains(part))
         && !tables.text(frame.function).starts_with("Py")
 }

@@ -4,7 +4,7 @@
 //! Decides no size: that is [`size`](super::size)'s.
 
 use super::services::{Service, service_at};
-use crate::model::{Load, PoolKind, SharedPool};
+use crate::model::{Load, LockKind, PoolKind, SharedKind, SharedPool};
 use crate::units::whole;
 
 /// A database's connections are to be used up to this part: a fifth is left for whoever else connects (see
@@ -17,6 +17,16 @@ pub fn name(kind: PoolKind, class: &str) -> String {
     match kind {
         PoolKind::Semaphore | PoolKind::AsyncioSemaphore => format!("a {}.{class}", kind.title()),
         _ => format!("{} {class}", kind.title()),
+    }
+}
+
+/// What people call what a server's requests wait for a turn at.
+#[must_use]
+pub fn shared_name(shared: &SharedPool) -> String {
+    match shared.kind {
+        SharedKind::Pool(kind) => name(kind, &shared.name),
+        SharedKind::Lock(LockKind::Thread) => format!("a lock at {}", shared.name),
+        SharedKind::Lock(LockKind::Sqlite) => "a SQLite database's lock".to_owned(),
     }
 }
 
@@ -54,7 +64,7 @@ pub fn command(kind: PoolKind, class: &str, size: u32) -> String {
 /// Whether a number of connections is all that it bounds: a semaphore may be there to protect what it guards.
 #[must_use]
 pub fn can_grow(pool: &SharedPool) -> bool {
-    pool.kind.is_of_clients() && pool.limit.is_some()
+    pool.kind.pool().is_some_and(PoolKind::is_of_clients) && pool.limit.is_some()
 }
 
 /// What a database leaves to each worker.

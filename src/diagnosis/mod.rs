@@ -20,6 +20,7 @@ pub mod rules;
 pub mod services;
 pub mod size;
 mod starved;
+pub mod thread_remedy;
 pub mod thread_size;
 pub mod wording;
 
@@ -28,8 +29,8 @@ use std::fmt::Debug;
 use self::blocked::Blocked;
 use self::thread_size::ThreadSize;
 use crate::model::{
-    Connecting, Finding, Load, LoopLoad, Recommendation, Recording, Severity, Stall, ThreadUse,
-    Verdict,
+    Connecting, Finding, Load, LockWait, LoopLoad, Recommendation, Recording, Severity, Stall,
+    ThreadUse, Verdict,
 };
 use crate::units::{Nanos, Pid};
 
@@ -61,6 +62,8 @@ pub struct Case<'a> {
     pub uses: &'a [ThreadUse],
     /// Lines that connect, the one seen most first.
     pub connecting: &'a [Connecting],
+    /// Where requests waited for a lock.
+    pub lock_waits: &'a [LockWait],
 }
 
 impl<'a> Case<'a> {

@@ -10,7 +10,8 @@ use crate::units::{Bounds, whole};
 
 /// A pool as the model takes it.
 pub(super) fn station(pool: &SharedPool) -> Shared {
-    Shared { servers: pool.servers, kept: pool.kept }
+    let in_each_process = pool.kind.is_in_each_worker();
+    Shared { servers: pool.servers, kept: pool.kept, in_each_process }
 }
 
 /// A pool that may have another size.
@@ -51,7 +52,7 @@ impl<'a> Growing<'a> {
     }
 
     fn shared(self, size: u32) -> Option<Shared> {
-        Some(Shared { servers: f64::from(size), kept: self.kept })
+        Some(Shared { servers: f64::from(size), kept: self.kept, in_each_process: true })
     }
 
     /// So many are kept at once in each worker (Little), at ρ of the pool; each thread keeps one at most.

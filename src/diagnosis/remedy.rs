@@ -4,9 +4,9 @@
 //! and its wait, gives a recommendation with its figures. Mitigation first (take it off the
 //! loop), cure second (use something that does not block). Never decides whether to recommend.
 
+use super::MEDIUM_LENGTH;
 use super::blocked::{Blame, Blocked};
 use super::greenlets::{self, Hub};
-use super::{Case, MEDIUM_LENGTH, often, residents};
 use crate::model::{Cause, FrameId, LoopKind, Peer, Recommendation, Recording, Remedy, Tables};
 use crate::units::Nanos;
 
@@ -233,49 +233,6 @@ pub fn for_gil(recording: &Recording, blame: &Blame) -> Recommendation {
     )
 }
 
-/// What to do about a line that holds a request's own thread. Where a size of its server is told apart, no more
-/// workers and threads are asked for here.
-#[must_use]
-pub fn for_thread(case: &Case<'_>, blame: &Blame) -> Recommendation {
-    let load = blame.process.and_then(|pid| case.load_of(pid));
-    let is_sized = load.is_some_and(|load| case.size_of(load).is_some());
-    let pools = case.recording.processes.iter().flat_map(|process| &process.pools);
-    let is_awaited = { pools }.any(|pool| {
-        let share = pool.share(pool.full_and_waiting).unwrap_or(0.0);
-        pool.waited_in == Some(blame.frame) && share >= often::SELDOM
-    });
-    let (command, reason) = if is_awaited {
-        (
-            "keep what it waits for for less time, give it back before anything else is done, or have more of it",
-            "it waits for a pool that others use up, and more threads only wait there, too",
-        )
-    } else if blame.wait.is_some() {
-        (
-            if is_sized {
-                "give the call a timeout, or do it after the answer"
-            } else {
-                "give the call a timeout, or do it after the answer; or let more requests wait at the same \
-                 time: more threads (gunicorn: `--threads`)"
-            },
-            "it waits, and its thread serves nobody else meanwhile",
-        )
-    } else {
-        (
-            if is_sized {
-                "make it cheaper, or do it after the answer"
-            } else if load.is_some_and(residents::is_single) {
-                "make it cheaper, or do it after the answer; no more workers, which would repeat what lives in \
-                 each"
-            } else {
-                "make it cheaper, or do it after the answer; more workers if there are CPUs for them"
-            },
-            "it computes, and its thread serves nobody else meanwhile; of threads in one process only \
-             one computes in Python at a time",
-        )
-    };
-    recommendation(case.recording, blame, command.to_owned(), reason)
-}
-
 /// What to do about a line that did not come back.
 #[must_use]
 pub fn for_hang(recording: &Recording, blame: &Blame) -> Recommendation {
@@ -359,7 +316,8 @@ fn async_instead(tables: &Tables, library: FrameId) -> Option<&'static str> {
     })
 }
 
-fn recommendation(
+/// One of a line, with the line's figures.
+pub(super) fn recommendation(
     recording: &Recording,
     blame: &Blame,
     command: String,

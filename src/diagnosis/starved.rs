@@ -71,8 +71,10 @@ fn pool_waited_for(class: WorkerClass, case: &Case<'_>) -> String {
     let Some(shared) = shared.filter(|shared| shared.share >= often::SELDOM) else {
         return String::new();
     };
-    let name = client_pool::name(shared.kind, &shared.name);
-    let at_once = shared.limit.map_or(String::new(), |limit| format!(" of {limit}"));
+    let name = client_pool::shared_name(shared);
+    let is_pool = shared.kind.pool().is_some();
+    let limit = shared.limit.filter(|_| is_pool);
+    let at_once = limit.map_or(String::new(), |limit| format!(" of {limit}"));
     let share = wording::percent(shared.share);
     format!(", while they wait for {name}{at_once} themselves {share} of the time")
 }
@@ -118,18 +120,18 @@ fn measured(crowd: &Crowd, starved: f64) -> Vec<Measured> {
 }
 
 /// What to do where no other size does more.
-fn no_more(crowd: &Crowd, starved: f64, limit: Limit) -> Recommendation {
+fn no_more(crowd: &Crowd, starved: f64, limit: Limit, words: &str) -> Recommendation {
     let instead = match limit {
         Limit::Memory => "make workers smaller, or give the server more memory",
         Limit::Cores => "make requests cheaper, or give the server more CPUs",
+        Limit::Turns => "shorten what each does in its turn",
         _ => "make requests shorter",
     };
     Recommendation {
         remedy: Remedy::Config,
         command: format!("no more workers or threads: {instead}"),
         reason: format!(
-            "what limits it is {}; more workers or threads would only queue there",
-            limit.words()
+            "what limits it is {words}; more workers or threads would only queue there"
         ),
         inputs: measured(crowd, starved),
         predicted: Vec::new(),
@@ -144,7 +146,7 @@ fn recommendation(
 ) -> Recommendation {
     if let Some(size) = case.sizes.iter().find(|size| size.load.class == class) {
         match size.limit() {
-            Some(limit) => return no_more(crowd, starved, limit),
+            Some(limit) => return no_more(crowd, starved, limit, &size.limit_words(limit)),
             None => return size.recommendation(),
         }
     }

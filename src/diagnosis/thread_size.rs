@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use super::pool_growth::{Growing, station};
 use super::size::{effect, enough, error, keeping, most_that_fit, workers_of, workers_option};
 use super::{client_pool, often, residents, wording};
-use crate::model::{Costs, Load, Measured, Recommendation, Remedy, SettingKind, SharedPool};
+use crate::model::{
+    Costs, Load, Measured, PoolKind, Recommendation, Remedy, SettingKind, SharedPool,
+};
 use crate::sizing::capacity::{Needs, Shape, capacity_sharing};
 use crate::sizing::shape::{Found, Limit, MOST_THREADS, Task, find};
 use crate::units::{Bounds, to_f64, whole};
@@ -135,8 +137,10 @@ impl<'a> ThreadSize<'a> {
             1 => workers,
             threads => format!("{workers} of {}", wording::several(threads as usize, "thread")),
         };
-        let reason =
-            format!("no other size gets noticeably more done; what limits it is {}", limit.words());
+        let reason = format!(
+            "no other size gets noticeably more done; what limits it is {}",
+            self.limit_words(limit)
+        );
         Some(keeping(self.load, self.now.0, &size, reason, limit, Vec::new()))
     }
 
@@ -144,17 +148,18 @@ impl<'a> ThreadSize<'a> {
     #[must_use]
     pub fn recommendation(&self) -> Recommendation {
         let (workers, threads) = (self.found.shape.workers, self.found.shape.threads);
-        let pool = self.shared.zip(self.pool).filter(|_| self.now == (workers, threads));
-        let (kind, setting, current, recommended, suggested) = if let Some((shared, size)) = pool {
-            let current = shared.limit.unwrap_or(size);
-            let suggested =
-                Bounds { lo: current.saturating_add(1).min(size), hi: threads.max(size) };
-            (SettingKind::Connections, client_pool::setting(shared.kind), current, size, suggested)
-        } else if threads > 1 || self.now.1 > 1 {
-            (SettingKind::Threads, "threads", self.now.1, threads, self.found.threads)
-        } else {
-            (SettingKind::Workers, "workers", self.now.0, workers, self.found.workers)
-        };
+        let pool = self.growing().filter(|_| self.now == (workers, threads));
+        let (kind, setting, current, recommended, suggested) =
+            if let Some((kind, shared, size)) = pool {
+                let current = shared.limit.unwrap_or(size);
+                let suggested =
+                    Bounds { lo: current.saturating_add(1).min(size), hi: threads.max(size) };
+                (SettingKind::Connections, client_pool::setting(kind), current, size, suggested)
+            } else if threads > 1 || self.now.1 > 1 {
+                (SettingKind::Threads, "threads", self.now.1, threads, self.found.threads)
+            } else {
+                (SettingKind::Workers, "workers", self.now.0, workers, self.found.workers)
+            };
         let remedy = Remedy::Setting {
             kind,
             setting: setting.to_owned(),
@@ -218,8 +223,8 @@ impl<'a> ThreadSize<'a> {
             // gunicorn turns its sync workers into gthread ones by itself for more than one thread.
             parts.push(format!("`--threads {threads}`"));
         }
-        if let Some((shared, size)) = self.shared.zip(self.pool) {
-            parts.push(client_pool::command(shared.kind, &shared.name, size));
+        if let Some((kind, shared, size)) = self.growing() {
+            parts.push(client_pool::command(kind, &shared.name, size));
         }
         parts.join(" and ")
     }
@@ -268,15 +273,34 @@ impl<'a> ThreadSize<'a> {
         })
     }
 
-    /// What the pool that requests wait for has to do with it.
+    /// The pool that is to have another size, and that.
+    fn growing(&self) -> Option<(PoolKind, &SharedPool, u32)> {
+        let shared = self.shared?;
+        Some((shared.kind.pool()?, shared, self.pool?))
+    }
+
+    /// What limits it, in words.
+    #[must_use]
+    pub fn limit_words(&self, limit: Limit) -> String {
+        match (limit, self.shared) {
+            (Limit::Turns, Some(shared)) => client_pool::shared_name(shared),
+            _ => limit.words().to_owned(),
+        }
+    }
+
+    /// What the pool or lock that requests wait for has to do with it.
     fn about(&self, shared: &SharedPool) -> String {
-        let name = client_pool::name(shared.kind, &shared.name);
+        let name = client_pool::shared_name(shared);
         let workers = self.found.shape.workers;
         match (self.pool, shared.limit) {
             (Some(size), _) => format!(
                 "; they waited for {name} {} of the time, which is to have {size} in each worker: {}",
                 wording::percent(shared.share),
                 client_pool::in_all(Some(self.load), workers, size)
+            ),
+            (None, _) if !shared.kind.is_in_each_worker() => format!(
+                "; they wait for {name}, which lets one connection write at a time, of whatever worker or \
+                 thread"
             ),
             (None, limit) => format!(
                 "; they wait for {name}{}: more threads only wait there, and each worker has one of its own, \

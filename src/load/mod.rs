@@ -14,22 +14,25 @@ mod lengths;
 pub mod loops;
 mod memory;
 mod queue;
+mod queue_of_lock;
 mod shared;
 
 use std::collections::BTreeMap;
 
 use crate::model::{
-    BlockedOn, Load, LoopLoad, LoopTally, ProcessInfo, Recording, Role, ServerConfig, WorkerClass,
+    BlockedOn, Load, LockWait, LoopLoad, LoopTally, ProcessInfo, Recording, Role, ServerConfig,
+    WorkerClass,
 };
 use crate::units::{Nanos, Pid, to_f64};
 
 /// All servers of a recording, in the order in which they were found. `loops` are all of its loops,
-/// `blocked_on` is what the processes were blocked on.
+/// `blocked_on` is what the processes were blocked on, `lock_waits` where requests waited for a lock.
 #[must_use]
 pub fn loads(
     recording: &Recording,
     loops: &[LoopLoad],
     blocked_on: &BTreeMap<Pid, Vec<BlockedOn>>,
+    lock_waits: &[LockWait],
 ) -> Vec<Load> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     for process in &recording.processes {
@@ -49,7 +52,7 @@ pub fn loads(
         }
     }
     let serving = groups.iter().filter(|group| !group.workers.is_empty());
-    serving.map(|group| group.load(recording, loops, blocked_on)).collect()
+    serving.map(|group| group.load(recording, loops, blocked_on, lock_waits)).collect()
 }
 
 /// Most peers that are listed by the time blocked on them: each client has an address of its own, and those
@@ -68,6 +71,7 @@ impl Group<'_> {
         recording: &Recording,
         loops: &[LoopLoad],
         blocked_on: &BTreeMap<Pid, Vec<BlockedOn>>,
+        lock_waits: &[LockWait],
     ) -> Load {
         let window = recording.length();
         let alive: Vec<&ProcessInfo> =
@@ -102,7 +106,7 @@ impl Group<'_> {
             costs,
             loops: loops.iter().filter(|one| pids.contains(&one.pid)).cloned().collect(),
             blocked_on: self.blocked_on(blocked_on),
-            shared: shared::of(recording, now),
+            shared: shared::of(recording, now, lock_waits),
             residents: { now.iter().filter_map(|one| one.residents.as_ref()) }
                 .max_by_key(|residents| residents.len())
                 .cloned()

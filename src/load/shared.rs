@@ -1,19 +1,29 @@
-//! The pool of the application's own that a server's requests wait for: how long each keeps one, and how long it
-//! waits for it.
+//! The pool of the application's own, or the lock, that a server's requests wait for: how long each keeps one, and how
+//! long it waits for it.
 //!
 //! By Little's law: what is in use is the rate times how long each is kept, and what waits is the rate times
 //! how long that takes. Where not all requests go through it these are those of a mean request.
 
-use super::lived;
-use crate::model::{PoolInfo, ProcessInfo, Recording, SharedPool};
+use super::{lived, queue_of_lock};
+use crate::model::{LockWait, PoolInfo, ProcessInfo, Recording, SharedKind, SharedPool};
 use crate::units::to_f64;
 
 /// From this share of the time on a semaphore whose size is not known limits what is done, so that what was done
 /// tells how much it lets through.
-const MOSTLY: f64 = 0.5;
+pub(super) const MOSTLY: f64 = 0.5;
 
-/// The pool that is full while others wait for most of the time, over all workers that have it.
-pub(super) fn of(recording: &Recording, workers: &[&ProcessInfo]) -> Option<SharedPool> {
+/// The pool that is full while others wait, or the lock that requests queue for, for most of the time.
+pub(super) fn of(
+    recording: &Recording,
+    workers: &[&ProcessInfo],
+    waits: &[LockWait],
+) -> Option<SharedPool> {
+    let both = [pool(recording, workers), queue_of_lock::of(recording, workers, waits)];
+    both.into_iter().flatten().reduce(|a, b| if b.share > a.share { b } else { a })
+}
+
+/// The pool, over all workers that have it.
+fn pool(recording: &Recording, workers: &[&ProcessInfo]) -> Option<SharedPool> {
     let worst = { workers.iter().flat_map(|worker| &worker.pools) }
         .filter(|pool| pool.kind.is_awaited() && share(pool) > 0.0)
         .max_by(|a, b| share(a).total_cmp(&share(b)))?;
@@ -24,14 +34,7 @@ pub(super) fn of(recording: &Recording, workers: &[&ProcessInfo]) -> Option<Shar
             Some((*worker, own.max_by(|a, b| share(a).total_cmp(&share(b)))?))
         })
         .collect();
-    let rate = |worker: &ProcessInfo| {
-        let seconds = lived(recording, worker).as_secs_f64();
-        worker.requests.served().filter(|_| seconds > 0.0).map(|served| to_f64(served) / seconds)
-    };
-    let rate: f64 = all.iter().map(|(worker, _)| rate(worker)).sum::<Option<f64>>()?;
-    if rate <= 0.0 {
-        return None;
-    }
+    let rate = rate(recording, all.iter().map(|(worker, _)| *worker))?;
     let waiting: f64 = all.iter().filter_map(|(_, pool)| pool.waiting.mean()).sum();
     let busy: f64 = all.iter().filter_map(|(_, pool)| pool.busy.mean()).sum();
     let shares: f64 = all.iter().map(|(_, pool)| share(pool)).sum();
@@ -43,7 +46,7 @@ pub(super) fn of(recording: &Recording, workers: &[&ProcessInfo]) -> Option<Shar
         _ => return None,
     };
     Some(SharedPool {
-        kind: worst.kind,
+        kind: SharedKind::Pool(worst.kind),
         name: worst.name.clone(),
         limit: worst.limit,
         servers,
@@ -51,6 +54,18 @@ pub(super) fn of(recording: &Recording, workers: &[&ProcessInfo]) -> Option<Shar
         waited: waiting / rate,
         share: shares / count,
     })
+}
+
+/// The requests a second of some workers together; `None` where there were none, or nobody counted.
+pub(super) fn rate<'a>(
+    recording: &Recording,
+    workers: impl Iterator<Item = &'a ProcessInfo>,
+) -> Option<f64> {
+    let of = |worker: &ProcessInfo| {
+        let seconds = lived(recording, worker).as_secs_f64();
+        worker.requests.served().filter(|_| seconds > 0.0).map(|served| to_f64(served) / seconds)
+    };
+    workers.map(of).sum::<Option<f64>>().filter(|rate| *rate > 0.0)
 }
 
 fn share(pool: &PoolInfo) -> f64 {

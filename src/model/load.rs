@@ -4,7 +4,9 @@
 //! and N CPU with and without the interpreter lock, B blocked, G waiting for the lock, U utilization, Q
 //! the accept queue.
 
-use super::{BlockedOn, LoopLoad, PoolKind, Resident, ServerConfig, SettingValue, WorkerClass};
+use super::{
+    BlockedOn, LockKind, LoopLoad, PoolKind, Resident, ServerConfig, SettingValue, WorkerClass,
+};
 use crate::units::{Nanos, Pid, to_f64, whole};
 
 /// One server over the recording.
@@ -99,12 +101,38 @@ impl Load {
     }
 }
 
-/// A pool that the application made for itself, and that its requests wait for: each worker has one.
+/// What requests wait for a turn at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedKind {
+    /// A pool that the application made for itself.
+    Pool(PoolKind),
+    /// A lock.
+    Lock(LockKind),
+}
+
+impl SharedKind {
+    /// That of a pool.
+    #[must_use]
+    pub fn pool(self) -> Option<PoolKind> {
+        match self {
+            SharedKind::Pool(kind) => Some(kind),
+            SharedKind::Lock(_) => None,
+        }
+    }
+
+    /// Whether each worker has one of its own; else there is one for all of them.
+    #[must_use]
+    pub fn is_in_each_worker(self) -> bool {
+        self != SharedKind::Lock(LockKind::Sqlite)
+    }
+}
+
+/// A pool that the application made for itself, or a lock, that its requests wait for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SharedPool {
     /// What it is.
-    pub kind: PoolKind,
-    /// Its class.
+    pub kind: SharedKind,
+    /// A pool's class; the line at which requests wait for a lock.
     pub name: String,
     /// How many there may be in use in one worker, if that is known.
     pub limit: Option<u32>,

@@ -11,6 +11,7 @@ pub mod frame;
 pub mod gap;
 pub mod gil;
 pub mod load;
+pub mod lock_wait;
 pub mod loop_load;
 pub mod loop_state;
 pub mod occupancy;
@@ -41,7 +42,8 @@ pub use finding::{
 pub use frame::{Frame, FrameId, FrameKind, NameId, Stack, StackId, Truncation};
 pub use gap::{EdgeStatus, Gap};
 pub use gil::{GilHolder, GilTally};
-pub use load::{Cores, Costs, Load, Memory, SharedPool};
+pub use load::{Cores, Costs, Load, Memory, SharedKind, SharedPool};
+pub use lock_wait::{LockKind, LockWait};
 pub use loop_load::{BlockedOn, CallTime, LengthBin, LoopLoad};
 pub use loop_state::{
     CallbackRun, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, SchedTimes,

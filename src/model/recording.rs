@@ -277,9 +277,16 @@ impl Recording {
     /// than everything that was observed.
     #[must_use]
     pub fn observed(&self, stall: &Stall) -> Nanos {
+        let (from, until) = self.observed_span(stall);
+        until.since(from)
+    }
+
+    /// From when until when that part was.
+    #[must_use]
+    pub fn observed_span(&self, stall: &Stall) -> (Timestamp, Timestamp) {
         let inside = |at: Timestamp| at.clamp(self.attached, self.detached.max(self.attached));
         let end = if stall.ongoing { stall.ended.hi } else { stall.ended.middle() };
-        inside(end).since(inside(stall.began.middle()))
+        (inside(stall.began.middle()), inside(end))
     }
 
     /// How long the recording lasted.

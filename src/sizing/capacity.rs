@@ -13,13 +13,15 @@ pub struct Needs {
     pub blocked: f64,
 }
 
-/// Something of which each process has so many, for all its requests together: connections to a database.
+/// Something of which there are so many for all requests together: connections to a database, a lock.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shared {
     /// How many serve at once.
     pub servers: f64,
     /// Seconds that a request keeps one, of those in which it is blocked.
     pub kept: f64,
+    /// Whether each process has so many of its own; else all processes share them.
+    pub in_each_process: bool,
 }
 
 /// How many processes, and how many requests each of them serves at once.
@@ -79,12 +81,12 @@ pub fn capacity_sharing(
     clients: f64,
 ) -> f64 {
     let free = capacity(needs, shape, cores, clients);
-    let Some(Shared { servers, kept }) = shared else { return free };
+    let Some(Shared { servers, kept, in_each_process }) = shared else { return free };
     let away = (needs.gil + needs.free + needs.blocked - kept).max(0.0);
     let station = Station { demand: kept, servers, away };
-    let workers = f64::from(shape.workers.max(1));
+    let stations = if in_each_process { f64::from(shape.workers.max(1)) } else { 1.0 };
     let population = clients.min(f64::from(shape.slots()));
-    free.min(workers * station.throughput(population / workers))
+    free.min(stations * station.throughput(population / stations))
 }
 
 #[cfg(test)]
@@ -137,7 +139,7 @@ mod tests {
     fn more_threads_do_nothing_for_what_waits_for_connections_and_more_workers_do() {
         let needs = Needs { gil: 0.001, free: 0.0, blocked: 0.08 };
         let of = |servers, workers, threads| {
-            let shared = Some(Shared { servers, kept: 0.08 });
+            let shared = Some(Shared { servers, kept: 0.08, in_each_process: true });
             capacity_sharing(needs, shared, Shape { workers, threads }, 2.0, 40.0)
         };
         // Four at once, 80 ms each: 50 a second.
@@ -145,6 +147,17 @@ mod tests {
         assert!((of(4.0, 1, 40) - 50.0).abs() < 0.1);
         assert!((of(4.0, 2, 20) - 100.0).abs() < 0.1);
         assert!(of(40.0, 1, 40) > 300.0, "enough for all is no limit");
+    }
+
+    #[test]
+    fn what_all_processes_share_lets_no_more_through_for_more_of_them() {
+        let needs = Needs { gil: 0.001, free: 0.0, blocked: 0.02 };
+        let shared = Some(Shared { servers: 1.0, kept: 0.02, in_each_process: false });
+        let of = |workers, threads| {
+            capacity_sharing(needs, shared, Shape { workers, threads }, 2.0, 40.0)
+        };
+        assert!((of(1, 16) - 50.0).abs() < 0.1, "{}", of(1, 16));
+        assert!((of(4, 16) - 50.0).abs() < 0.1, "{}", of(4, 16));
     }
 
     #[test]

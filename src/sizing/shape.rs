@@ -34,6 +34,8 @@ pub enum Limit {
     Threads,
     /// What lives in a worker, and more of them would repeat.
     Residents,
+    /// What lets so many requests through at a time: a pool of connections, a lock.
+    Turns,
 }
 
 impl Limit {
@@ -48,6 +50,7 @@ impl Limit {
             Limit::Workers => "2 × cores + 1 workers",
             Limit::Threads => "64 threads in a worker",
             Limit::Residents => "what lives in each worker",
+            Limit::Turns => "what requests wait for a turn at",
         }
     }
 }
@@ -178,6 +181,10 @@ fn limit(task: &Task, shape: Shape) -> Limit {
     if now > by_cpus(task) * CPUS_BUSY {
         return Limit::Cores;
     }
+    let alone = Task { shared: None, ..*task };
+    if task.shared.is_some() && gains(alone.capacity(shape, task.demand)) {
+        return Limit::Turns;
+    }
     if f64::from(shape.slots()) >= task.demand { Limit::Demand } else { Limit::Lock }
 }
 
@@ -246,7 +253,7 @@ mod tests {
 
     #[test]
     fn what_waits_for_a_few_connections_gets_workers_and_few_threads() {
-        let shared = Some(Shared { servers: 4.0, kept: 0.08 });
+        let shared = Some(Shared { servers: 4.0, kept: 0.08, in_each_process: true });
         let found = find(&Task { shared, ..task(0.001, 0.0, 0.08, 40.0) }, 0.05);
         assert_eq!((found.shape.workers, found.limit), (5, Limit::Workers), "{found:?}");
         assert!((4..=8).contains(&found.shape.threads), "{found:?}");

@@ -617,7 +617,7 @@ pub fn rich() -> Report {
     };
     let loops = stallspy::load::loops::loop_loads(&report.recording, &report.stalls);
     let blocked_on = stallspy::attribution::blocked_on::blocked_on(&report.recording);
-    report.loads = stallspy::load::loads(&report.recording, &loops, &blocked_on);
+    report.loads = stallspy::load::loads(&report.recording, &loops, &blocked_on, &[]);
     report
 }
 

@@ -48,6 +48,8 @@ pub struct Part {
     pub in_call_with_gil: Option<bool>,
     /// Seen to go on in Python.
     pub is_moving: bool,
+    /// The C frames below the innermost Python one.
+    pub native: Option<StackId>,
 }
 
 pub struct Story {
@@ -209,6 +211,18 @@ impl Story {
         tables.stack(Stack { frames: ids, truncated: None })
     }
 
+    /// C frames, `(file, function)` root first.
+    pub fn native(&mut self, frames: &[(&str, &str)]) -> StackId {
+        let tables = &mut self.recording.tables;
+        let mut ids = Vec::new();
+        for (module, function) in frames.iter().rev() {
+            let (module, function) = (Some(tables.name(module)), tables.name(function));
+            let kind = FrameKind::Native;
+            ids.push(tables.frame(Frame { kind, function, file: None, line: None, module }));
+        }
+        tables.stack(Stack { frames: ids, truncated: None })
+    }
+
     /// Asleep in a system call.
     pub fn asleep(&mut self, ms: f64, stack: StackId, syscall: &str, peer: Option<Peer>) -> Part {
         let tables = &mut self.recording.tables;
@@ -283,6 +297,7 @@ impl Story {
             holder: None,
             in_call_with_gil: None,
             is_moving: false,
+            native: None,
         }
     }
 
@@ -299,6 +314,7 @@ impl Story {
             holder: None,
             in_call_with_gil: None,
             is_moving: false,
+            native: None,
         }
     }
 
@@ -334,7 +350,7 @@ impl Story {
                     collecting: part.collecting,
                     generation: part.collecting.then_some(2),
                     stack: part.stack,
-                    native: None,
+                    native: part.native,
                     cpu: part.cpu,
                     holder: part.holder,
                     task: None,

@@ -128,7 +128,8 @@ fn recommendation(
 ) -> Recommendation {
     let is_it = |load: &&Load| {
         let shared = load.shared.as_ref();
-        shared.is_some_and(|shared| shared.kind == pool.kind && shared.name == pool.name)
+        shared
+            .is_some_and(|shared| shared.kind.pool() == Some(pool.kind) && shared.name == pool.name)
     };
     let size = load.filter(is_it).and_then(|load| case.size_of(load));
     size.filter(|size| size.is_of_pool())

@@ -5,7 +5,7 @@
 
 use super::loop_hung::is_hung;
 use crate::diagnosis::blocked::{Blocked, count, ratio};
-use crate::diagnosis::{Case, Rule, lacks, often, remedy, wording};
+use crate::diagnosis::{Case, Rule, lacks, often, remedy, thread_remedy, wording};
 use crate::model::{Finding, Measured, ProcessInfo, Recording, Severity, Stall, Verdict};
 use crate::units::Timestamp;
 
@@ -34,9 +34,9 @@ impl Rule for ThreadsOccupied {
         let is_roomy = severity == Severity::Info && threads.full.is_some();
         let recommendations = match is_roomy {
             true => Vec::new(),
-            false => {
-                remedy::for_lines(recording, &blocked, |_, blame| remedy::for_thread(case, blame))
-            }
+            false => remedy::for_lines(recording, &blocked, |_, blame| {
+                thread_remedy::for_thread(case, blame)
+            }),
         };
         Verdict::Found(Finding {
             id: self.id().to_owned(),
