@@ -167,6 +167,8 @@ def control_plane(tell):
         step = tell.step("`async def` handlers", command, clients, env, seconds=18)
         step.expect_first("loop-blocked-by-call")
         step.expect_line("control_plane.py", "call", "`def`")
+        # In the same iterations, as its own call.
+        step.expect_line("throttle.py", "throttle", "asyncio.sleep")
 
         step = tell.step("`def` handlers", command, clients, dict(env, HANDLERS="def"))
         step.expect_not("loop-blocked-by-call")

@@ -3,6 +3,7 @@
 //! Takes a recording and what the user accepts; gives stalls, culprits, loop figures, findings
 //! and one sentence. The same for a live recording and for one read from a file. Never observes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::attribution::blocked_on::blocked_on;
@@ -84,25 +85,36 @@ fn stalls_and_disagreements(recording: &Recording) -> (Vec<Stall>, u64) {
     (stalls, disagreements)
 }
 
-/// Stalls by culprit and cause: the costliest first, allowed ones last.
+/// Stalls by culprit and cause: the costliest first, allowed ones last. What other lines took of a stall is
+/// theirs.
 fn culprits(stalls: &[Stall]) -> Vec<CulpritTotal> {
     // Frames are interned: the same file, line and function have the same id.
     type Key = (bool, bool, Option<FrameId>, Cause);
-    let mut groups: BTreeMap<Key, Vec<&Stall>> = BTreeMap::new();
+    let mut groups: BTreeMap<Key, Vec<(Cow<'_, Stall>, Nanos)>> = BTreeMap::new();
     for stall in stalls {
-        let frame = stall.culprit.as_ref().map(|culprit| culprit.frame);
-        let key = (stall.allowed, stall.occupies, frame, stall.cause);
-        groups.entry(key).or_default().push(stall);
+        let others: Vec<Stall> = stall.others().collect();
+        let beside: Nanos = others.iter().map(Stall::duration).sum();
+        let own = (Cow::Borrowed(stall), stall.duration().saturating_sub(beside));
+        let others = others.into_iter().map(|other| {
+            let time = other.duration();
+            (Cow::Owned(other), time)
+        });
+        for (part, time) in std::iter::once(own).chain(others) {
+            let frame = part.culprit.as_ref().map(|culprit| culprit.frame);
+            let key = (part.allowed, part.occupies, frame, part.cause);
+            groups.entry(key).or_default().push((part, time));
+        }
     }
     let all: Nanos = stalls.iter().map(Stall::duration).sum();
     let mut totals: Vec<CulpritTotal> = groups
         .into_iter()
         .filter_map(|((allowed, occupies, _, cause), group)| {
-            let longest = group.iter().copied().reduce(|longest, stall| {
+            let stalls = || group.iter().map(|(stall, _)| &**stall);
+            let longest = stalls().reduce(|longest, stall| {
                 if stall.duration() > longest.duration() { stall } else { longest }
             })?;
-            let total: Nanos = group.iter().map(|stall| stall.duration()).sum();
-            let shared = group.iter().all(|stall| stall.endpoint == longest.endpoint);
+            let total: Nanos = group.iter().map(|(_, time)| *time).sum();
+            let shared = stalls().all(|stall| stall.endpoint == longest.endpoint);
             Some(CulpritTotal {
                 occupies,
                 culprit: longest.culprit.clone(),
@@ -153,7 +165,8 @@ fn findings(case: &Case<'_>) -> (Vec<Weighed>, Vec<(&'static str, &'static str)>
                 // Parts per million are finer than any count of looks.
                 let share = rule.explains(&finding).map_or(0, |share| whole(share.min(1.0) * 1e6));
                 let beside = recording.length().scaled(u64::from(share), 1_000_000);
-                let explained = time(recording, stalls, &finding.stalls).max(beside);
+                let part = |stall: &Stall| rule.part(recording, stall);
+                let explained = time(recording, stalls, &finding.stalls, part).max(beside);
                 findings.push((explained, finding));
             }
             Verdict::NotEnoughData { need } => undecided.push((rule.id(), need)),
@@ -172,12 +185,17 @@ fn findings(case: &Case<'_>) -> (Vec<Weighed>, Vec<(&'static str, &'static str)>
     (findings, undecided)
 }
 
-/// The time that some stalls took of the recording, on the loop where they took most: several loops at once make no
+/// The time that some stalls, or the `part` of them, took of the recording, on the loop where they took most: several loops at once make no
 /// longer recording, nor do several threads of one process.
-fn time(recording: &Recording, stalls: &[Stall], picked: &[usize]) -> Nanos {
+fn time(
+    recording: &Recording,
+    stalls: &[Stall],
+    picked: &[usize],
+    part: impl Fn(&Stall) -> Nanos,
+) -> Nanos {
     let mut by_loop: BTreeMap<LoopId, Nanos> = BTreeMap::new();
     for stall in picked.iter().filter_map(|index| stalls.get(*index)) {
-        *by_loop.entry(stall.loop_id).or_default() += recording.observed(stall);
+        *by_loop.entry(stall.loop_id).or_default() += part(stall);
     }
     by_loop.into_values().max().unwrap_or_default().min(recording.length())
 }
@@ -193,7 +211,7 @@ fn verdict(recording: &Recording, stalls: &[Stall], first: Option<&Weighed>) -> 
         let blocked = Blocked::of(recording, stalls, of_cause)?;
         let extent = wording::extent(&blocked);
         Some((
-            time(recording, stalls, &blocked.stalls),
+            time(recording, stalls, &blocked.stalls, |stall| recording.observed(stall)),
             format!("{} {words}: {extent}", wording::loops_are(&blocked)),
         ))
     });

@@ -14,11 +14,12 @@ use stallspy::model::{
     Remedy, Report, Resident, ResidentKind, ResidentPlace, Role, Setting, SettingSource,
     SettingValue, Stall, WorkerClass,
 };
-use stallspy::units::{Nanos, Tid};
+use stallspy::units::{Nanos, Pid, Tid};
 use story::{Part, Story, at};
 
 /// Every rule has a column. A new rule fails the test until it has one.
-const COLUMNS: [&str; 23] = [
+const COLUMNS: [&str; 24] = [
+    "worker-timeout-ahead",
     "loop-hung",
     "sync-starved",
     "gthread-starved",
@@ -181,6 +182,79 @@ fn residents() -> Vec<Resident> {
         Resident { period: Some(Nanos::from_secs(30)), ..one(ResidentKind::Timer, "refresh", 30) },
         one(ResidentKind::Watch, "Kubernetes watch", 44),
         Resident { count: 3, ..one(ResidentKind::WebSockets, "", 0) },
+    ]
+}
+
+/// A worker of gunicorn's of this class under a master, with this `timeout`, or with none that is known. `held`: for
+/// how many seconds one request does, or blocks its loop, and whether the recording saw that end.
+fn supervised(class: WorkerClass, timeout: Option<i64>, held: f64, ends: bool) -> Story {
+    let has_threads = matches!(class, WorkerClass::Sync | WorkerClass::Gthread);
+    let mut story = if has_threads { Story::of_threads(400, 1, 1) } else { Story::new(400) };
+    let call = in_request(&mut story);
+    let began = if ends { 1_000.0 } else { 10_000.0 - held * 1e3 };
+    story.busy(began, &[Part { ms: held * 1e3, ..call }], ends);
+    under_gunicorn(story, class, timeout)
+}
+
+/// Puts it under a master of gunicorn's with this `timeout`.
+fn under_gunicorn(mut story: Story, class: WorkerClass, timeout: Option<i64>) -> Story {
+    story.workers(1);
+    for process in &mut story.recording.processes {
+        (process.topology.server, process.topology.class) = ("gunicorn".to_owned(), class);
+        process.command = "gunicorn -t 4 app:app".to_owned();
+        let value = timeout.map(SettingValue::Number);
+        let setting = value.map(|value| Setting { value, source: SettingSource::Memory });
+        process.config.extend(setting.map(|setting| ("timeout".to_owned(), setting)));
+    }
+    story
+}
+
+/// The worker ended so many seconds after the attach, and its arbiter started another one.
+fn killed(mut story: Story, after: f64) -> Story {
+    let worker = &mut story.recording.processes[1];
+    let mut next = worker.clone();
+    worker.ended = Some(at(after * 1e3));
+    (next.pid, next.attached) = (Pid(101), at(after * 1e3 + 20.0));
+    story.recording.processes.push(next);
+    story
+}
+
+/// A worker of uvicorn's supervisor whose loop runs C code for so many seconds.
+fn in_c_under_uvicorn(seconds: f64, with_gil: Option<bool>, version: &str) -> Story {
+    let mut story = Story::new(400);
+    let render = rendering(&mut story, seconds * 1e3);
+    story.stall(1_000.0, Part { in_call_with_gil: with_gil, ..render });
+    story.workers(2);
+    for process in &mut story.recording.processes {
+        process.topology.server_version = Some(version.to_owned());
+    }
+    story
+}
+
+/// Workers that gave no sign of life for long.
+fn silent_workers() -> Vec<(&'static str, Story)> {
+    let mut gthread = Story::of_threads(400, 1, 1);
+    let render = rendering(&mut gthread, 2_500.0);
+    gthread.stall(1_000.0, Part { in_call_with_gil: Some(true), ..render });
+    let gthread = under_gunicorn(gthread, WorkerClass::Gthread, Some(4));
+    let (sync, gevent, uvicorn) = (WorkerClass::Sync, WorkerClass::Gevent, WorkerClass::Uvicorn);
+    vec![
+        ("sync, 1 s of 4 s", supervised(sync, Some(4), 1.0, true)),
+        ("sync, 2.5 s of 4 s", supervised(sync, Some(4), 2.5, true)),
+        ("sync, 3.5 s of 4 s, ongoing", supervised(sync, Some(4), 3.5, false)),
+        ("sync, killed after 4.6 s", killed(supervised(sync, Some(4), 4.6, true), 5.61)),
+        ("sync, 5 s without a timeout", supervised(sync, Some(0), 5.0, true)),
+        ("sync, 5 s, timeout unknown", supervised(sync, None, 5.0, true)),
+        ("gthread, 5 s of 4 s", supervised(WorkerClass::Gthread, Some(4), 5.0, true)),
+        ("gevent, 2.5 s of 4 s", supervised(gevent, Some(4), 2.5, true)),
+        ("gevent, killed after 3.7 s", killed(supervised(gevent, Some(4), 3.7, true), 4.71)),
+        ("UvicornWorker, 2 s of 4 s", supervised(uvicorn, Some(4), 2.0, true)),
+        ("uvicorn, 4 s of C with the lock", in_c_under_uvicorn(4.0, Some(true), "0.34.3")),
+        ("uvicorn, 4 s of C without", in_c_under_uvicorn(4.0, Some(false), "0.34.3")),
+        ("uvicorn, computes for 6 s", in_c_under_uvicorn(6.0, None, "0.34.3")),
+        ("uvicorn, killed after 5.2 s", killed(in_c_under_uvicorn(5.2, None, "0.34.3"), 6.21)),
+        ("gthread, 2.5 s of C with lock", gthread),
+        ("old uvicorn, 4 s of C", in_c_under_uvicorn(4.0, Some(true), "0.29.0")),
     ]
 }
 
@@ -489,6 +563,7 @@ fn stories() -> Vec<(&'static str, Report)> {
     story.recording.processes[0].topology.role = Role::Worker;
     rows.push(("one of several workers, alone", story));
 
+    rows.extend(silent_workers());
     let mut reports: Vec<_> = rows
         .into_iter()
         .map(|(name, story)| (name, conclude(story.recording, &nothing_allowed)))
@@ -751,6 +826,125 @@ fn the_line_that_took_longest_is_to_blame() {
     let culprit = stall.culprit.as_ref().unwrap();
     assert!((culprit.share - 100.0 / 160.0).abs() < 0.01, "{}", culprit.share);
     assert_eq!(stall.cause, Cause::BlockingCall);
+}
+
+/// Waits in the limiter of the story `control-plane`.
+fn throttled(story: &mut Story, ms: f64) -> Part {
+    let stack = story.stack(&[
+        ("/srv/app/lifecycle.py", 80, "list_sandboxes"),
+        ("/srv/app/throttle.py", 12, "wait"),
+    ]);
+    Part { callback: 1, ..story.asleep(ms, stack, "clock_nanosleep", None) }
+}
+
+#[test]
+fn another_line_of_the_same_iteration_is_told_with_its_own_time() {
+    let mut story = Story::new(400);
+    for n in 0..5 {
+        let (call, sleep) = (in_request(&mut story), throttled(&mut story, 20.0));
+        let render = rendering(&mut story, 60.0);
+        let little = story.stack(&[("/srv/app/views.py", 90, "log")]);
+        let little = Part { callback: 3, ..story.asleep(3.0, little, "write", None) };
+        let parts =
+            [Part { ms: 150.0, ..call }, sleep, Part { callback: 2, ..render }, little, call];
+        story.busy(100.0 + 700.0 * f64::from(n), &parts, true);
+    }
+    let report = conclude(story.recording, &nothing_allowed);
+    let tables = &report.recording.tables;
+    let place = |frame| stallspy::diagnosis::wording::place_in(tables, frame);
+    let told: Vec<String> = { report.culprits.iter() }
+        .map(|total| {
+            let frame = total.culprit.as_ref().unwrap().frame;
+            let [sum, max] = [total.total, total.max].map(|time| time.as_millis_f64().round());
+            format!(
+                "{} {} × {}, {sum} ms, at most {max} ms",
+                total.cause.id(),
+                place(frame),
+                total.count
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            // Twice in each iteration, and what no line took enough of.
+            "blocking_call lifecycle.py:88 list_sandboxes × 5, 2764 ms, at most 633 ms",
+            "cpu views.py:41 render × 5, 300 ms, at most 60 ms",
+            "blocking_call throttle.py:12 wait × 5, 100 ms, at most 20 ms",
+        ]
+    );
+    let stalled: Nanos = report.stalls.iter().map(Stall::duration).sum();
+    assert_eq!(report.culprits.iter().map(|total| total.total).sum::<Nanos>(), stalled);
+    let share = |id: &str| {
+        let finding = report.findings.iter().find(|finding| finding.id == id).unwrap();
+        let lines = finding.recommendations.iter().filter_map(|advice| match advice.remedy {
+            Remedy::Code { frame } => Some(place(frame)),
+            _ => None,
+        });
+        (finding.figure("blocked_share").unwrap(), finding.stalls.len(), lines.collect::<Vec<_>>())
+    };
+    let (calls, stalls, lines) = share("loop-blocked-by-call");
+    assert!((calls - 0.2865).abs() < 0.001 && stalls == 5, "{calls}");
+    assert_eq!(lines, ["lifecycle.py:88 list_sandboxes", "throttle.py:12 wait"]);
+    let (computing, stalls, lines) = share("loop-blocked-by-cpu");
+    assert!((computing - 0.03).abs() < 0.001 && stalls == 5, "{computing}");
+    assert_eq!(lines, ["views.py:41 render"]);
+    // What explains most comes first, and a part of a stall explains no more than its time.
+    assert!(
+        report.verdict.contains("synchronous calls: 29 % of the time, longest 633 ms"),
+        "{}",
+        report.verdict
+    );
+
+    let mut text = Vec::new();
+    let exporter = stallspy::export::Format::Text.exporter();
+    exporter.write(&report, &stallspy::export::View::default(), &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let row = text.lines().find(|line| line.contains("throttle.py:12 wait")).unwrap();
+    assert!(row.contains("~100 ms") && row.contains("~20 ms") && row.contains("sleeps"), "{row}");
+    assert!(text.contains("within stalls of other lines that took longer"), "{text}");
+}
+
+#[test]
+fn other_lines_of_a_stall_that_nobody_or_another_thread_is_to_blame_for_are_not_told() {
+    let others = |parts: &dyn Fn(&mut Story) -> Vec<Part>| {
+        let mut story = Story::new(400);
+        let parts = parts(&mut story);
+        story.busy(500.0, &parts, true);
+        let report = conclude(story.recording, &nothing_allowed);
+        report.stalls[0].particulars.others.len()
+    };
+    let with_sleep = |first: Part, story: &mut Story| vec![first, throttled(story, 20.0)];
+    assert_eq!(others(&|story| with_sleep(in_request(story), story)), 1);
+    assert_eq!(others(&|story| with_sleep(rendering(story, 60.0), story)), 1);
+    let waits_for_gil = |story: &mut Story| {
+        let render = rendering(story, 0.0);
+        story.asleep(60.0, render.stack, "futex", Some(Peer::Gil))
+    };
+    assert_eq!(others(&|story| with_sleep(waits_for_gil(story), story)), 0);
+    // It was ready and got no CPU: no line took that time.
+    let starved = |story: &mut Story| {
+        let render = rendering(story, 0.0);
+        vec![in_request(story), Part { callback: 1, ..Story::starved(40.0, render.stack) }]
+    };
+    assert_eq!(others(&starved), 0);
+}
+
+#[test]
+fn a_request_of_several_calls_keeps_its_sync_worker_as_a_whole() {
+    let mut story = Story::of_threads(400, 1, 1);
+    let lines = [10, 11, 12].map(|line| {
+        let stack = story.stack(&[("/srv/app/views.py", line, "view")]);
+        story.asleep(1_000.0 + f64::from(line) * 10.0, stack, "recvfrom", None)
+    });
+    story.busy(1_000.0, &lines, true);
+    let story = under_gunicorn(story, WorkerClass::Sync, Some(4));
+    let report = conclude(story.recording, &nothing_allowed);
+    assert_eq!(report.stalls.len(), 3);
+    let found = report.findings.iter().find(|one| one.id == "worker-timeout-ahead").unwrap();
+    assert!((found.figure("longest_hold").unwrap() - 3.33).abs() < 0.01, "{found:#?}");
+    assert_eq!((found.figure("holds"), found.stalls.len()), (Some(1.0), 3));
+    assert!(found.summary.contains("views.py:12 view"), "the longest of them: {}", found.summary);
 }
 
 #[test]

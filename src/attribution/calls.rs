@@ -10,7 +10,8 @@ use std::ops::Range;
 use super::Witnesses;
 use super::application::Site;
 use crate::model::{
-    CpuState, Evidence, Frame, FrameId, LoopState, NameId, Peer, StackId, Stall, Tables, ThreadLook,
+    CpuState, Evidence, Frame, FrameId, LoopState, NameId, Particulars, Peer, StackId, Stall,
+    Tables, ThreadLook, WholeRequest,
 };
 use crate::units::{Bounds, Nanos, Timestamp};
 
@@ -141,7 +142,9 @@ fn part<'w>(stall: &Stall, witnesses: Witnesses<'w>, stretch: &Stretch) -> (Stal
     let before = stretch.states.start.checked_sub(1);
     let before = before.and_then(|index| witnesses.during.get(index)).copied();
     let after = witnesses.during.get(stretch.states.end).copied();
+    let whole = WholeRequest { began: stall.began, length: stall.duration() };
     let part = Stall {
+        particulars: Particulars { request: Some(whole), ..stall.particulars.clone() },
         began: stretch.began,
         ended: stretch.ended,
         ongoing: stall.ongoing && stretch.is_last,

@@ -59,21 +59,33 @@ impl Consensus {
         }
     }
 
-    /// Settles them, of the stalls in the order in which they were seen.
+    /// Settles them, of the stalls in the order in which they were seen, and what other lines took of them.
     pub fn settle(&self, stalls: &mut [Stall]) {
         for (place, line) in &self.computing {
-            let (Some(stall), Some(told)) = (stalls.get_mut(*place), self.told.get(line)) else {
-                continue;
-            };
-            let [without, with] = told.released;
-            if told.native > told.python {
-                stall.cause = Cause::CCall;
-                let is_known = without + with > Nanos::ZERO;
-                stall.particulars.releases_gil = is_known.then_some(without > with);
-            } else if told.python > Nanos::ZERO {
-                stall.cause = Cause::Cpu;
-                stall.particulars.releases_gil = None;
+            let told = self.told.get(line).and_then(Told::settled);
+            if let (Some(stall), Some((cause, releases_gil))) = (stalls.get_mut(*place), told) {
+                (stall.cause, stall.particulars.releases_gil) = (cause, releases_gil);
             }
         }
+        for other in stalls.iter_mut().flat_map(|stall| &mut stall.particulars.others) {
+            let line = (other.culprit.frame, other.culprit.library);
+            let computes = matches!(other.cause, Cause::Cpu | Cause::CCall);
+            let told = self.told.get(&line).filter(|_| computes).and_then(Told::settled);
+            if let Some((cause, releases_gil)) = told {
+                (other.cause, other.releases_gil) = (cause, releases_gil);
+            }
+        }
+    }
+}
+
+impl Told {
+    /// What all of it says together.
+    fn settled(&self) -> Option<(Cause, Option<bool>)> {
+        let [without, with] = self.released;
+        if self.native > self.python {
+            let is_known = without + with > Nanos::ZERO;
+            return Some((Cause::CCall, is_known.then_some(without > with)));
+        }
+        (self.python > Nanos::ZERO).then_some((Cause::Cpu, None))
     }
 }

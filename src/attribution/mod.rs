@@ -20,6 +20,7 @@ pub mod holder;
 pub mod lines;
 pub mod lock_waits;
 pub mod native;
+pub mod others;
 pub mod pools;
 pub mod split;
 pub mod throttled;
@@ -38,7 +39,8 @@ use self::holder::Holder;
 use self::throttled::Throttles;
 use self::weight::{Span, Weighed};
 use crate::model::{
-    Cause, Culprit, Gap, LockOwner, LoopPhase, LoopState, Recording, StackId, Stall,
+    Cause, Culprit, FrameId, Gap, LockOwner, LoopPhase, LoopState, OtherLine, Recording, StackId,
+    Stall,
 };
 use crate::units::{Nanos, Pid};
 
@@ -186,25 +188,69 @@ impl<'a> Attribution<'a> {
         if stall.cause == Cause::GilWait {
             self.blame_holder(&mut stall, &looks);
         } else if winner.site.is_application && cause::has_culprit(stall.cause) {
-            let native = native::site(tables, &winner.native_shared, stall.cause == Cause::CCall);
-            let owner = winner.lock_holder.filter(|_| winner.wait.is_some());
-            let lock_owner = owner.map(|holder| LockOwner {
-                tid: holder.tid,
-                name: holder.name,
-                frame: self.site(stall.pid, holder.stack).map(|site| site.culprit),
-            });
-            stall.culprit = Some(Culprit {
-                frame: winner.site.culprit,
-                tid: stall.tid,
-                wait: winner.wait,
-                lock_owner,
-                library: winner.site.library,
-                native: native.leaf,
-                native_library: native.library,
-                share: winner.weight.share_of(winner.total),
-            });
+            let culprit = self.culprit(&stall, &winner, stall.cause, winner.total);
+            if !stall.occupies {
+                stall.particulars.others = self.others(&stall, culprit.frame, &looks, winner.total);
+            }
+            stall.culprit = Some(culprit);
         }
         (stall, Some(winner.times))
+    }
+
+    /// The line that won, which was at something of this cause; `total` is the time of all looks.
+    fn culprit(&mut self, stall: &Stall, winner: &Winner, cause: Cause, total: Nanos) -> Culprit {
+        let tables = &self.recording.tables;
+        let native = native::site(tables, &winner.native_shared, cause == Cause::CCall);
+        let owner = winner.lock_holder.filter(|_| winner.wait.is_some());
+        let lock_owner = owner.map(|holder| LockOwner {
+            tid: holder.tid,
+            name: holder.name,
+            frame: self.site(stall.pid, holder.stack).map(|site| site.culprit),
+        });
+        Culprit {
+            frame: winner.site.culprit,
+            tid: stall.tid,
+            wait: winner.wait,
+            lock_owner,
+            library: winner.site.library,
+            native: native.leaf,
+            native_library: native.library,
+            share: winner.weight.share_of(total),
+        }
+    }
+
+    /// The lines beside the one to blame that took enough of an iteration for a stall of their own.
+    fn others(
+        &mut self,
+        stall: &Stall,
+        blamed: FrameId,
+        looks: &[Weighed<'_>],
+        total: Nanos,
+    ) -> Vec<OtherLine> {
+        let (tables, threshold) = (&self.recording.tables, self.recording.settings.threshold);
+        let long = others::long(stall, blamed, threshold);
+        let told = long.into_iter().filter_map(|line| {
+            let own: Vec<Weighed<'_>> = looks
+                .iter()
+                .filter(|seen| {
+                    let site = self.site(stall.pid, seen.look.stack);
+                    site.is_some_and(|site| site.is_application && site.culprit == line.frame)
+                })
+                .copied()
+                .collect();
+            let winner =
+                Winner::among(tables, &own, threshold, |stack| self.site(stall.pid, stack))?;
+            let cause = others::cause(stall, &line, winner.times, threshold)?;
+            Some(OtherLine {
+                culprit: self.culprit(stall, &winner, cause, total),
+                cause,
+                releases_gil: winner.times.releases_gil().filter(|_| cause == Cause::CCall),
+                endpoint: winner.endpoint,
+                calls: line.calls,
+                time: line.time,
+            })
+        });
+        told.collect()
     }
 
     /// Blames the thread that held the interpreter lock, where one was seen.

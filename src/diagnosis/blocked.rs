@@ -1,18 +1,18 @@
 //! The stalls a rule speaks of, added up.
 //!
 //! Takes a recording and its stalls, gives counts, lengths and shares of time, over all and per
-//! culprit. Stalls the user accepts (`--allow`) never count. Never judges.
+//! culprit. What several lines took of one iteration is added up line by line. Stalls the user accepts (`--allow`) never count. Never judges.
 
 use std::collections::BTreeMap;
 
 use super::greenlets::Hub;
-use crate::model::{FrameId, LoopId, LoopKind, Measured, Recording, Stall, WaitId};
+use crate::model::{Culprit, FrameId, LoopId, LoopKind, Measured, Recording, Stall, WaitId};
 use crate::units::{Nanos, Pid};
 
 /// Some stalls of a recording, added up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blocked {
-    /// Indices of the stalls, as in the report.
+    /// Indices of the stalls that they are, or parts of, as in the report.
     pub stalls: Vec<usize>,
     /// The share of the recording that the most blocked loop spent in them, 0 to 1.
     pub share: f64,
@@ -69,51 +69,38 @@ impl Blocked {
         Blocked::sum(recording, stalls, |stall| stall.occupies)
     }
 
-    fn sum(
+    /// The same of all stalls alike that `wanted` picks.
+    pub(super) fn sum(
         recording: &Recording,
         stalls: &[Stall],
         wanted: impl Fn(&Stall) -> bool,
     ) -> Option<Blocked> {
         let mut picked = Vec::new();
+        let mut max: Option<Nanos> = None;
         let mut per_loop: BTreeMap<LoopId, Nanos> = BTreeMap::new();
         let mut culprits: BTreeMap<FrameId, Blame> = BTreeMap::new();
-        for (index, stall) in stalls.iter().enumerate() {
-            if stall.allowed || !wanted(stall) {
-                continue;
-            }
-            let time = recording.observed(stall);
-            picked.push(index);
-            *per_loop.entry(stall.loop_id).or_default() += time;
-            if let Some(culprit) = &stall.culprit {
-                let blame = culprits.entry(culprit.frame).or_insert(Blame {
-                    frame: culprit.frame,
-                    library: None,
-                    wait: None,
-                    releases_gil: None,
-                    native: [None; 2],
-                    process: None,
-                    kind: None,
-                    in_request: true,
-                    count: 0,
-                    total: Nanos::ZERO,
-                    max: Nanos::ZERO,
-                });
-                if stall.duration() > blame.max {
-                    (blame.library, blame.wait) = (culprit.library, culprit.wait);
-                    blame.releases_gil = stall.particulars.releases_gil;
-                    blame.native = [culprit.native, culprit.native_library];
-                    let info = recording.loops.iter().find(|info| info.id == stall.loop_id);
-                    blame.kind = info.map(|info| info.kind);
-                    blame.process = info.map(|info| info.pid);
+        for (index, stall) in stalls.iter().enumerate().filter(|(_, stall)| !stall.allowed) {
+            let mut is_picked = false;
+            for (part, time) in recording.parts(stall) {
+                if !wanted(&part) {
+                    continue;
                 }
-                blame.in_request &= stall.endpoint.is_some();
-                blame.count += 1;
-                blame.total += time;
-                blame.max = blame.max.max(stall.duration());
+                is_picked = true;
+                max = max.max(Some(part.duration()));
+                *per_loop.entry(part.loop_id).or_default() += time;
+                if let Some(culprit) = &part.culprit {
+                    let kind = recording.get_loop(part.loop_id).map(|info| info.kind);
+                    let blame = culprits
+                        .entry(culprit.frame)
+                        .or_insert_with(|| Blame::none_yet(culprit.frame));
+                    blame.add(&part, culprit, kind, time);
+                }
+            }
+            if is_picked {
+                picked.push(index);
             }
         }
-        let longest = picked.iter().filter_map(|index| stalls.get(*index)).map(Stall::duration);
-        let max = longest.max()?;
+        let max = max?;
         let mut culprits: Vec<Blame> = culprits.into_values().collect();
         culprits.sort_by(|a, b| b.total.cmp(&a.total).then(a.frame.cmp(&b.frame)));
         let worst = per_loop.values().copied().max().unwrap_or_default();
@@ -134,6 +121,37 @@ impl Blocked {
 }
 
 impl Blame {
+    fn none_yet(frame: FrameId) -> Blame {
+        Blame {
+            frame,
+            library: None,
+            wait: None,
+            releases_gil: None,
+            native: [None; 2],
+            process: None,
+            kind: None,
+            in_request: true,
+            count: 0,
+            total: Nanos::ZERO,
+            max: Nanos::ZERO,
+        }
+    }
+
+    /// Adds a stall that it is to blame for, which took so much of the recording.
+    fn add(&mut self, stall: &Stall, culprit: &Culprit, kind: Option<LoopKind>, time: Nanos) {
+        if stall.duration() > self.max {
+            (self.library, self.wait) = (culprit.library, culprit.wait);
+            self.releases_gil = stall.particulars.releases_gil;
+            self.native = [culprit.native, culprit.native_library];
+            self.kind = kind;
+            self.process = Some(stall.pid);
+        }
+        self.in_request &= stall.endpoint.is_some();
+        self.count += 1;
+        self.total += time;
+        self.max = self.max.max(stall.duration());
+    }
+
     /// The hub of greenlets that the longest of them blocked, if it was one.
     #[must_use]
     pub fn hub(&self) -> Option<&'static Hub> {
@@ -149,6 +167,13 @@ impl Blame {
             max(self.max),
         ]
     }
+}
+
+/// The time of a stall that is what `wanted` picks: of the line to blame, or of others that took part in it.
+#[must_use]
+pub fn part(recording: &Recording, stall: &Stall, wanted: impl Fn(&Stall) -> bool) -> Nanos {
+    let parts = recording.parts(stall).into_iter();
+    parts.filter(|(part, _)| wanted(part)).map(|(_, time)| time).sum()
 }
 
 /// A share, 0 to 1.

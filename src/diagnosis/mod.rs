@@ -6,6 +6,7 @@
 
 pub mod blocked;
 pub mod client_pool;
+pub mod deadline;
 pub mod gain;
 pub mod greenlets;
 mod hub_connections;
@@ -105,13 +106,19 @@ pub trait Rule: Debug + Sync {
         None
     }
 
+    /// The time that it explains of a stall that is listed with it.
+    fn part(&self, recording: &Recording, stall: &Stall) -> Nanos {
+        recording.observed(stall)
+    }
+
     /// Whether it is so.
     fn check(&self, case: &Case<'_>) -> Verdict;
 }
 
 /// All rules. Of two findings that explain the same share of time and matter the same, the one
 /// further up comes first.
-pub static RULES: [&dyn Rule; 23] = [
+pub static RULES: [&dyn Rule; 24] = [
+    &rules::worker_timeout_ahead::WorkerTimeoutAhead,
     &rules::loop_hung::LoopHung,
     &rules::sync_starved::SyncStarved,
     &rules::gthread_starved::GthreadStarved,

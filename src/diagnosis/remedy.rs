@@ -4,9 +4,10 @@
 //! and its wait, gives a recommendation with its figures. Mitigation first (take it off the
 //! loop), cure second (use something that does not block). Never decides whether to recommend.
 
-use super::MEDIUM_LENGTH;
 use super::blocked::{Blame, Blocked};
+use super::deadline::{Deadline, Silence};
 use super::greenlets::{self, Hub};
+use super::{MEDIUM_LENGTH, wording};
 use crate::model::{Cause, FrameId, LoopKind, Peer, Recommendation, Recording, Remedy, Tables};
 use crate::units::Nanos;
 
@@ -233,13 +234,56 @@ pub fn for_gil(recording: &Recording, blame: &Blame) -> Recommendation {
     )
 }
 
+/// How a call is taken off its loop.
+fn off_the_loop(blame: &Blame) -> &'static str {
+    match blame.kind {
+        Some(LoopKind::Twisted) => TO_THREAD_OF_TWISTED,
+        _ => blame.hub().map_or("`await asyncio.to_thread(…)`", |hub| hub.thread),
+    }
+}
+
+/// What to do about a line that keeps its worker from a sign of life, and for what cause.
+#[must_use]
+pub fn for_deadline(
+    recording: &Recording,
+    blame: &Blame,
+    cause: Cause,
+    deadline: &Deadline,
+) -> Recommendation {
+    let bounded = format!(
+        "give the call a timeout of its own, below the {} from which on {} may kill its worker",
+        wording::length(deadline.least()),
+        deadline.supervisor.name
+    );
+    let fails_first = "it then fails before its worker is killed, and its client gets an answer";
+    let (command, reason) = match (deadline.silence, cause) {
+        (Silence::Request, Cause::BlockingCall) => {
+            (format!("{bounded}; or do it after the answer"), fails_first)
+        }
+        (Silence::Request, _) => (
+            "make it shorter, or do it after the answer, in another process".to_owned(),
+            "its worker gives no sign of life before it is done",
+        ),
+        (Silence::LockHeld, _) if blame.kind == Some(LoopKind::NoLoop) => (
+            "run it in another process: a `ProcessPoolExecutor`, or after the answer in a queue of \
+             jobs"
+                .to_owned(),
+            "it holds the interpreter lock, and the thread that gives the sign of life cannot run",
+        ),
+        (_, Cause::BlockingCall) => {
+            (format!("{bounded}, and take it off the loop: {}", off_the_loop(blame)), fails_first)
+        }
+        (_, Cause::CCall) => return for_native(recording, blame),
+        (_, Cause::GilWait) => return for_gil(recording, blame),
+        _ => return for_cpu(recording, blame),
+    };
+    recommendation(recording, blame, command, reason)
+}
+
 /// What to do about a line that did not come back.
 #[must_use]
 pub fn for_hang(recording: &Recording, blame: &Blame) -> Recommendation {
-    let take_off = match blame.kind {
-        Some(LoopKind::Twisted) => TO_THREAD_OF_TWISTED,
-        _ => blame.hub().map_or("`await asyncio.to_thread(…)`", |hub| hub.thread),
-    };
+    let take_off = off_the_loop(blame);
     recommendation(
         recording,
         blame,

@@ -80,6 +80,8 @@ pub enum SettingKind {
     ThreadPool,
     /// Connections.
     Connections,
+    /// Seconds until a worker is killed.
+    Timeout,
 }
 
 impl SettingKind {
@@ -91,6 +93,7 @@ impl SettingKind {
             SettingKind::Threads => "threads",
             SettingKind::ThreadPool => "thread_pool",
             SettingKind::Connections => "connections",
+            SettingKind::Timeout => "timeout",
         }
     }
 }

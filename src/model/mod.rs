@@ -65,7 +65,10 @@ pub use snapshot::{
 };
 pub use socket::{ConnectionInfo, ListenerInfo};
 pub use spin::{Glimpse, Readiness, ReadyFd, Spin};
-pub use stall::{Cause, Contributor, Culprit, Evidence, LineTime, Particulars, Stall, TimeSplit};
+pub use stall::{
+    Cause, Contributor, Culprit, Evidence, LineTime, OtherLine, Particulars, Stall, TimeSplit,
+    WholeRequest,
+};
 pub use throttle::{CpuQuota, Throttle, Throttled};
 pub use usage::ThreadUse;
 pub use wait::{LockHolder, LockOwner, Peer, Wait, WaitId};

@@ -1,5 +1,6 @@
 //! The recording: everything observed, nothing concluded. The pivot of the whole program.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
@@ -287,6 +288,17 @@ impl Recording {
         let inside = |at: Timestamp| at.clamp(self.attached, self.detached.max(self.attached));
         let end = if stall.ongoing { stall.ended.hi } else { stall.ended.middle() };
         (inside(stall.began.middle()), inside(end))
+    }
+
+    /// A stall and what other lines took of it, each with the part of its time that lies within the recording; of
+    /// the stall itself, that is what is left.
+    #[must_use]
+    pub fn parts<'a>(&self, stall: &'a Stall) -> Vec<(Cow<'a, Stall>, Nanos)> {
+        let others: Vec<Stall> = stall.others().collect();
+        let times: Vec<Nanos> = others.iter().map(|other| self.observed(other)).collect();
+        let rest = self.observed(stall).saturating_sub(times.iter().copied().sum());
+        let others = others.into_iter().map(Cow::Owned).zip(times);
+        std::iter::once((Cow::Borrowed(stall), rest)).chain(others).collect()
     }
 
     /// How long the recording lasted.

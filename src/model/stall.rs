@@ -164,6 +164,38 @@ pub struct Particulars {
     /// How its time was shared among the lines of the application that took part in it.
     #[serde(default)]
     pub lines: Vec<LineTime>,
+    /// Lines that took enough of it for a stall of their own, beside the culprit; in the order in which they were met.
+    #[serde(default)]
+    pub others: Vec<OtherLine>,
+    /// Of one call of a request that had several: the whole request.
+    #[serde(default)]
+    pub request: Option<WholeRequest>,
+}
+
+/// A line of the application that took enough of a loop's stall for one of its own, beside the culprit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OtherLine {
+    /// The line and what it led to, with its share of the stall's observed time.
+    pub culprit: Culprit,
+    /// Why it took its time.
+    pub cause: Cause,
+    /// Of a call of C code: whether it let go of the interpreter lock.
+    pub releases_gil: Option<bool>,
+    /// The request it served.
+    pub endpoint: Option<NameId>,
+    /// How many calls of it that was, at least.
+    pub calls: u32,
+    /// The time they took together.
+    pub time: Nanos,
+}
+
+/// A request that held a thread of its own, as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WholeRequest {
+    /// When it began; the same of all its calls.
+    pub began: Bounds<Timestamp>,
+    /// For how long it held its thread.
+    pub length: Nanos,
 }
 
 /// What one line of the application took of a stall.
@@ -193,6 +225,27 @@ impl Stall {
     #[must_use]
     pub fn length(&self) -> Bounds<Nanos> {
         Bounds { lo: self.ended.lo.since(self.began.hi), hi: self.ended.hi.since(self.began.lo) }
+    }
+
+    /// What its other lines took, each as a stall of its own that ended with it.
+    pub fn others(&self) -> impl Iterator<Item = Stall> {
+        let end = if self.ongoing { self.ended.hi } else { self.ended.middle() };
+        self.particulars.others.iter().map(move |other| Stall {
+            began: Bounds::exactly(end.before(other.time)),
+            ended: Bounds::exactly(end),
+            ongoing: false,
+            cause: other.cause,
+            endpoint: other.endpoint,
+            culprit: Some(other.culprit.clone()),
+            particulars: Particulars { releases_gil: other.releases_gil, ..Particulars::default() },
+            ..self.clone()
+        })
+    }
+
+    /// For how long its thread was kept from everything else: of a request's call, by the whole request.
+    #[must_use]
+    pub fn held(&self) -> Nanos {
+        self.particulars.request.map_or_else(|| self.duration(), |request| request.length)
     }
 
     /// The best single figure for its length.

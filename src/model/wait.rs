@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FrameId, NameId, StackId};
+use super::{FrameId, NameId, StackId, Tables};
 use crate::units::Tid;
 
 /// Index into [`Tables::waits`](super::Tables::waits).
@@ -37,6 +37,25 @@ pub struct Wait {
     /// What is behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<Peer>,
+}
+
+impl Wait {
+    /// The call and what is behind it: `recvfrom() from 10.0.0.7:443`.
+    #[must_use]
+    pub fn in_words(&self, tables: &Tables) -> String {
+        let syscall = tables.text(self.syscall);
+        let behind = match &self.peer {
+            Some(Peer::Remote(id)) if syscall.starts_with("recv") || syscall == "read" => {
+                format!(" from {}", tables.text(*id))
+            }
+            Some(Peer::Remote(id)) => format!(" to {}", tables.text(*id)),
+            Some(Peer::Local(id) | Peer::Path(id)) => format!(" on {}", tables.text(*id)),
+            Some(Peer::Child(pid)) => format!(" for child {pid}"),
+            Some(Peer::Gil) => " for the GIL".to_owned(),
+            None => String::new(),
+        };
+        format!("{syscall}(){behind}")
+    }
 }
 
 /// The thread that held the lock another one waited for, as it was seen then.

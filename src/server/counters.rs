@@ -24,10 +24,15 @@ pub struct Counts {
 ///   (<https://github.com/encode/uvicorn/blob/0.30.0/uvicorn/server.py#L39>; the same from 0.13 on)
 /// - gunicorn: `Worker.nr`, which all classes count but uvicorn's
 ///   (<https://github.com/benoitc/gunicorn/blob/23.0.0/gunicorn/workers/base.py#L57>)
+/// - hypercorn on asyncio, where `max_requests` is set: `WorkerContext.requests`, which counts only then
+///   (<https://github.com/pgjones/hypercorn/blob/0.17.3/src/hypercorn/asyncio/worker_context.py#L64>)
 /// - gthread: `nr_conns` less the connections that wait between requests: `_keep` to 23,
 ///   `keepalived_conns` and `pending_conns` later
 #[must_use]
 pub fn counts(python: &Interpreter<'_>, objects: &ServerObjects, class: WorkerClass) -> Counts {
+    if let Some(context) = objects.context {
+        return of_hypercorn(python, context);
+    }
     match (objects.server, objects.worker, class) {
         (Some(server), _, _) => of_uvicorn(python, server),
         (None, Some(_), WorkerClass::Uvicorn) | (None, None, _) => Counts::default(),
@@ -47,6 +52,13 @@ fn of_uvicorn(python: &Interpreter<'_>, server: Addr) -> Counts {
         Some(Counts { requests, in_flight: in_flight.map(|count| count as u64) })
     };
     read().unwrap_or_default()
+}
+
+fn of_hypercorn(python: &Interpreter<'_>, context: Addr) -> Counts {
+    let objects = python.objects();
+    let count = objects.attribute(context, "requests").ok().flatten();
+    let requests = count.and_then(|count| settled(python, context, "requests", count));
+    Counts { requests, in_flight: None }
 }
 
 fn of_gunicorn(python: &Interpreter<'_>, worker: Addr, class: WorkerClass) -> Counts {

@@ -6,8 +6,12 @@
 
 use super::facts::{is_spawned, program};
 use super::fork::{Side, is_child, side};
+use super::settings::plain;
 use super::{Facts, Probe, Recognised};
-use crate::model::{Role, WorkerClass};
+use crate::model::{Role, SettingValue, WorkerClass};
+use crate::python::coroutines::frame_of;
+use crate::python::frames::local;
+use crate::units::Addr;
 
 const RUN: &str = "/hypercorn/run.py";
 /// Where workers begin: file and function, and the class.
@@ -19,6 +23,10 @@ const WORKERS: [(&str, &str, WorkerClass); 3] = [
 /// Where a master starts its workers and waits for them; a reloader waits in a function of hypercorn's own.
 const KEEPS: &str = "/multiprocessing/";
 const RELOADS: &str = "wait_for_changes";
+/// The class of what counts requests, and how many local variables of `worker_serve` are looked at to find it; it
+/// has some 30.
+const CONTEXT: &str = "WorkerContext";
+const SERVE_LOCALS: usize = 48;
 
 /// The probe for hypercorn.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +41,12 @@ impl Probe for Hypercorn {
             let role = if is_child(facts) { Role::Worker } else { Role::Single };
             let mut found = of(facts, role, class);
             found.objects.config = facts.object(place, "config");
+            let counts = found.objects.config.is_some_and(|config| counts_requests(facts, config));
+            // On asyncio, it is there once the application has begun.
+            if counts && class != WorkerClass::Trio {
+                found.objects.context = context(facts);
+                found.is_settled = found.objects.context.is_some();
+            }
             found
         } else if let Some(side) =
             side(facts, |place| place.is(RUN, "run_multiple") || place.is(RUN, "run"))
@@ -70,8 +84,35 @@ fn of(facts: &Facts<'_>, role: Role, class: WorkerClass) -> Recognised {
     Recognised::new("hypercorn", facts.version("hypercorn"), role, class)
 }
 
+/// Whether it counts requests: only where it is to end a worker after so many.
+fn counts_requests(facts: &Facts<'_>, config: Addr) -> bool {
+    let Some(python) = facts.python else { return false };
+    // An attribute of the class until somebody sets it.
+    let value = facts.attribute(config, "max_requests");
+    value.is_some_and(|value| matches!(plain(python, value), Some(SettingValue::Number(_))))
+}
+
+/// The `WorkerContext` in `worker_serve`, the coroutine that the worker's loop runs: the parameter of
+/// `Runner.run`
+/// (<https://github.com/pgjones/hypercorn/blob/0.17.3/src/hypercorn/asyncio/run.py#L101>).
+fn context(facts: &Facts<'_>) -> Option<Addr> {
+    let python = facts.python?;
+    let objects = python.objects();
+    let contents = |value: Addr| match objects.type_name(value).ok()?.as_str() {
+        // A function inside it uses it as well.
+        "cell" => objects.cell_contents(value).ok(),
+        _ => Some(value),
+    };
+    let is_context = |addr: &Addr| objects.type_name(*addr).is_ok_and(|name| name == CONTEXT);
+    facts.stacks.iter().flatten().find_map(|place| {
+        let frame = frame_of(python, facts.object(place, "coro")?).ok()?;
+        let values = (0..SERVE_LOCALS).filter_map(|index| local(python, frame, index).ok());
+        values.filter_map(contents).find(is_context)
+    })
+}
+
 /// `Config.worker_class`, which is an attribute of the class until somebody sets it.
-fn class_of(facts: &Facts<'_>, config: Option<crate::units::Addr>) -> WorkerClass {
+fn class_of(facts: &Facts<'_>, config: Option<Addr>) -> WorkerClass {
     let name = config.and_then(|config| {
         let own = facts.attribute(config, "worker_class");
         let objects = facts.python?.objects();

@@ -71,6 +71,8 @@ pub struct ServerObjects {
     /// The configuration: gunicorn's, uvicorn's or hypercorn's `Config`, waitress's `Adjustments`, cheroot's
     /// server itself.
     pub config: Option<Addr>,
+    /// hypercorn's `WorkerContext`, of a worker.
+    pub context: Option<Addr>,
     /// Of a master: gunicorn's `Arbiter`, uvicorn's `Multiprocess` or reloader.
     pub master: Option<Addr>,
 }

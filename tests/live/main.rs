@@ -49,6 +49,7 @@ mod requests;
 mod residents;
 mod restart;
 mod rights;
+mod silence;
 mod sockets;
 mod spins;
 mod story;

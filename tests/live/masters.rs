@@ -128,19 +128,25 @@ fn a_workers_pid_means_that_worker() {
     });
 }
 
+/// Records a fixture that is asked meanwhile, by three clients for two seconds: the report, and how many requests
+/// were answered.
+fn asked(python: &Python, kind: &str) -> (Value, u64) {
+    let server = Server::start(python, "masters.py", 60, &["--server", kind]);
+    std::thread::sleep(Duration::from_secs(1));
+    let pid = server.pid().to_string();
+    let profiler = Profiler::start(&["record", "-q", "-f", "json", "-d", "5", "-p", &pid]);
+    std::thread::sleep(Duration::from_secs(1));
+    let load = ["--url-mix", "1:/x", "--connections", "3", "--seconds", "2"];
+    let (requests, errors) = server.load(&load).finish();
+    let ended = profiler.finish();
+    assert_eq!((ended.code(), errors), (Some(0), 0), "{}", ended.err);
+    (ended.report(), requests)
+}
+
 #[test]
 fn the_configuration_is_what_was_set_and_requests_are_counted() {
     each(&with("gunicorn"), |python| {
-        let server = Server::start(python, "masters.py", 60, &["--server", "gthread"]);
-        std::thread::sleep(Duration::from_secs(1));
-        let pid = server.pid().to_string();
-        let profiler = Profiler::start(&["record", "-q", "-f", "json", "-d", "5", "-p", &pid]);
-        std::thread::sleep(Duration::from_secs(1));
-        let load = ["--url-mix", "1:/x", "--connections", "3", "--seconds", "2"];
-        let (requests, errors) = server.load(&load).finish();
-        let ended = profiler.finish();
-        assert_eq!((ended.code(), errors), (Some(0), 0), "{}", ended.err);
-        let report = ended.report();
+        let (report, requests) = asked(python, "gthread");
         let workers = of_role(&report, "worker");
         for one in &processes(&report) {
             assert_eq!(
@@ -166,6 +172,18 @@ fn the_configuration_is_what_was_set_and_requests_are_counted() {
         let served: u64 = workers.iter().filter_map(|one| one["requests"].as_u64()).sum();
         assert_eq!(served, requests, "{}", report["processes"]);
         assert!(workers.iter().any(|one| one["in_flight_max"].as_u64() > Some(0)));
+    });
+}
+
+#[test]
+fn hypercorn_counts_requests_where_it_is_to_end_workers_after_so_many() {
+    let all = with("hypercorn");
+    each(&all.into_iter().rev().take(1).collect::<Vec<_>>(), |python| {
+        let (report, requests) = asked(python, "hypercorn");
+        let workers = of_role(&report, "worker");
+        let served: Option<u64> = workers.iter().map(|one| one["requests"].as_u64()).sum();
+        assert_eq!(served, Some(requests), "{}", report["processes"]);
+        assert_eq!(report["servers"][0]["requests"], requests);
     });
 }
 

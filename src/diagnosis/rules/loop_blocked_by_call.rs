@@ -4,9 +4,10 @@
 //! [`loop_hung`](super::loop_hung), so that no time is explained twice.
 
 use super::loop_hung::is_hung;
-use crate::diagnosis::blocked::Blocked;
+use crate::diagnosis::blocked::{self, Blocked};
 use crate::diagnosis::{Case, Rule, found_in, gain, lacks, remedy, wording};
-use crate::model::{Cause, Stall, Verdict};
+use crate::model::{Cause, Recording, Stall, Verdict};
+use crate::units::Nanos;
 
 /// See `docs/findings/loop-blocked-by-call.md`.
 #[derive(Debug)]
@@ -21,13 +22,16 @@ impl Rule for LoopBlockedByCall {
         include_str!("../../../docs/findings/loop-blocked-by-call.md")
     }
 
+    fn part(&self, recording: &Recording, stall: &Stall) -> Nanos {
+        blocked::part(recording, stall, is_its)
+    }
+
     fn check(&self, case: &Case<'_>) -> Verdict {
         let Case { recording, stalls, .. } = *case;
         if let Some(need) = lacks(recording) {
             return Verdict::NotEnoughData { need };
         }
-        let by_call = |stall: &Stall| stall.cause == Cause::BlockingCall && !is_hung(stall);
-        let Some(blocked) = Blocked::of(recording, stalls, by_call) else {
+        let Some(blocked) = Blocked::of(recording, stalls, is_its) else {
             return Verdict::Clear;
         };
         let summary = format!(
@@ -38,4 +42,8 @@ impl Rule for LoopBlockedByCall {
         let recommendations = gain::ranked(case, &blocked, Cause::BlockingCall, remedy::for_call);
         found_in(self, blocked, summary, recommendations)
     }
+}
+
+fn is_its(stall: &Stall) -> bool {
+    stall.cause == Cause::BlockingCall && !is_hung(stall)
 }

@@ -4,9 +4,10 @@
 //! [`loop_hung`](super::loop_hung), so that no time is explained twice.
 
 use super::loop_hung::is_hung;
-use crate::diagnosis::blocked::Blocked;
+use crate::diagnosis::blocked::{self, Blocked};
 use crate::diagnosis::{Case, Rule, found_in, gain, lacks, remedy, wording};
-use crate::model::{Cause, Stall, Verdict};
+use crate::model::{Cause, Recording, Stall, Verdict};
+use crate::units::Nanos;
 
 /// See `docs/findings/loop-blocked-by-cpu.md`.
 #[derive(Debug)]
@@ -21,13 +22,16 @@ impl Rule for LoopBlockedByCpu {
         include_str!("../../../docs/findings/loop-blocked-by-cpu.md")
     }
 
+    fn part(&self, recording: &Recording, stall: &Stall) -> Nanos {
+        blocked::part(recording, stall, is_its)
+    }
+
     fn check(&self, case: &Case<'_>) -> Verdict {
         let Case { recording, stalls, .. } = *case;
         if let Some(need) = lacks(recording) {
             return Verdict::NotEnoughData { need };
         }
-        let by_cpu = |stall: &Stall| stall.cause == Cause::Cpu && !is_hung(stall);
-        let Some(blocked) = Blocked::of(recording, stalls, by_cpu) else { return Verdict::Clear };
+        let Some(blocked) = Blocked::of(recording, stalls, is_its) else { return Verdict::Clear };
         let summary = format!(
             "{} blocked by computation: {}",
             wording::loops_are(&blocked),
@@ -36,4 +40,8 @@ impl Rule for LoopBlockedByCpu {
         let recommendations = gain::ranked(case, &blocked, Cause::Cpu, remedy::for_cpu);
         found_in(self, blocked, summary, recommendations)
     }
+}
+
+fn is_its(stall: &Stall) -> bool {
+    stall.cause == Cause::Cpu && !is_hung(stall)
 }

@@ -4,9 +4,10 @@
 //! [`loop_hung`](super::loop_hung).
 
 use super::loop_hung::is_hung;
-use crate::diagnosis::blocked::Blocked;
+use crate::diagnosis::blocked::{self, Blocked};
 use crate::diagnosis::{Case, Rule, found_in, gain, lacks, remedy, wording};
-use crate::model::{Cause, Stall, Verdict};
+use crate::model::{Cause, Recording, Stall, Verdict};
+use crate::units::Nanos;
 
 /// See `docs/findings/loop-blocked-by-native.md`.
 #[derive(Debug)]
@@ -21,13 +22,16 @@ impl Rule for LoopBlockedByNative {
         include_str!("../../../docs/findings/loop-blocked-by-native.md")
     }
 
+    fn part(&self, recording: &Recording, stall: &Stall) -> Nanos {
+        blocked::part(recording, stall, is_its)
+    }
+
     fn check(&self, case: &Case<'_>) -> Verdict {
         let Case { recording, stalls, .. } = *case;
         if let Some(need) = lacks(recording) {
             return Verdict::NotEnoughData { need };
         }
-        let picked = |stall: &Stall| stall.cause == Cause::CCall && !is_hung(stall);
-        let Some(blocked) = Blocked::of(recording, stalls, picked) else { return Verdict::Clear };
+        let Some(blocked) = Blocked::of(recording, stalls, is_its) else { return Verdict::Clear };
         let summary = format!(
             "{} blocked by C code that computes: {}",
             wording::loops_are(&blocked),
@@ -36,4 +40,8 @@ impl Rule for LoopBlockedByNative {
         let recommendations = gain::ranked(case, &blocked, Cause::CCall, remedy::for_native);
         found_in(self, blocked, summary, recommendations)
     }
+}
+
+fn is_its(stall: &Stall) -> bool {
+    stall.cause == Cause::CCall && !is_hung(stall)
 }

@@ -23,3 +23,4 @@ pub mod sync_starved;
 pub mod threads_occupied;
 pub mod too_few_workers;
 pub mod too_many_workers;
+pub mod worker_timeout_ahead;

@@ -33,6 +33,7 @@ pub(super) struct StallOut<'a> {
     waiting_callbacks: Option<u32>,
     batch_callbacks: Option<u32>,
     contributors: Vec<ContributorOut<'a>>,
+    others: Vec<OtherOut<'a>>,
     task: Option<&'a str>,
     coroutine: Option<&'a str>,
     endpoint: Option<&'a str>,
@@ -61,6 +62,29 @@ fn contributors<'a>(recording: &'a Recording, stall: &Stall) -> Vec<ContributorO
         }
     });
     contributors.collect()
+}
+
+/// Another line that took enough of it for a stall of its own.
+#[derive(Serialize)]
+struct OtherOut<'a> {
+    kind: &'static str,
+    calls: u32,
+    duration_ns: Nanos,
+    releases_gil: Option<bool>,
+    endpoint: Option<&'a str>,
+    culprit: CulpritOut<'a>,
+}
+
+fn others<'a>(recording: &'a Recording, stall: &Stall) -> Vec<OtherOut<'a>> {
+    let others = stall.particulars.others.iter().map(|other| OtherOut {
+        kind: other.cause.id(),
+        calls: other.calls,
+        duration_ns: other.time,
+        releases_gil: other.releases_gil,
+        endpoint: text(recording, other.endpoint),
+        culprit: place::culprit(recording, &other.culprit),
+    });
+    others.collect()
 }
 
 /// The CPU quota that was spent, and what that took.
@@ -107,6 +131,7 @@ pub(super) fn new<'a>(recording: &'a Recording, stall: &Stall) -> StallOut<'a> {
         waiting_callbacks: stall.waiting_callbacks,
         batch_callbacks: stall.particulars.batch,
         contributors: contributors(recording, stall),
+        others: others(recording, stall),
         task: text(recording, stall.task),
         coroutine: text(recording, stall.coroutine),
         endpoint: text(recording, stall.endpoint),

@@ -97,18 +97,5 @@ fn waits(recording: &Recording, wait: Option<&Wait>) -> &'static str {
 
 /// The call itself: `→ recvfrom() from 10.0.0.7:443`.
 pub(super) fn call(recording: &Recording, wait: &Wait) -> Piece {
-    let tables = &recording.tables;
-    let syscall = tables.text(wait.syscall);
-    let behind = match &wait.peer {
-        Some(Peer::Remote(id)) if syscall.starts_with("recv") || syscall == "read" => {
-            format!(" from {}", tables.text(*id))
-        }
-        Some(Peer::Remote(id)) => format!(" to {}", tables.text(*id)),
-        Some(Peer::Local(id)) => format!(" on {}", tables.text(*id)),
-        Some(Peer::Path(id)) => format!(" on {}", tables.text(*id)),
-        Some(Peer::Child(pid)) => format!(" for child {pid}"),
-        Some(Peer::Gil) => " for the GIL".to_owned(),
-        None => String::new(),
-    };
-    Piece::word(Ink::Plain, format!("→ {syscall}(){behind}"))
+    Piece::word(Ink::Plain, format!("→ {}", wait.in_words(&recording.tables)))
 }

@@ -59,6 +59,12 @@ pub(super) fn of(stalls: &[&Stall]) -> String {
     format!("{}{}", worst.sign(), rounded(best, step))
 }
 
+/// A sum that rests on looks, and on these stalls: `~410 ms`, `≥5.2 s`.
+pub(super) fn sampled(length: Nanos, stalls: &[&Stall]) -> String {
+    let mark = stalls.iter().map(|stall| mark(stall)).max().unwrap_or(Mark::About);
+    format!("{}{}", mark.max(Mark::About).sign(), plain(length))
+}
+
 /// A length as such, to three digits, or whole milliseconds: `11.9 s`, `88 ms`, `1.2 ms`.
 pub(super) fn plain(length: Nanos) -> String {
     rounded(length, step_of(length))

@@ -155,12 +155,16 @@ impl<'a, 'p> Table<'a, 'p> {
         let members: Vec<&Stall> =
             self.report.stalls.iter().filter(|stall| belongs(stall, total)).collect();
         let longest = members.iter().copied().max_by_key(|stall| stall.duration());
-        let sum = if members.len() == total.count {
-            lengths::of(&members)
-        } else {
-            lengths::plain(total.total)
+        // What other lines took of stalls is known from looks.
+        let shared = total.count - members.len().min(total.count);
+        let is_whole = members.iter().all(|stall| stall.particulars.others.is_empty());
+        let sum = match shared == 0 && is_whole {
+            true => lengths::of(&members),
+            false => lengths::sampled(total.total, &members),
         };
-        let most = longest.map_or_else(|| lengths::plain(total.max), |one| lengths::of(&[one]));
+        let longest = longest.filter(|one| one.duration() >= total.max);
+        let most =
+            longest.map_or_else(|| lengths::sampled(total.max, &[]), |one| lengths::of(&[one]));
         let most_ink = match (total.allowed, total.max >= NOTICED) {
             (true, _) => Ink::Plain,
             (false, true) => Ink::AlarmBold,
@@ -195,7 +199,15 @@ impl<'a, 'p> Table<'a, 'p> {
         if !below.is_empty() {
             self.page.wrapped(&margin, &below)?;
         }
-        for note in notes(&members) {
+        let part = match (shared, members.is_empty()) {
+            (0, _) => None,
+            (1, true) => Some("within a stall of another line that took longer".to_owned()),
+            (_, true) => Some("within stalls of other lines that took longer".to_owned()),
+            (n, false) => {
+                Some(format!("{n} of them within stalls of other lines that took longer"))
+            }
+        };
+        for note in part.into_iter().chain(notes(&members)) {
             self.page.wrapped(&margin, &[Piece::new(Ink::Warning, note)])?;
         }
         Ok(())

@@ -28,6 +28,12 @@ const KNOWN: &[Known] = &[
         "UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN",
         Number
     ),
+    known!(
+        "timeout_worker_healthcheck",
+        "--timeout-worker-healthcheck",
+        "UVICORN_TIMEOUT_WORKER_HEALTHCHECK",
+        Number
+    ),
     known!("reload", "--reload", "UVICORN_RELOAD", Switch),
     known!("host", "--host", "UVICORN_HOST", Text),
     known!("port", "--port", "UVICORN_PORT", Number),
