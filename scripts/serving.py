@@ -100,6 +100,19 @@ def answers(port):
         return False
 
 
+def wait_for(port, process):
+    """Until something listens at a port, or the process that was to has ended."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with socket.create_connection(("127.0.0.1", port), 5):
+                return
+        except OSError:
+            time.sleep(0.02)
+    process.kill()
+    sys.exit("%s did not come up" % process.args[:4])
+
+
 def advice(report, kinds):
     """The first recommendation of one of these kinds, or None."""
     every = (one for finding in report["findings"] for one in finding.get("recommendations", ()))

@@ -8,6 +8,7 @@ import math
 import os
 import random
 import re
+import subprocess
 
 import serving
 
@@ -123,6 +124,66 @@ class Connections(Loops):
         return int(connections.group(1)) if connections else None
 
 
+class Pool(Workload):
+    """Requests that wait for a database on gunicorn's gthread, on connections of SQLAlchemy's: a size is (workers, threads,
+    connections of each worker)."""
+
+    grid = [(1, 8, 4), (1, 8, 8), (1, 24, 4), (1, 24, 24), (2, 24, 4), (2, 24, 12), (2, 24, 24), (3, 16, 16)]
+    kinds = ("workers", "threads", "connections")
+    at_once = 0  # as many as come
+
+    def serve(self, interpreter, size):
+        workers, threads, pool = size
+        database = Database(interpreter, self.wait_ms, self.at_once)
+        env = {"CPU_MS": repr(self.cpu_ms), "DATABASE_PORT": str(database.port), "POOL": str(pool)}
+        command = [interpreter, "-m", "gunicorn", "-b", "127.0.0.1:{port}", "-w", str(workers), "-k", "gthread",
+                   "--threads", str(threads), "sizing_app:application"]
+        return WithDatabase(database, command, serving.SERVERS, env, workers)
+
+    def typed(self, command, start):
+        workers, threads = super().typed(command, start[:2])
+        pool = re.search(r"pool_size=(\d+)", command)
+        return workers, threads, int(pool.group(1)) if pool else start[2]
+
+    def resources(self, size):
+        return size[0] * size[1], size[0], size[0] * size[2]
+
+    def size_words(self, size):
+        return "%d × %d, pool of %d" % size if size[2] else "%d × %d" % size[:2]
+
+
+class BusyDatabase(Pool):
+    """Requests that wait for a database which works on 8 at once, on gunicorn's gthread, each thread with its connection: a
+    size is (workers, threads)."""
+
+    grid = [(1, 4, 0), (1, 8, 0), (1, 12, 0), (1, 24, 0), (2, 4, 0), (2, 12, 0), (2, 24, 0)]
+    at_once = 8
+
+
+class Database:
+    """`sizing_database.py` in a process of its own."""
+
+    def __init__(self, interpreter, wait_ms, at_once):
+        self.port = serving.free_port()
+        self.process = subprocess.Popen(
+            [interpreter, "-B", os.path.join(serving.SERVERS, "sizing_database.py"), "--port", str(self.port),
+             "--wait-ms", repr(wait_ms), "--at-once", str(at_once)])
+        serving.wait_for(self.port, self.process)
+
+
+class WithDatabase(serving.Server):
+    """A server and the database behind it."""
+
+    def __init__(self, database, *arguments):
+        self.database = database
+        super().__init__(*arguments)
+
+    def end(self):
+        super().end()
+        self.database.process.kill()
+        self.database.process.wait()
+
+
 def workloads(seed, only):
     """Some of each kind, and of each one that nobody chose: it is drawn by the seed."""
     rng = random.Random(seed)
@@ -137,6 +198,10 @@ def workloads(seed, only):
         Workload("both, half and half", 10, 20, 30, (1, 1)),
         Workload("drawn by seed %d" % seed, log_uniform(1, 20), log_uniform(5, 100), rng.randint(8, 48),
                  rng.choice([(1, 1), (2, 1), (1, 2), (1, 4)])),
+        Pool("a pool of connections", 1, 80, 24, (1, 24, 4)),
+        Pool("threads and a pool of connections", 1, 80, 44, (1, 8, 4)),
+        BusyDatabase("a busy database", 1, 80, 44, (1, 4, 0)),
+        BusyDatabase("a busy database, more threads", 1, 80, 44, (1, 12, 0)),
         Loops("on a loop", 6, 30, 40, 1),
         Loops("on a loop, drawn by seed %d" % seed, log_uniform(2, 20), log_uniform(5, 50), rng.randint(16, 64), 1),
         Loops("on a gevent hub", 6, 30, 40, 1, gevent=True),

@@ -1269,6 +1269,15 @@ fn a_pool_of_connections_that_requests_wait_for_is_to_have_one_for_each_thread_a
 }
 
 #[test]
+fn a_pool_with_a_connection_for_each_thread_is_no_reason_for_another_size() {
+    let story = shared_pool(PoolKind::SqlalchemyPool, Some(10), 10, 1);
+    let report = conclude(story.recording, &nothing_allowed);
+    let advice = advised(&report, "pool-saturated");
+    assert!(advice.command.starts_with("no larger pool"), "{advice:#?}");
+    assert!(report.advice().iter().all(|one| !one.command.contains("--threads")), "{report:#?}");
+}
+
+#[test]
 fn a_database_that_takes_no_more_is_the_limit_of_a_pool() {
     let mut story = shared_pool(PoolKind::SqlalchemyPool, Some(48), 60, 12);
     story.workers(2);
@@ -1285,6 +1294,8 @@ fn a_database_that_takes_no_more_is_the_limit_of_a_pool() {
     let advice = advised(&report, "pool-saturated");
     // 97 × 0.8 / 2 are fewer than there are.
     assert!(!advice.command.contains("create_engine"), "{advice:#?}");
+    // Nor do more threads help.
+    assert!(report.advice().iter().all(|one| !one.command.contains("--threads")), "{report:#?}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ impl<'a> Growing<'a> {
         Some(Growing { load, kept: pool.kept, limit })
     }
 
-    /// The size, and that of the pool if that is another. `by` gives the requests a second of a shape with such a
+    /// The size, and that of the pool if that is another; `None` where the pool is large enough. `by` gives the requests a second of a shape with such a
     /// pool, `choose` the best shape with it.
     pub(super) fn find(
         self,
@@ -37,9 +37,9 @@ impl<'a> Growing<'a> {
         most_workers: u32,
         by: impl Fn(Option<Shared>, Shape) -> f64,
         choose: impl Fn(Option<Shared>) -> Found,
-    ) -> (Found, Option<u32>) {
-        let (found, pool) = self.along(most_workers, choose);
-        match self.alone(now, by) {
+    ) -> Option<(Found, Option<u32>)> {
+        let (found, pool) = self.along(most_workers, &by, choose)?;
+        Some(match self.alone(now, by) {
             // The numbers of workers and threads are right as they are.
             Some((size, capacity)) if capacity >= found.capacity * NEARLY_ALL => {
                 let one = |count| Bounds { lo: count, hi: count };
@@ -48,7 +48,7 @@ impl<'a> Growing<'a> {
                 (Found { shape: now, workers, threads, capacity, limit }, Some(size))
             }
             _ => (found, pool),
-        }
+        })
     }
 
     fn shared(self, size: u32) -> Option<Shared> {
@@ -73,15 +73,21 @@ impl<'a> Growing<'a> {
     fn along(
         self,
         most_workers: u32,
+        by: &impl Fn(Option<Shared>, Shape) -> f64,
         choose: impl Fn(Option<Shared>) -> Found,
-    ) -> (Found, Option<u32>) {
+    ) -> Option<(Found, Option<u32>)> {
         let free = choose(None);
-        let wanted = self.wanted(free.capacity, free.shape).max(self.limit);
+        let wanted = self.wanted(free.capacity, free.shape);
+        if wanted <= self.limit {
+            return None;
+        }
         let room = Room::of(self.load, free.shape.workers).filter(|room| wanted > room.most);
         if room.is_none() {
-            return (free, (wanted > self.limit).then_some(wanted));
+            // With the pool it then has, as what it has now is computed with its own.
+            let capacity = by(self.shared(wanted), free.shape);
+            return Some((Found { capacity, ..free }, Some(wanted)));
         }
         let most = Room::of(self.load, most_workers).map_or(0, |room| room.most).max(self.limit);
-        (choose(self.shared(most)), (most > self.limit).then_some(most))
+        Some((choose(self.shared(most)), (most > self.limit).then_some(most)))
     }
 }

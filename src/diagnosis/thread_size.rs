@@ -49,6 +49,15 @@ impl<'a> ThreadSize<'a> {
     }
 
     fn with(load: &'a Load, is_single: bool) -> Option<ThreadSize<'a>> {
+        let shared = load.shared.as_ref().filter(|shared| shared.share >= often::SELDOM);
+        ThreadSize::sharing(load, is_single, shared)
+    }
+
+    fn sharing(
+        load: &'a Load,
+        is_single: bool,
+        shared: Option<&'a SharedPool>,
+    ) -> Option<ThreadSize<'a>> {
         let (costs, demand) = (enough(load)?, load.demand()?);
         let threads_now = load.slots?;
         let workers_now = workers_of(load);
@@ -56,7 +65,6 @@ impl<'a> ThreadSize<'a> {
         // end of its share is taken: one worker too many costs memory, one too few a fifth of the
         // throughput (`scripts/bench --only sizing`, 1 ms of CPU and 80 ms of waiting: 1 × 59 against 2 × 30).
         let gil = costs.most_gil();
-        let shared = load.shared.as_ref().filter(|shared| shared.share >= often::SELDOM);
         let needs = Needs { gil, free: costs.cpu - gil, blocked: blocked(costs, shared)? };
         let cores = load.cores.usable();
         let fit = most_that_fit(load, workers_now);
@@ -84,7 +92,12 @@ impl<'a> ThreadSize<'a> {
         let shape_now = Shape { workers: workers_now, threads: threads_now };
         let by = |shared, shape| capacity_sharing(needs, shared, shape, cores, demand);
         let (mut found, pool) = match shared.and_then(|shared| Growing::of(load, shared)) {
-            Some(growing) => growing.find(shape_now, most_workers, by, choose),
+            Some(growing) => match growing.find(shape_now, most_workers, by, choose) {
+                Some(found) => found,
+                // It is waited for where requests come in bunches, or to one worker more than to another: no
+                // size takes that wait away.
+                None => return ThreadSize::sharing(load, is_single, None),
+            },
             None => (choose(shared.map(station)), None),
         };
         if is_single && found.limit == Limit::Workers {

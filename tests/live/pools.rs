@@ -275,3 +275,46 @@ fn connections_of_eventlet() {
         assert!(number(greenlets, "full_and_waiting_fraction") > 0.6, "{greenlets}");
     });
 }
+
+#[test]
+fn pools_that_the_application_waits_for() {
+    let mut ends = with(&["gunicorn", "sqlalchemy"]);
+    ends.drain(1..ends.len().saturating_sub(1).max(1));
+    let newest = ends.len().saturating_sub(1);
+    let pools = [
+        (0, "sqlalchemy", "sqlalchemy_pool", "QueuePool"),
+        (newest, "sqlalchemy", "sqlalchemy_pool", "QueuePool"),
+        (0, "bounded", "semaphore", "BoundedSemaphore"),
+        (newest, "semaphore", "semaphore", "Semaphore"),
+    ];
+    for (at, of, kind, name) in pools {
+        each(ends.get(at..=at).unwrap_or_default(), |python| {
+            let server = Server::start(python, "client_pools.py", 60, &["--of", of]);
+            let load = server.load(&["--url-mix", "1:/", "--connections", "14", "--seconds", "6"]);
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            let (report, _) = record(server.pid(), 3, &["-s"]);
+            let (requests, errors) = load.finish();
+            assert!(requests > 20 && errors == 0, "{requests} requests, {errors} errors");
+            let processes = report["processes"].as_array().expect("processes");
+            let pools: Vec<&Value> = { processes.iter() }
+                .flat_map(|process| process["pools"].as_array().expect("pools"))
+                .collect();
+            let awaited = |pool: &&&Value| pool["kind"] == kind;
+            // The consumer's semaphore, which its own thread waits for all the time, is none.
+            assert_eq!(pools.iter().filter(awaited).count(), 1, "{pools:?}");
+            let pool = pools.iter().find(awaited).expect("a pool that is waited for");
+            assert_eq!(pool["name"], name);
+            assert_eq!(pool["waited_in"]["function"], "query", "{pool}");
+            // Eight threads, of which three have one.
+            assert!((4.0..=5.0).contains(&number(pool, "waiting_max")), "{pool}");
+            assert!(number(pool, "full_and_waiting_fraction") > 0.5, "{pool}");
+            let is_known = of != "semaphore";
+            let three = if is_known { 3.into() } else { Value::Null };
+            assert_eq!((&pool["limit"], &pool["busy_max"]), (&three, &three), "{pool}");
+            let findings = report["findings"].to_string();
+            assert!(findings.contains("pool-saturated") && findings.contains("client_pools.py:"));
+            assert!(of != "sqlalchemy" || findings.contains("create_engine(…, pool_size="));
+            server.end();
+        });
+    }
+}

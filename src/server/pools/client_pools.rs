@@ -217,26 +217,4 @@ fn reading(limit: Option<i64>, busy: Option<i64>, waiting: i64) -> PoolReading {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_given_back_while_others_wait_is_promised_to_one_of_them() {
-        let read = |whose, busy, waiting| {
-            let reading = handed_over(whose, reading(Some(3), Some(busy), waiting));
-            (reading.busy, reading.waiting)
-        };
-        assert_eq!(read(Whose::Sqlalchemy, 2, 5), (Some(3), Some(5)));
-        assert_eq!(read(Whose::Sqlalchemy, 2, 0), (Some(2), Some(0)));
-        // It opens connections while the first ones wait for them.
-        assert_eq!(read(Whose::Psycopg, 2, 1), (Some(2), Some(1)));
-        // Between the reads of a look one was opened.
-        assert_eq!(read(Whose::Threading, 4, 0), (Some(3), Some(0)));
-    }
-
-    #[test]
-    fn garbage_is_no_count() {
-        let seen = reading(Some(i64::MAX), Some(-4), -1);
-        assert_eq!(seen, PoolReading { limit: None, busy: Some(0), waiting: Some(0) });
-    }
-}
+mod tests;
