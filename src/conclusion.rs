@@ -246,8 +246,35 @@ fn without_loops(recording: &Recording) -> String {
             "no event loop was found that can be read: {name} is loaded, and its loop is not read \
              yet: {taken}"
         ),
-        None => format!("no event loop was found: {taken}"),
+        None => format!("no event loop was found: {taken}{}", unwatched(recording)),
     }
+}
+
+/// Most children that are named.
+const MOST_NAMED: usize = 4;
+
+/// Whom to watch instead, where what was watched started processes that serve.
+fn unwatched(recording: &Recording) -> String {
+    let parents = recording.processes.iter().filter(|one| !one.serving_children.is_empty());
+    let said = parents.map(|parent| {
+        let pids = &parent.serving_children;
+        let mut named: Vec<String> =
+            pids.iter().take(MOST_NAMED).map(|pid| pid.to_string()).collect();
+        let more = pids.len().saturating_sub(named.len());
+        if more > 0 {
+            named.push(format!("{more} more"));
+        }
+        let (who, does, pronoun) = match pids.len() {
+            1 => ("process", "runs an event loop or serves requests", "it"),
+            _ => ("processes", "run event loops or serve requests", "them"),
+        };
+        let (parent, named) = (parent.pid, wording::listed(&named));
+        format!(
+            "; below pid {parent}, {who} {named} {does}: `stallspy record -s -p {parent}` watches \
+             {pronoun} too"
+        )
+    });
+    said.collect()
 }
 
 /// Loops there were, but neither a stall nor a rule that could conclude from that.

@@ -616,6 +616,25 @@ fn verdicts() {
 }
 
 #[test]
+fn who_watches_a_parent_alone_is_told_which_children_serve() {
+    let said = |children: &[i32]| {
+        let mut story = Story::new(0);
+        story.recording.loops.clear();
+        story.recording.processes[0].serving_children = children.iter().copied().map(Pid).collect();
+        conclude(story.recording, &nothing_allowed).verdict
+    };
+    assert!(!said(&[]).contains("-s"), "{}", said(&[]));
+    let two = said(&[101, 102]);
+    let what = "; below pid 100, processes 101 and 102 run event loops or serve requests: \
+                `stallspy record -s -p 100` watches them too";
+    assert!(two.ends_with(what), "{two}");
+    let one = said(&[101]);
+    assert!(one.contains("process 101 runs an event loop or serves requests"), "{one}");
+    let many = said(&[101, 102, 103, 104, 105, 106]);
+    assert!(many.contains("processes 101, 102, 103, 104 and 2 more run"), "{many}");
+}
+
+#[test]
 fn recommendations() {
     let mut lines = Vec::new();
     for (name, report) in stories() {

@@ -153,6 +153,7 @@ prop_compose! {
             },
             stdlib: version,
             unread_loop: None,
+            serving_children: Vec::new(),
             attached: Timestamp(ids.3),
             ended: ended.map(Timestamp),
             cpu: Nanos(ids.4),

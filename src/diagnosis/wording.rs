@@ -34,6 +34,16 @@ pub fn length(time: Nanos) -> String {
     }
 }
 
+/// `a, b and c`.
+#[must_use]
+pub fn listed(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
 /// A number of things: `1 stall`, `3 stalls`.
 #[must_use]
 pub fn several(count: usize, noun: &str) -> String {

@@ -7,6 +7,20 @@
 /// `python -c`. Other names in angle brackets are the interpreter's or a generator's.
 const TYPED_IN: &[&str] = &["<string>", "<stdin>", "<template>"];
 
+/// Methods that Sanic compiles anew when it starts, each under its own name as its file
+/// (<https://github.com/sanic-org/sanic/blob/v23.12.0/sanic/touchup/schemes/base.py>).
+const COMPILED_BY_SANIC: &[&str] = &[
+    "handle_request",
+    "handle_exception",
+    "_run_response_middleware",
+    "_run_request_middleware",
+    "http1_request_header",
+    "http1_response_header",
+    "read",
+    "send",
+    "connection_task",
+];
+
 /// Whose code a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin<'a> {
@@ -31,6 +45,11 @@ pub fn origin<'a>(path: &'a str, function: &str, stdlib: Option<&str>) -> Origin
         } else {
             Origin::Stdlib("")
         };
+    }
+    // The name is relative, so it may be shown below the working directory.
+    let is_own_file = path.rsplit('/').next() == Some(function);
+    if is_own_file && COMPILED_BY_SANIC.contains(&function) {
+        return Origin::Package("sanic");
     }
     if let Some(package) = package_of(path) {
         return Origin::Package(package);
@@ -89,6 +108,15 @@ mod tests {
     use super::*;
 
     const STDLIB: Option<&str> = Some("/opt/py/lib/python3.12");
+
+    #[test]
+    fn what_sanic_compiles_anew_is_sanics() {
+        let of = |path| origin(path, "handle_request", None);
+        assert_eq!(of("handle_request"), Origin::Package("sanic"));
+        assert_eq!(of("/srv/shop/handle_request"), Origin::Package("sanic"));
+        assert_eq!(of("/srv/shop/handle_request.py"), Origin::Application);
+        assert_eq!(origin("/srv/shop/serve", "serve", None), Origin::Application);
+    }
 
     #[test]
     fn paths_tell_whose_code_it_is() {

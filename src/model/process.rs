@@ -150,6 +150,10 @@ pub struct ProcessInfo {
     /// be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread_loop: Option<String>,
+    /// Processes below it that run event loops or serve requests and were not watched, where it does
+    /// neither itself and no server is known that it would be the master of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub serving_children: Vec<Pid>,
     /// When stallspy attached to it.
     pub attached: Timestamp,
     /// When it ended, if it ended while it was watched.
@@ -201,6 +205,15 @@ pub struct ProcessInfo {
     pub residents: Option<Vec<Resident>>,
     /// Its threads.
     pub threads: Vec<ThreadInfo>,
+}
+
+impl ProcessInfo {
+    /// Whether it lives and no server is known of it: what it started may serve requests, and nobody
+    /// would know.
+    #[must_use]
+    pub fn is_bare_parent(&self) -> bool {
+        self.ended.is_none() && !self.topology.is_server()
+    }
 }
 
 /// One thread of a watched process.

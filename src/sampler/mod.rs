@@ -6,6 +6,7 @@
 pub mod account;
 pub mod births;
 pub mod budget_watch;
+mod children_left;
 pub mod crowd_watch;
 mod edge_guard;
 pub mod edge_watch;
@@ -38,12 +39,14 @@ pub mod throttle_watch;
 mod waiting_tasks;
 mod wake_watch;
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::{ProcessInfo, Recording, Settings, StackId, Tables};
 use crate::target::{CpuTotals, ProcFs, ReadError, Tracepoints};
 use crate::units::{Nanos, Pid, Timestamp};
 use budget_watch::machine;
+use children_left::serving_children;
 use crowd_watch::CrowdWatch;
 use kin::{Candidates, Kin};
 use notes::Notes;
@@ -107,6 +110,8 @@ pub struct Sampler {
     processes: Vec<ProcessWatch>,
     ended: Vec<ProcessInfo>,
     kin: Kin,
+    /// Children of masters that turned out to serve nobody, and are watched no longer.
+    housekeepers: HashSet<Pid>,
     crowds: CrowdWatch,
     notes: Notes,
 }
@@ -131,6 +136,7 @@ impl Sampler {
             processes: Vec::new(),
             ended: Vec::new(),
             kin: Kin::default(),
+            housekeepers: HashSet::new(),
             crowds: CrowdWatch::default(),
             notes,
         }
@@ -215,6 +221,10 @@ impl Sampler {
                     gone.close(&mut self.notes);
                     self.bury(gone.info());
                 }
+                Ok(()) if !self.follow_children && watch.keeps_house() => {
+                    self.housekeepers.insert(watch.pid);
+                    self.processes.remove(index);
+                }
                 _ => index += 1,
             }
         }
@@ -255,8 +265,9 @@ impl Sampler {
     /// there. Returns when to look again.
     fn adopt_children(&mut self) -> Nanos {
         let family = self.processes.iter().map(ProcessWatch::kinsman).collect::<Vec<_>>();
-        let Candidates { ready, again } =
+        let Candidates { mut ready, again } =
             self.kin.candidates(&self.procfs, &family, self.follow_children);
+        ready.retain(|pid| !self.housekeepers.contains(pid));
         for child in ready {
             if self.processes.len() >= MAX_PROCESSES {
                 break;
@@ -270,7 +281,11 @@ impl Sampler {
                     watch.count_from(self.attached);
                     // A failure shows again at the first look.
                     let _ = watch.introduce(&mut self.notes);
-                    self.processes.push(watch);
+                    if !self.follow_children && watch.keeps_house() {
+                        self.housekeepers.insert(child);
+                    } else {
+                        self.processes.push(watch);
+                    }
                 }
                 Err(_) => self.kin.failed(child),
             }
@@ -289,11 +304,17 @@ impl Sampler {
             watch.close(&mut self.notes);
             self.ended.push(watch.info());
         }
+        if self.notes.loops.is_empty() && !self.follow_children {
+            for info in self.ended.iter_mut().filter(|info| info.is_bare_parent()) {
+                info.serving_children = serving_children(&self.procfs, info.pid);
+            }
+        }
         let mut states = self.notes.states;
         states.sort_by_key(|state| state.at);
         let mut gaps = self.notes.gaps;
         gaps.sort_by_key(|gap| (gap.left, gap.loop_id));
         let mut samples = self.notes.samples;
+        samples.retain(|sample| !self.housekeepers.contains(&sample.pid));
         samples.sort_by_key(|sample| sample.at);
         let mut throttles = self.notes.throttles;
         throttles.sort_by_key(|rise| (rise.until, rise.pid));

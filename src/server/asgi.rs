@@ -29,7 +29,8 @@ pub fn endpoint(
     })
 }
 
-fn describe(python: &Interpreter<'_>, scope: Addr) -> Result<Option<String>, ReadError> {
+/// `GET /path` by the `scope` itself; `None` where it is none of a request.
+pub(super) fn describe(python: &Interpreter<'_>, scope: Addr) -> Result<Option<String>, ReadError> {
     let objects = python.objects();
     let Some(scope) = dict_behind(&objects, scope)? else { return Ok(None) };
     let [kind, method, path] =

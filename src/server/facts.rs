@@ -99,6 +99,18 @@ impl<'a> Facts<'a> {
         self.python?.objects().attribute(object, name).ok().flatten()
     }
 
+    /// An object's attribute, also where its class keeps it in a slot.
+    #[must_use]
+    pub fn member(&self, object: Addr, name: &str) -> Option<Addr> {
+        self.python?.objects().member(object, name).ok().flatten()
+    }
+
+    /// Whether an object is `True`, or a number other than 0.
+    #[must_use]
+    pub fn is_true(&self, object: Addr) -> bool {
+        self.python.is_some_and(|python| python.objects().int(object).is_ok_and(|one| one != 0))
+    }
+
     /// A text.
     #[must_use]
     pub fn text(&self, object: Addr) -> Option<String> {

@@ -20,8 +20,10 @@ pub mod hypercorn;
 pub mod monkey;
 pub mod pools;
 pub mod request_clock;
+pub mod request_objects;
 pub mod request_places;
 pub mod residents;
+pub mod sanic;
 pub mod settings;
 pub mod tornado;
 pub mod twisted_web;
@@ -51,6 +53,7 @@ pub const PROBES: &[&dyn Probe] = &[
     &hypercorn::Hypercorn,
     &daphne::Daphne,
     &granian::Granian,
+    &sanic::Sanic,
     &uwsgi::Uwsgi,
     &waitress::Waitress,
     &cheroot::Cheroot,
@@ -87,6 +90,9 @@ pub struct Recognised {
     /// Whether asking again would tell no more: else it was judged by the command line, or in the
     /// middle of a fork.
     pub is_settled: bool,
+    /// Whether it serves nobody, and only keeps house for the server that started it: a reloader, a
+    /// `Manager` of `multiprocessing`'s.
+    pub keeps_house: bool,
 }
 
 impl Recognised {
@@ -103,12 +109,18 @@ impl Recognised {
             },
             objects: ServerObjects::default(),
             is_settled: true,
+            keeps_house: false,
         }
     }
 
     /// The same, judged by something that may mislead.
     fn unsettled(self) -> Recognised {
         Recognised { is_settled: false, ..self }
+    }
+
+    /// The same, a process that serves nobody.
+    fn that_keeps_house(self) -> Recognised {
+        Recognised { keeps_house: true, ..self }
     }
 
     /// The same, a server for development.
@@ -124,9 +136,16 @@ pub trait Probe: fmt::Debug + Sync {
     fn recognise(&self, facts: &Facts<'_>) -> Option<Recognised>;
 }
 
+/// What the process of a `multiprocessing.Manager` runs
+/// (<https://github.com/python/cpython/blob/v3.12.1/Lib/multiprocessing/managers.py#L580>).
+const MANAGER: (&str, &str) = ("/multiprocessing/managers.py", "_run_server");
+
 /// Which server runs the process; a program of its own where no probe knows better.
 #[must_use]
 pub fn recognise(facts: &Facts<'_>) -> Recognised {
+    if facts.frame(MANAGER.0, MANAGER.1).is_some() {
+        return bare::recognised().that_keeps_house();
+    }
     PROBES.iter().find_map(|probe| probe.recognise(facts)).unwrap_or_else(bare::recognised)
 }
 
@@ -185,4 +204,5 @@ pub fn endpoint(
     asgi::endpoint(python, codes, stack, now)
         .or_else(|| wsgi::endpoint(python, codes, stack, now))
         .or_else(|| twisted_web::endpoint(python, codes, stack, now))
+        .or_else(|| request_objects::endpoint(python, codes, stack, now))
 }

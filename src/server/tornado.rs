@@ -21,6 +21,8 @@ impl Probe for Tornado {
             Role::Master
         } else if starts
             || facts.has_file("/tornado/httpserver.py")
+            // All that is seen while a handler has the loop.
+            || facts.has_file("/tornado/web.py")
             || facts.has_file("/tornado/http1connection.py")
         {
             // The children of `fork_processes` return from it, and look like any other.
@@ -60,6 +62,7 @@ mod tests {
             ["tornado/httpserver.py:start_request", "../asyncio/base_events.py:run_forever"];
         assert_eq!(ask("bash", &running), Some((Role::Single, true)));
         assert_eq!(ask("bash", &["tornado/httpserver.py:<module>"]), None);
+        assert_eq!(ask("bash", &["tornado/web.py:_execute"]), Some((Role::Single, false)));
         assert_eq!(ask("bash", &["tornado/gen.py:run"]), None);
     }
 }

@@ -315,6 +315,7 @@ fn processes() -> Vec<ProcessInfo> {
         topology: topology(role),
         stdlib: Some(STDLIB.to_owned()),
         unread_loop: None,
+        serving_children: Vec::new(),
         attached: START,
         ended: None,
         cpu: Nanos::from_millis(2_400),

@@ -97,6 +97,7 @@ impl Story {
             },
             stdlib: Some(LIB.to_owned()),
             unread_loop: None,
+            serving_children: Vec::new(),
             attached: ATTACHED,
             ended: None,
             cpu: Nanos::ZERO,

@@ -75,6 +75,12 @@ fn instead(load: &Load, threads: u32) -> (String, String) {
             format!("`hypercorn MODULE:APP --workers {cpus}`, without `--reload`"),
             reloads.to_owned(),
         ),
+        "sanic" => (
+            format!(
+                "`sanic MODULE:APP --workers {cpus}`, without `--dev`, `--auto-reload` and `debug`"
+            ),
+            reloads.to_owned(),
+        ),
         "gunicorn" => ("drop `--reload`".to_owned(), reloads.to_owned()),
         server => (
             format!(

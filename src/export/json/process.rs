@@ -56,6 +56,8 @@ pub(super) struct ProcessOut<'a> {
     starved_fraction: Option<f64>,
     starved_waiting_mean: Option<f64>,
     starved_waiting_max: Option<u32>,
+    /// Processes below it that serve requests and were not watched.
+    serving_children: &'a [Pid],
     loops: Vec<LoopOut<'a>>,
     request_threads: Vec<RequestThreadOut>,
     threads: Vec<ThreadOut<'a>>,
@@ -163,6 +165,7 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
         starved_fraction: occupancy.crowd.and_then(|crowd| crowd.starved_share()),
         starved_waiting_mean: occupancy.crowd.and_then(|crowd| crowd.waiting.mean()),
         starved_waiting_max: occupancy.crowd.and_then(|crowd| crowd.waiting.most()),
+        serving_children: &process.serving_children,
         loops: loops.map(|info| loop_out(report, info)).collect(),
         request_threads: request_threads.map(request_thread).collect(),
         threads: process.threads.iter().map(|thread| thread_out(process, thread)).collect(),

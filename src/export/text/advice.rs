@@ -64,12 +64,24 @@ fn list(
         page.prose(&[(Ink::Warning, "NOTE"), (Ink::Plain, "  ")], Ink::Plain, &finding.summary)?;
         written = true;
     }
-    for (rule, need) in &report.undecided {
-        let text = format!("{rule}: cannot tell without {need}");
+    for (need, rules) in undecided(&report.undecided) {
+        let text = format!("{}: cannot tell without {need}", rules.join(", "));
         page.prose(&[(Ink::Plain, "      ")], Ink::Dim, &text)?;
         written = true;
     }
     if written { page.blank() } else { Ok(()) }
+}
+
+/// Rules that could not tell, those that need the same together, in the order of the first of each.
+fn undecided<'a>(all: &[(&'a str, &'a str)]) -> Vec<(&'a str, Vec<&'a str>)> {
+    let mut together: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (rule, need) in all {
+        match together.iter_mut().find(|(known, _)| known == need) {
+            Some((_, rules)) => rules.push(rule),
+            None => together.push((need, vec![rule])),
+        }
+    }
+    together
 }
 
 /// The change itself, with its place if the command does not name it.
@@ -166,4 +178,17 @@ fn input(measured: &Measured) -> String {
         unit => format!(" {unit}"),
     };
     format!("{} {value}{unit}", name.replace('_', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_that_need_the_same_share_a_line() {
+        let all = [("loop-hung", "a loop"), ("pool-saturated", "a pool"), ("healthy", "a loop")];
+        let together =
+            vec![("a loop", vec!["loop-hung", "healthy"]), ("a pool", vec!["pool-saturated"])];
+        assert_eq!(undecided(&all), together);
+    }
 }

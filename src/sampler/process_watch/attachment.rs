@@ -76,6 +76,7 @@ impl ProcessWatch {
             topology: bare::recognised().topology,
             stdlib: None,
             unread_loop: None,
+            serving_children: Vec::new(),
             attached,
             ended: None,
             cpu: Nanos::ZERO,

@@ -68,6 +68,23 @@ impl ProcessWatch {
         self.complete.holds(births) || self.quiet.ask(&self.threads)
     }
 
+    /// Whether any of its threads runs a loop or serves requests, at one look.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] and [`ReadError::Denied`].
+    pub(in crate::sampler) fn serves(&mut self, notes: &mut Notes) -> Result<bool, ReadError> {
+        self.introduce(notes)?;
+        for index in 0..self.threads.len() {
+            let (mut scene, threads) = self.scene(notes);
+            let Some(thread) = threads.get_mut(index) else { break };
+            let tid = thread.tid;
+            if let Ok(stack) = thread.walk(&mut scene) {
+                self.find_loops(notes, tid, &stack);
+            }
+        }
+        Ok(!self.loops.is_empty())
+    }
+
     /// Looks for loops, and for signs of the server, in a stack just read.
     pub(super) fn find_loops(&mut self, notes: &mut Notes, tid: Tid, stack: &RawStack) {
         self.remember_files(stack);

@@ -123,6 +123,12 @@ impl ProcessWatch {
         Kinsman { pid: self.pid, is_master, development: self.info.topology.development }
     }
 
+    /// Whether it was followed from its parent and turned out to serve nobody; not once a loop was found in it.
+    #[must_use]
+    pub fn keeps_house(&self) -> bool {
+        self.forked.is_some() && self.server.keeps_house && self.known_loops.is_empty()
+    }
+
     /// When anything of this process is due.
     #[must_use]
     pub fn due(&self, pace: &Pace) -> Timestamp {

@@ -7,6 +7,7 @@
 mod cheroot;
 mod gunicorn;
 mod hypercorn;
+mod sanic;
 mod uvicorn;
 mod waitress;
 
@@ -57,6 +58,7 @@ pub fn settings(facts: &Facts<'_>, recognised: &Recognised) -> ServerConfig {
         "uvicorn" => uvicorn::settings(facts, &recognised.objects),
         "waitress" => waitress::settings(facts, &recognised.objects),
         "cheroot" | "cherrypy" => cheroot::settings(facts, &recognised.objects),
+        "sanic" => sanic::settings(facts, &recognised.objects),
         "hypercorn" => hypercorn::settings(facts, &recognised.objects),
         _ => ServerConfig::new(),
     }
