@@ -9,9 +9,9 @@ mod story;
 use stallspy::conclusion::conclude;
 use stallspy::diagnosis::RULES;
 use stallspy::model::{
-    Cause, ConnectionInfo, CpuState, Level, ListenerInfo, LoopId, LoopState, LoopTally, Peer,
-    PoolInfo, PoolKind, PoolReading, ProcessInfo, Readiness, ReadyFd, Recommendation, Recording,
-    Remedy, Report, Resident, ResidentKind, ResidentPlace, Role, Setting, SettingSource,
+    Cause, ConnectionInfo, CpuState, Level, ListenerInfo, LoopId, LoopKind, LoopState, LoopTally,
+    Peer, PoolInfo, PoolKind, PoolReading, ProcessInfo, Readiness, ReadyFd, Recommendation,
+    Recording, Remedy, Report, Resident, ResidentKind, ResidentPlace, Role, Setting, SettingSource,
     SettingValue, Stall, WorkerClass,
 };
 use stallspy::units::{Nanos, Pid, Tid};
@@ -757,6 +757,49 @@ fn the_line_that_connects_is_named_where_it_was_seen() {
     // A database at another port.
     assert_eq!(told(&["10.0.0.7:5433"], &by_driver, None), ", in db.py:25 open");
     assert_eq!(told(&["10.0.0.7:5433"], &by_client, Some("10.0.0.7:5433")), ", in api.py:12 get");
+}
+
+#[test]
+fn a_worker_that_others_keep_from_a_cpu_gains_by_another() {
+    let told = |cpu_ms: u64, delay_ms: u64, requests: u64| {
+        let mut story = starved_workers();
+        story.machine(0);
+        let process = &mut story.recording.processes[0];
+        process.cpu = Nanos::from_millis(cpu_ms);
+        process.turns.run_delay = Nanos::from_millis(delay_ms);
+        process.requests.last = Some(requests);
+        let report = conclude(story.recording, &nothing_allowed);
+        let starved = report.findings.iter().find(|one| one.id == "sync-starved").unwrap();
+        starved.recommendations[0].command.clone()
+    };
+    assert_eq!(told(5_000, 4_500, 250), "`--workers 3`");
+    // It has the one CPU that is its own.
+    let no_more = "no more workers or threads: make requests cheaper, or give the server more CPUs";
+    assert_eq!(told(9_800, 0, 490), no_more);
+}
+
+#[test]
+fn a_hub_that_turns_round_a_callback_spins() {
+    let found = |in_hub: u32| {
+        let mut story = Story::new(990);
+        let hub = story.frames(&[(&format!("{VENV}/gevent/hub.py"), 647, "run")]);
+        let again = story.frames(&[
+            (&format!("{VENV}/gevent/hub.py"), 647, "run"),
+            ("/srv/app/poll.py", 12, "again"),
+        ]);
+        story.sampled(again, 1000 - in_hub, CpuState::Running);
+        story.sampled(hub, in_hub, CpuState::Running);
+        story.recording.loops[0].kind = LoopKind::Gevent;
+        let requests = &mut story.recording.processes[0].requests;
+        (requests.first, requests.last) = (Some(0), Some(0));
+        let report = conclude(story.recording, &nothing_allowed);
+        let found = report.findings.iter().find(|one| one.id == "busy-idle");
+        found.map(|one| one.summary.clone())
+    };
+    let summary = found(400).unwrap();
+    assert!(summary.ends_with(": each round runs poll.py:12 again"), "{summary}");
+    // A greenlet that computes lets others in now and then.
+    assert_eq!(found(40), None);
 }
 
 #[test]

@@ -105,7 +105,13 @@ impl<'a> ThreadSize<'a> {
         }
         let before = load.rate()?;
         // By the same arithmetic, or what it is off by would pass for a gain.
-        let as_it_is = before.max(by(shared.map(station), shape_now));
+        // Threads of which each could have a CPU do not keep each other from one: what else runs here does, and gets less
+        // of the CPUs the more threads want them.
+        let is_few = shape_now.slots() <= load.cores.whole();
+        let delay = if is_few { costs.run_delay } else { 0.0 };
+        let needs_now = Needs { blocked: needs.blocked + delay, ..needs };
+        let now = capacity_sharing(needs_now, shared.map(station), shape_now, cores, demand);
+        let as_it_is = before.max(now);
         let now = (workers_now, threads_now);
         let size =
             ThreadSize { load, costs, needs, demand, found, now, before, as_it_is, shared, pool };
@@ -257,8 +263,10 @@ impl<'a> ThreadSize<'a> {
         let slots = self.found.shape.slots();
         let there = whole(self.demand.round());
         let kept = if residents::is_single(self.load) {
-            let workers = wording::several(workers_of(self.load) as usize, "worker");
-            format!("; {workers} stay: {}", residents::in_each(self.load))
+            let workers = workers_of(self.load);
+            let stay = if workers == 1 { "stays" } else { "stay" };
+            let workers = wording::several(workers as usize, "worker");
+            format!("; {workers} {stay}: {}", residents::in_each(self.load))
         } else {
             String::new()
         };

@@ -27,6 +27,8 @@ use crate::units::{Addr, Nanos, Tid, Timestamp};
 
 /// When the first look is taken: an application that was just started has begun its threads by then.
 const FIRST: Nanos = Nanos::from_secs(1);
+/// When it is taken even while a stall is looked into: of many threads that serve requests one is at any time.
+const PATIENCE: Nanos = Nanos::from_secs(2);
 /// Least distance of the two looks: few requests last so long.
 const APART: Nanos = Nanos::from_secs(2);
 /// Most threads, tasks, timers of a loop and greenlets that are looked into: some 20 µs each.
@@ -84,10 +86,12 @@ impl ResidentWatch {
         self.first = Some(look(scene, threads, who));
     }
 
-    /// Whether the first look is due, of a process that was attached to at `attached`.
+    /// Whether the first look is due, of a process that was attached to at `attached` and has a stall that is looked
+    /// into, or none.
     #[must_use]
-    pub fn is_due(&self, attached: Timestamp, at: Timestamp) -> bool {
-        self.first.is_none() && at.since(attached) >= FIRST
+    pub fn is_due(&self, attached: Timestamp, stalled: bool, at: Timestamp) -> bool {
+        let wait = if stalled { PATIENCE } else { FIRST };
+        self.first.is_none() && at.since(attached) >= wait
     }
 
     /// Takes the last look: what lives there; `None` where the first is missing, or was just taken.
@@ -510,6 +514,16 @@ mod tests {
         let last = look_of(&[1, 3, 4], &[(1, "both"), (4, "began")], &[]);
         assert_eq!(names(first(), last), ["at work later", "both"]);
         assert!(names(first(), look_of(&[], &[], &[])).is_empty());
+    }
+
+    #[test]
+    fn a_server_that_is_never_free_is_looked_at_all_the_same() {
+        let watch = ResidentWatch::default();
+        let due = |seconds: u64, stalled| {
+            watch.is_due(Timestamp(0), stalled, Timestamp(Nanos::from_secs(seconds).0))
+        };
+        assert!(!due(0, false) && due(1, false));
+        assert!(!due(1, true) && due(2, true));
     }
 
     #[test]

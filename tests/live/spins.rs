@@ -20,9 +20,7 @@ fn what_a_loop_spins_for_is_named() {
             if event_loop != "asyncio" && !python.has(event_loop) {
                 continue;
             }
-            // A callback of gevent's that asks for itself again runs as much of its own code as of the hub's.
-            let ways: &[&str] = if event_loop == "gevent" { &["fd"] } else { &["fd", "soon"] };
-            for by in ways.iter().copied() {
+            for by in ["fd", "soon"] {
                 let what = format!("{event_loop} by {by}");
                 let args = ["--loop", event_loop, "--by", by];
                 let server = Server::start(python, "spin.py", 60, &args);

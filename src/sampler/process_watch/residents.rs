@@ -10,7 +10,7 @@ use crate::units::{Tid, Timestamp};
 impl ProcessWatch {
     /// Takes the first look, if it is time.
     pub(super) fn see_residents(&mut self, notes: &mut Notes, stalled: bool, at: Timestamp) {
-        if !stalled && self.residents.is_due(self.info.attached, at) {
+        if self.residents.is_due(self.info.attached, stalled, at) {
             self.look_at_residents(notes, ResidentWatch::open);
         }
     }
