@@ -15,7 +15,8 @@ const USED: f64 = 0.8;
 #[must_use]
 pub fn name(kind: PoolKind, class: &str) -> String {
     match kind {
-        PoolKind::Semaphore | PoolKind::AsyncioSemaphore => format!("a {}.{class}", kind.title()),
+        PoolKind::Semaphore => format!("a {}.{class}", kind.title()),
+        PoolKind::AsyncioSemaphore => format!("an {}.{class}", kind.title()),
         _ => format!("{} {class}", kind.title()),
     }
 }
