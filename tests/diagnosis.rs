@@ -1096,6 +1096,41 @@ fn what_lives_in_another_server_keeps_no_workers() {
     assert!(!told(Vec::new(), residents()));
 }
 
+#[test]
+fn a_handler_is_made_def_only_where_that_puts_it_on_a_thread() {
+    let told = |framework: &str| -> String {
+        let mut story = Story::new(400);
+        story.endpoint = Some(story.recording.tables.name("GET /sandboxes"));
+        let framework = format!("{VENV}/{framework}");
+        let stack = story.frames(&[
+            ("/usr/lib/python3.12/asyncio/base_events.py", 2000, "_run_once"),
+            (&framework, 70, "app"),
+            ("/srv/app/lifecycle.py", 88, "list_sandboxes"),
+        ]);
+        let call = story.asleep(400.0, stack, "recvfrom", None);
+        story.stall(500.0, call);
+        let report = conclude(story.recording, &nothing_allowed);
+        report.advice().first().unwrap().command.clone()
+    };
+    assert!(told("starlette/routing.py").starts_with("make the handler `def`"));
+    assert!(told("quart/app.py").starts_with("make the handler `def`"));
+    assert!(told("tornado/web.py").starts_with("`await asyncio.to_thread(…)`"));
+    assert!(told("sanic/app.py").starts_with("`await asyncio.to_thread(…)`"));
+}
+
+#[test]
+fn of_one_line_one_remedy_is_told() {
+    let mut story = Story::new(600);
+    let (call, render) = (in_request(&mut story), rendering(&mut story, 40.0));
+    story.stall(500.0, Part { cpu: render.cpu, on_cpu: 1.0, ms: 40.0, ..call });
+    story.stall(1500.0, call);
+    let report = conclude(story.recording, &nothing_allowed);
+    let lines = report.advice().iter().filter(|one| one.line().is_some()).count();
+    let found: Vec<&str> = report.findings.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!(found, ["loop-blocked-by-call", "loop-blocked-by-cpu"]);
+    assert_eq!(lines, 1, "{:#?}", report.advice());
+}
+
 /// A gthread worker of four threads, all held while others wait, whose requests do this nearly all the time.
 fn held_by(part: impl Fn(&mut Story) -> Part) -> Report {
     let mut story = Story::of_threads(990, 4, 4);

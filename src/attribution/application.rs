@@ -59,6 +59,7 @@ pub const PLUMBING: &[&str] = &[
     "a2wsgi",
     "socketio",
     "engineio",
+    "blinker",
     "pydantic",
     "pydantic_core",
     // loops

@@ -176,12 +176,7 @@ fn pool_of(case: &Case<'_>, process: &ProcessInfo) -> PoolInfo {
         process.pools.iter().find(|pool| pool.kind == kind && pool.name.starts_with(name)).cloned()
     };
     let tables = &case.recording.tables;
-    let runs_handlers = || {
-        tables
-            .frames
-            .iter()
-            .any(|frame| frame.file.is_some_and(|file| tables.text(file).contains("/starlette/")))
-    };
+    let runs_handlers = || remedy::has_code_below(tables, "/starlette/");
     let anyios = || seen(PoolKind::AnyioLimiter, "");
     let with = |kind, name: &str, limit| PoolInfo {
         limit: Some(limit),

@@ -90,6 +90,29 @@ pub fn by_lines<'a>(
 /// Off twisted's reactor, where asyncio's ways are none.
 const TO_THREAD_OF_TWISTED: &str = "`twisted.internet.threads.deferToThread(…)`";
 
+/// Frameworks that run a handler that is no coroutine in a thread, by the folder of their files: Starlette and so
+/// FastAPI (`request_response`, starlette 0.41 `routing.py`), Quart (`ensure_async`, quart 0.20 `app.py`). Others, as
+/// aiohttp, Sanic, tornado and Litestar, run it on the loop.
+const RUN_HANDLERS_IN_THREADS: [&str; 2] = ["/starlette/", "/quart/"];
+
+/// How a call of asyncio's loop is handed to a thread.
+fn to_thread(recording: &Recording, blame: &Blame) -> &'static str {
+    let is_met = |folder: &&str| has_code_below(&recording.tables, folder);
+    if blame.in_request && RUN_HANDLERS_IN_THREADS.iter().any(is_met) {
+        "make the handler `def`, or `await asyncio.to_thread(…)`"
+    } else {
+        "`await asyncio.to_thread(…)`"
+    }
+}
+
+/// Whether code of a folder was met anywhere.
+pub(super) fn has_code_below(tables: &Tables, folder: &str) -> bool {
+    tables
+        .frames
+        .iter()
+        .any(|frame| frame.file.is_some_and(|file| tables.text(file).contains(folder)))
+}
+
 /// Why a call that waits is a matter of the loop.
 const LOOP_SLEEPS: &str =
     "the call sleeps on the loop's thread, and nothing else runs until it returns";
@@ -123,11 +146,7 @@ pub fn for_call(recording: &Recording, blame: &Blame) -> Recommendation {
         };
         return recommendation(recording, blame, command, LOOP_SLEEPS);
     }
-    let take_off = if blame.in_request {
-        "make the handler `def`, or `await asyncio.to_thread(…)`"
-    } else {
-        "`await asyncio.to_thread(…)`"
-    };
+    let take_off = to_thread(recording, blame);
     let cure = match wait_kind(tables, blame) {
         Some(WaitKind::Sleep) => Some("`await asyncio.sleep(…)` instead"),
         Some(WaitKind::Child) => Some("use `asyncio.create_subprocess_exec`"),
@@ -186,10 +205,8 @@ pub fn for_native(recording: &Recording, blame: &Blame) -> Recommendation {
         hub.thread
     } else if blame.kind == Some(LoopKind::Twisted) {
         TO_THREAD_OF_TWISTED
-    } else if blame.in_request {
-        "make the handler `def`, or `await asyncio.to_thread(…)`"
     } else {
-        "`await asyncio.to_thread(…)`"
+        to_thread(recording, blame)
     };
     let (command, reason) = match blame.releases_gil {
         Some(true) => {

@@ -134,6 +134,15 @@ impl Recommendation {
         self.predicted.iter().map(Effect::gain).reduce(f64::max)
     }
 
+    /// The line that it changes, if it changes one.
+    #[must_use]
+    pub fn line(&self) -> Option<FrameId> {
+        match self.remedy {
+            Remedy::Code { frame } => Some(frame),
+            _ => None,
+        }
+    }
+
     /// Whether it says to leave a setting as it is.
     #[must_use]
     pub fn keeps(&self) -> bool {

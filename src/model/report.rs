@@ -65,7 +65,7 @@ pub struct Report {
 impl Report {
     /// Everything there is to do: what gains most first, as far as that was predicted. What was not keeps its
     /// place, or goes with the change before it in the same finding. Last comes what to leave
-    /// as it is. What two findings say in the same words is there once.
+    /// as it is. What two findings say in the same words, or of the same line, is there once.
     #[must_use]
     pub fn advice(&self) -> Vec<&Recommendation> {
         let mut groups: Vec<Vec<&Recommendation>> = Vec::new();
@@ -91,10 +91,12 @@ impl Report {
         let all = self.findings.iter().flat_map(|finding| &finding.recommendations);
         let mut told: Vec<&Recommendation> = Vec::new();
         for one in changes.chain(all.filter(|one| one.keeps())) {
-            if told
-                .iter()
-                .all(|before| (&before.command, &before.reason) != (&one.command, &one.reason))
-            {
+            let is_told = |before: &&Recommendation| {
+                (&before.command, &before.reason) == (&one.command, &one.reason)
+                    // Two remedies of one line are in each other's way: the one that gains more stays.
+                    || before.line().is_some() && before.line() == one.line()
+            };
+            if !told.iter().any(is_told) {
                 told.push(one);
             }
         }
