@@ -1119,6 +1119,21 @@ fn a_handler_is_made_def_only_where_that_puts_it_on_a_thread() {
 }
 
 #[test]
+fn more_workers_are_typed_as_the_server_takes_them() {
+    let told = |server: &str| {
+        let mut story = computing(9_000, 9_500);
+        story.recording.processes[0].topology.server = server.to_owned();
+        let report = conclude(story.recording, &nothing_allowed);
+        let found = report.findings.iter().find(|one| one.id == "too-few-workers").unwrap();
+        found.recommendations[0].command.clone()
+    };
+    assert_eq!(told("hypercorn"), "`--workers 2`");
+    assert!(told("tornado").contains("fork_processes(2)"));
+    assert!(told("aiohttp").contains("aiohttp.GunicornWebWorker --workers 2"));
+    assert_eq!(told("python"), "2 processes of it behind one proxy");
+}
+
+#[test]
 fn of_one_line_one_remedy_is_told() {
     let mut story = Story::new(600);
     let (call, render) = (in_request(&mut story), rendering(&mut story, 40.0));

@@ -139,6 +139,10 @@ pub(super) fn keeping(
     }
 }
 
+/// Servers that take `--workers N`.
+const TAKE_WORKERS: [&str; 5] = ["gunicorn", "uvicorn", "hypercorn", "granian", "sanic"];
+
+/// What to type for so many workers.
 pub(super) fn workers_option(load: &Load, workers: u32) -> String {
     let platform = "PYTHON_GUNICORN_CUSTOM_WORKER_NUM";
     let is_platforms = ["PYTHON_ENABLE_GUNICORN_MULTIWORKERS", platform];
@@ -146,8 +150,21 @@ pub(super) fn workers_option(load: &Load, workers: u32) -> String {
         return format!("`{platform}={workers}`");
     }
     match load.config.get("workers").map(|setting| setting.source) {
-        Some(SettingSource::Environment) => format!("`WEB_CONCURRENCY={workers}`"),
-        _ => format!("`--workers {workers}`"),
+        Some(SettingSource::Environment) => return format!("`WEB_CONCURRENCY={workers}`"),
+        Some(_) => return format!("`--workers {workers}`"),
+        None => {}
+    }
+    match load.server.as_str() {
+        server if TAKE_WORKERS.contains(&server) => format!("`--workers {workers}`"),
+        // `fork_processes`, tornado 6.4 `tornado/process.py`.
+        "tornado" => {
+            format!("`tornado.process.fork_processes({workers})` before anything else is set up")
+        }
+        // <https://docs.aiohttp.org/en/stable/deployment.html>
+        "aiohttp" => {
+            format!("`gunicorn -k aiohttp.GunicornWebWorker --workers {workers} MODULE:APP`")
+        }
+        _ => format!("{workers} processes of it behind one proxy"),
     }
 }
 
