@@ -10,12 +10,10 @@ use super::{often, wording};
 use crate::model::{
     Effect, Load, Measured, ProcessInfo, Recommendation, Remedy, SettingKind, WorkerClass,
 };
+use crate::sizing::hub::NEARLY_ALL;
 use crate::sizing::shape::{Limit, TARGET_USE};
 use crate::units::{Bounds, whole};
 
-/// From this part of the limit on it is reached: connections are counted at a few looks, and between two of them some
-/// are closed and not yet taken again.
-const NEARLY_ALL: f64 = 0.9;
 /// Fewer looks at connections than this show no mean; there is one every two seconds or so (`sampler/pace.rs`).
 const LEAST_LOOKS: u64 = 4;
 

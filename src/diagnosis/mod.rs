@@ -117,7 +117,7 @@ pub trait Rule: Debug + Sync {
 
 /// All rules. Of two findings that explain the same share of time and matter the same, the one
 /// further up comes first.
-pub static RULES: [&dyn Rule; 24] = [
+pub static RULES: [&dyn Rule; 25] = [
     &rules::worker_timeout_ahead::WorkerTimeoutAhead,
     &rules::loop_hung::LoopHung,
     &rules::sync_starved::SyncStarved,
@@ -126,6 +126,7 @@ pub static RULES: [&dyn Rule; 24] = [
     &rules::loop_blocked_by_call::LoopBlockedByCall,
     &rules::loop_blocked_by_cpu::LoopBlockedByCpu,
     &rules::loop_blocked_by_native::LoopBlockedByNative,
+    &rules::wrong_worker_class::WrongWorkerClass,
     &rules::gil_held_elsewhere::GilHeldElsewhere,
     &rules::many_small_callbacks::ManySmallCallbacks,
     &rules::gc_pause::GcPause,

@@ -139,12 +139,13 @@ fn find_pool(load: &Load, busy: f64, waiting: f64) -> Option<(Found, Needs)> {
         fit: 1,
         most_workers: 1,
         most_threads: MOST_TOKENS,
+        holds_all: false,
     };
     Some((find(&task, error(costs)), needs))
 }
 
 /// What a request needs, as figures.
-fn measured(needs: Needs) -> [Measured; 3] {
+pub(super) fn measured(needs: Needs) -> [Measured; 3] {
     [
         Measured::new("cpu_with_gil", needs.gil, "s"),
         Measured::new("cpu_without_gil", needs.free, "s"),

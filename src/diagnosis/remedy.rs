@@ -8,7 +8,9 @@ use super::blocked::{Blame, Blocked};
 use super::deadline::{Deadline, Silence};
 use super::greenlets::{self, Hub};
 use super::{MEDIUM_LENGTH, wording};
-use crate::model::{Cause, FrameId, LoopKind, Peer, Recommendation, Recording, Remedy, Tables};
+use crate::model::{
+    Cause, FrameId, LoopKind, Patches, Peer, Recommendation, Recording, Remedy, Tables,
+};
 use crate::units::Nanos;
 
 /// Lines to recommend something for: the costliest few. With more, none gets done.
@@ -128,8 +130,7 @@ const HUB_COMPUTES: &str = "it computes on the hub's thread, and no greenlet run
 pub fn for_call(recording: &Recording, blame: &Blame) -> Recommendation {
     let tables = &recording.tables;
     if let Some(hub) = blame.hub() {
-        let process = recording.processes.iter().find(|one| Some(one.pid) == blame.process);
-        let patches = process.and_then(|process| process.patches.as_ref());
+        let patches = patches_of(recording, blame);
         let (client, module) = (client_in_c(hub, tables, blame), patched_module(tables, blame));
         let command = hub.for_call(client, module, patches);
         return recommendation(recording, blame, command, HUB_SLEEPS);
@@ -310,6 +311,46 @@ pub fn for_hang(recording: &Recording, blame: &Blame) -> Recommendation {
     )
 }
 
+/// What was patched in the process of a line.
+fn patches_of<'a>(recording: &'a Recording, blame: &Blame) -> Option<&'a Patches> {
+    let process = recording.processes.iter().find(|one| Some(one.pid) == blame.process);
+    process.and_then(|process| process.patches.as_ref())
+}
+
+/// CPython's own functions that sleep for `time.sleep` (Modules/timemodule.c): what was taken before the patch.
+const OWN_SLEEP: [&str; 2] = ["time_sleep", "pysleep"];
+
+/// Whether a line that waits on a hub waits in C code that no patch and no other client is known for. Where that
+/// is not clear it does not.
+#[must_use]
+pub fn is_out_of_reach(recording: &Recording, blame: &Blame) -> bool {
+    let tables = &recording.tables;
+    let Some(hub) = blame.hub() else { return false };
+    let Some(patches) = patches_of(recording, blame).filter(|all| !all.modules.is_empty()) else {
+        return false;
+    };
+    let is_own_sleep = blame
+        .native
+        .iter()
+        .flatten()
+        .filter_map(|id| tables.get_frame(*id))
+        .any(|frame| OWN_SLEEP.contains(&tables.text(frame.function)));
+    if client_in_c(hub, tables, blame).is_some()
+        || cooperative_file(tables, blame).is_some()
+        || is_own_sleep
+    {
+        return false;
+    }
+    match patched_module(tables, blame) {
+        // Python's own call, or one of C code: only a library or a C function in between tells.
+        Some(module) => {
+            let is_told = blame.library.is_some() || blame.native.iter().any(Option::is_some);
+            patches.has(module) && is_told
+        }
+        None => true,
+    }
+}
+
 /// What helps where the client it calls waits in C code, out of reach of monkey-patching.
 fn client_in_c(hub: &Hub, tables: &Tables, blame: &Blame) -> Option<&'static str> {
     let frames = blame.native.into_iter().chain([blame.library]).flatten();
@@ -324,9 +365,7 @@ const COOPERATIVE: [&str; 6] = ["subprocess", "socket", "ssl", "selectors", "que
 
 /// The module that a patch would have to reach, as far as the call that waits tells.
 fn patched_module(tables: &Tables, blame: &Blame) -> Option<&'static str> {
-    let file = blame.library.and_then(|frame| Some(tables.text(tables.get_frame(frame)?.file?)));
-    let name = file.and_then(|file| file.rsplit('/').next()?.strip_suffix(".py"));
-    if let Some(known) = COOPERATIVE.iter().find(|module| name == Some(**module)) {
+    if let Some(known) = cooperative_file(tables, blame) {
         return Some(known);
     }
     match wait_kind(tables, blame) {
@@ -344,6 +383,13 @@ fn patched_module(tables: &Tables, blame: &Blame) -> Option<&'static str> {
         "futex" => Some("threading"),
         _ => None,
     }
+}
+
+/// The module of [`COOPERATIVE`] that made the call.
+fn cooperative_file(tables: &Tables, blame: &Blame) -> Option<&'static str> {
+    let file = blame.library.and_then(|frame| Some(tables.text(tables.get_frame(frame)?.file?)));
+    let name = file.and_then(|file| file.rsplit('/').next()?.strip_suffix(".py"));
+    COOPERATIVE.iter().find(|module| name == Some(**module)).copied()
 }
 
 enum WaitKind {

@@ -6,12 +6,14 @@
 use std::net::SocketAddr;
 
 use super::pool_growth::{Growing, station};
+use super::pool_size::measured;
 use super::size::{effect, enough, error, keeping, most_that_fit, workers_of, workers_option};
 use super::{client_pool, often, residents, wording};
 use crate::model::{
     Costs, Load, Measured, PoolKind, Recommendation, Remedy, SettingKind, SharedPool,
 };
-use crate::sizing::capacity::{Needs, Shape, capacity_sharing};
+use crate::sizing::capacity::{Needs, Shape, Shared, capacity_sharing};
+use crate::sizing::hub::OnHub;
 use crate::sizing::shape::{Found, Limit, MOST_THREADS, Task, find};
 use crate::units::{Bounds, to_f64, whole};
 
@@ -25,19 +27,55 @@ const MOST_OF_WAITING: f64 = 0.5;
 pub struct ThreadSize<'a> {
     /// The server.
     pub load: &'a Load,
-    costs: &'a Costs,
-    needs: Needs,
-    demand: f64,
+    work: Work<'a>,
     found: Found,
-    /// Workers, and the threads of each.
-    now: (u32, u32),
-    /// Requests a second.
-    before: f64,
-    /// The same of the size that is there by the arithmetic that gives what another does.
+    workers_now: u32,
+    /// Requests a second that the size that is there does, by the arithmetic that gives what another does.
     as_it_is: f64,
     /// The pool of the application's that requests wait for, and what its size is to be if that is another.
     shared: Option<&'a SharedPool>,
     pool: Option<u32>,
+}
+
+/// What there is to do, whoever does it.
+#[derive(Debug, Clone, Copy)]
+struct Work<'a> {
+    costs: &'a Costs,
+    needs: Needs,
+    /// Requests that are there at once.
+    demand: f64,
+    /// Requests a second that get done now.
+    rate: f64,
+    /// Threads of each worker now; `None` where greenlets on a hub do it.
+    threads: Option<u32>,
+    /// What requests wait for is known from below only.
+    is_bound: bool,
+}
+
+impl<'a> Work<'a> {
+    /// `shared` is what requests wait for a turn at, of which the wait is not theirs.
+    fn on_threads(load: &'a Load, shared: Option<&SharedPool>) -> Option<Work<'a>> {
+        let (costs, demand) = (enough(load)?, load.demand()?);
+        let needs = needs(costs, blocked(costs, shared)?);
+        let (rate, threads) = (load.rate()?, Some(load.slots?));
+        Some(Work { costs, needs, demand, rate, threads, is_bound: false })
+    }
+
+    fn on_hubs(load: &'a Load) -> Option<Work<'a>> {
+        let costs = enough(load)?;
+        let on_hub = OnHub::of(load, costs)?;
+        let needs = needs(costs, on_hub.asleep + on_hub.beside);
+        let (demand, rate, is_bound) = (on_hub.there, load.rate()?, on_hub.is_bound);
+        Some(Work { costs, needs, demand, rate, threads: None, is_bound })
+    }
+}
+
+fn needs(costs: &Costs, blocked: f64) -> Needs {
+    // The lock of one process is the limit that no more threads lift. Where few looks saw it, the upper
+    // end of its share is taken: one worker too many costs memory, one too few a fifth of the
+    // throughput (`scripts/bench --only sizing`, 1 ms of CPU and 80 ms of waiting: 1 × 59 against 2 × 30).
+    let gil = costs.most_gil();
+    Needs { gil, free: costs.cpu - gil, blocked }
 }
 
 impl<'a> ThreadSize<'a> {
@@ -45,77 +83,87 @@ impl<'a> ThreadSize<'a> {
     /// keeps their number.
     #[must_use]
     pub fn of(load: &'a Load) -> Option<ThreadSize<'a>> {
-        ThreadSize::with(load, residents::is_single(load))
+        ThreadSize::on_threads(load, residents::is_single(load))
     }
 
-    fn with(load: &'a Load, is_single: bool) -> Option<ThreadSize<'a>> {
+    /// That of threads (gunicorn's gthread) that would do what greenlets on hubs do now; `None` where there is too
+    /// little to go by.
+    #[must_use]
+    pub fn instead_of_hubs(load: &'a Load) -> Option<ThreadSize<'a>> {
+        Some(ThreadSize::with(load, Work::on_hubs(load)?, residents::is_single(load)))
+    }
+
+    fn on_threads(load: &'a Load, is_single: bool) -> Option<ThreadSize<'a>> {
         let shared = load.shared.as_ref().filter(|shared| shared.share >= often::SELDOM);
-        ThreadSize::sharing(load, is_single, shared)
+        let sharing = shared.and_then(|shared| {
+            ThreadSize::sharing(load, Work::on_threads(load, Some(shared))?, is_single, shared)
+        });
+        match sharing {
+            Some(size) => Some(size),
+            None => Some(ThreadSize::with(load, Work::on_threads(load, None)?, is_single)),
+        }
     }
 
+    fn with(load: &'a Load, work: Work<'a>, is_single: bool) -> ThreadSize<'a> {
+        let found = choose(load, &work, is_single, None);
+        ThreadSize::found(load, work, found, None)
+    }
+
+    /// The same where requests wait for a turn at something; `None` where no size takes that wait away: it is waited
+    /// for where requests come in bunches, or to one worker more than to another.
     fn sharing(
         load: &'a Load,
+        work: Work<'a>,
         is_single: bool,
-        shared: Option<&'a SharedPool>,
+        shared: &'a SharedPool,
     ) -> Option<ThreadSize<'a>> {
-        let (costs, demand) = (enough(load)?, load.demand()?);
-        let threads_now = load.slots?;
+        let (found, pool) = match Growing::of(load, shared).zip(work.threads) {
+            Some((growing, threads)) => {
+                let Work { needs, demand, .. } = work;
+                let now = Shape { workers: workers_of(load), threads };
+                let cores = load.cores.usable();
+                let by = |shared, shape| capacity_sharing(needs, shared, shape, cores, demand);
+                let choose = |shared| choose(load, &work, is_single, shared);
+                growing.find(now, most_workers(load, is_single), by, choose)?
+            }
+            None => (choose(load, &work, is_single, Some(station(shared))), None),
+        };
+        let size = ThreadSize::found(load, work, found, Some(shared));
+        Some(ThreadSize { pool, ..size })
+    }
+
+    fn found(
+        load: &'a Load,
+        work: Work<'a>,
+        found: Found,
+        shared: Option<&'a SharedPool>,
+    ) -> ThreadSize<'a> {
+        let Work { costs, needs, demand, rate, .. } = work;
         let workers_now = workers_of(load);
-        // The lock of one process is the limit that no more threads lift. Where few looks saw it, the upper
-        // end of its share is taken: one worker too many costs memory, one too few a fifth of the
-        // throughput (`scripts/bench --only sizing`, 1 ms of CPU and 80 ms of waiting: 1 × 59 against 2 × 30).
-        let gil = costs.most_gil();
-        let needs = Needs { gil, free: costs.cpu - gil, blocked: blocked(costs, shared)? };
-        let cores = load.cores.usable();
-        let fit = most_that_fit(load, workers_now);
-        // gunicorn's rule of thumb; a server that has more may keep them.
-        let most = load.cores.whole().saturating_mul(2).saturating_add(1).max(1);
-        let most_workers = if is_single { workers_now } else { most };
-        let error = error(costs);
-        let choose = |shared| {
-            let task = |most_threads| Task {
-                needs,
-                shared,
-                demand,
-                cores,
-                fit,
-                most_workers,
-                most_threads,
-            };
-            // Workers of one thread as long as they do: code that was never run by several threads at once
-            // may not be made for it.
-            let single = find(&task(1), error);
-            let many = find(&task(MOST_THREADS), error);
-            let is_worth_it = threads_now > 1 || many.capacity > single.capacity * WORTH_IT;
-            if is_worth_it { many } else { single }
-        };
-        let shape_now = Shape { workers: workers_now, threads: threads_now };
-        let by = |shared, shape| capacity_sharing(needs, shared, shape, cores, demand);
-        let (mut found, pool) = match shared.and_then(|shared| Growing::of(load, shared)) {
-            Some(growing) => match growing.find(shape_now, most_workers, by, choose) {
-                Some(found) => found,
-                // It is waited for where requests come in bunches, or to one worker more than to another: no
-                // size takes that wait away.
-                None => return ThreadSize::sharing(load, is_single, None),
-            },
-            None => (choose(shared.map(station)), None),
-        };
-        if is_single && found.limit == Limit::Workers {
-            found.limit = Limit::Residents;
-        }
-        let before = load.rate()?;
-        // By the same arithmetic, or what it is off by would pass for a gain.
-        // Threads of which each could have a CPU do not keep each other from one: what else runs here does, and gets less
-        // of the CPUs the more threads want them.
-        let is_few = shape_now.slots() <= load.cores.whole();
-        let delay = if is_few { costs.run_delay } else { 0.0 };
-        let needs_now = Needs { blocked: needs.blocked + delay, ..needs };
-        let now = capacity_sharing(needs_now, shared.map(station), shape_now, cores, demand);
-        let as_it_is = before.max(now);
-        let now = (workers_now, threads_now);
-        let size =
-            ThreadSize { load, costs, needs, demand, found, now, before, as_it_is, shared, pool };
-        Some(size)
+        // By the same arithmetic, or what it is off by would pass for a gain. What greenlets do was measured.
+        let as_it_is = work.threads.map_or(rate, |threads| {
+            let shape = Shape { workers: workers_now, threads };
+            // Threads of which each could have a CPU do not keep each other from one: what else runs here does, and
+            // gets less of the CPUs the more threads want them.
+            let is_few = shape.slots() <= load.cores.whole();
+            let delay = if is_few { costs.run_delay } else { 0.0 };
+            let needs = Needs { blocked: needs.blocked + delay, ..needs };
+            let cores = load.cores.usable();
+            rate.max(capacity_sharing(needs, shared.map(station), shape, cores, demand))
+        });
+        ThreadSize { load, work, found, workers_now, as_it_is, shared, pool: None }
+    }
+
+    /// Its workers and threads.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        self.found.shape
+    }
+
+    /// Whether each request that is there has a thread.
+    #[must_use]
+    pub fn holds_all(&self) -> bool {
+        f64::from(self.found.shape.slots()) >= self.work.demand
     }
 
     /// What limits it where no other size does noticeably more.
@@ -133,9 +181,14 @@ impl<'a> ThreadSize<'a> {
     /// What more workers would be, were it not for what lives in one; `None` where no more would do noticeably more.
     #[must_use]
     pub fn more_workers(&self) -> Option<Recommendation> {
-        let free = ThreadSize::with(self.load, false).filter(|free| free.limit().is_none())?;
-        let kept = if self.limit().is_none() { self.found.capacity } else { self.before };
-        (free.found.shape.workers > free.now.0 && free.found.capacity >= kept * WORTH_IT)
+        let free = match self.work.threads {
+            Some(_) => ThreadSize::on_threads(self.load, false)?,
+            None => ThreadSize::with(self.load, self.work, false),
+        };
+        let kept = if self.limit().is_none() { self.found.capacity } else { self.work.rate };
+        (free.limit().is_none()
+            && free.found.shape.workers > free.workers_now
+            && free.found.capacity >= kept * WORTH_IT)
             .then(|| free.recommendation())
     }
 
@@ -143,7 +196,7 @@ impl<'a> ThreadSize<'a> {
     #[must_use]
     pub fn fewer_workers(&self) -> Option<Recommendation> {
         let is_as_good = self.found.capacity * WORTH_IT >= self.as_it_is;
-        (self.found.shape.workers < self.now.0 && is_as_good)
+        (self.found.shape.workers < self.workers_now && is_as_good)
             .then(|| self.recommendation_of_fewer())
     }
 
@@ -151,8 +204,8 @@ impl<'a> ThreadSize<'a> {
     #[must_use]
     pub fn to_keep(&self) -> Option<Recommendation> {
         let limit = self.limit()?;
-        let workers = wording::several(self.now.0 as usize, "worker");
-        let size = match self.now.1 {
+        let workers = wording::several(self.workers_now as usize, "worker");
+        let size = match self.work.threads.unwrap_or(1) {
             1 => workers,
             threads => format!("{workers} of {}", wording::several(threads as usize, "thread")),
         };
@@ -160,29 +213,32 @@ impl<'a> ThreadSize<'a> {
             "no other size gets noticeably more done; what limits it is {}",
             self.limit_words(limit)
         );
-        Some(keeping(self.load, self.now.0, &size, reason, limit, Vec::new()))
+        Some(keeping(self.load, self.workers_now, &size, reason, limit, Vec::new()))
     }
 
     /// What to type for it.
     #[must_use]
     pub fn recommendation(&self) -> Recommendation {
         let (workers, threads) = (self.found.shape.workers, self.found.shape.threads);
-        let pool = self.growing().filter(|_| self.now == (workers, threads));
+        let now = self.work.threads;
+        let pool = self.growing().filter(|_| (self.workers_now, now) == (workers, Some(threads)));
         let (kind, setting, current, recommended, suggested) =
             if let Some((kind, shared, size)) = pool {
                 let current = shared.limit.unwrap_or(size);
                 let suggested =
                     Bounds { lo: current.saturating_add(1).min(size), hi: threads.max(size) };
-                (SettingKind::Connections, client_pool::setting(kind), current, size, suggested)
-            } else if threads > 1 || self.now.1 > 1 {
-                (SettingKind::Threads, "threads", self.now.1, threads, self.found.threads)
+                let setting = client_pool::setting(kind);
+                (SettingKind::Connections, setting, Some(current), size, suggested)
+            } else if threads > 1 || now != Some(1) {
+                (SettingKind::Threads, "threads", now, threads, self.found.threads)
             } else {
-                (SettingKind::Workers, "workers", self.now.0, workers, self.found.workers)
+                let now = Some(self.workers_now);
+                (SettingKind::Workers, "workers", now, workers, self.found.workers)
             };
         let remedy = Remedy::Setting {
             kind,
             setting: setting.to_owned(),
-            current: Some(current),
+            current,
             recommended,
             suggested: Bounds {
                 lo: suggested.lo.min(recommended),
@@ -190,17 +246,18 @@ impl<'a> ThreadSize<'a> {
             },
             limited_by: self.found.limit.words().to_owned(),
         };
+        let Work { demand, rate, .. } = self.work;
         Recommendation {
             remedy,
             command: self.command(),
             reason: self.reason(),
             inputs: self.inputs(),
             predicted: vec![
-                effect("throughput", self.before, self.found.capacity, "1/s"),
+                effect("throughput", rate, self.found.capacity, "1/s"),
                 effect(
                     "response_time",
-                    self.demand / self.before.max(f64::MIN_POSITIVE),
-                    self.demand / self.found.capacity.max(f64::MIN_POSITIVE),
+                    demand / rate.max(f64::MIN_POSITIVE),
+                    demand / self.found.capacity.max(f64::MIN_POSITIVE),
                     "s",
                 ),
             ],
@@ -210,16 +267,16 @@ impl<'a> ThreadSize<'a> {
     /// The same for fewer workers: what is gained is their memory.
     fn recommendation_of_fewer(&self) -> Recommendation {
         let Found { shape, workers, limit, capacity, .. } = self.found;
-        let predicted = effect("throughput", self.before, capacity, "1/s");
+        let predicted = effect("throughput", self.work.rate, capacity, "1/s");
         let memory = self.load.memory.per_worker.map(|bytes| {
             let of = |count: u32| to_f64(bytes) * f64::from(count);
-            effect("memory", of(self.now.0), of(shape.workers), "bytes")
+            effect("memory", of(self.workers_now), of(shape.workers), "bytes")
         });
         Recommendation {
             remedy: Remedy::Setting {
                 kind: SettingKind::Workers,
                 setting: "workers".to_owned(),
-                current: Some(self.now.0),
+                current: Some(self.workers_now),
                 recommended: shape.workers,
                 suggested: workers,
                 limited_by: limit.words().to_owned(),
@@ -231,14 +288,25 @@ impl<'a> ThreadSize<'a> {
         }
     }
 
-    /// What to type; a number that stays is not repeated.
+    /// What to type; a number that stays is not repeated, but for workers of another class, which is all new.
     fn command(&self) -> String {
         let (workers, threads) = (self.found.shape.workers, self.found.shape.threads);
+        let Some(threads_now) = self.work.threads else {
+            return match workers_option(self.load, workers).strip_prefix("`--") {
+                Some(flag) => {
+                    format!("`-k gthread --{} --threads {threads}`", flag.trim_end_matches('`'))
+                }
+                None => format!(
+                    "{} and `-k gthread --threads {threads}`",
+                    workers_option(self.load, workers)
+                ),
+            };
+        };
         let mut parts = Vec::new();
-        if workers != self.now.0 {
+        if workers != self.workers_now {
             parts.push(workers_option(self.load, workers));
         }
-        if threads != self.now.1 {
+        if threads != threads_now {
             // gunicorn turns its sync workers into gthread ones by itself for more than one thread.
             parts.push(format!("`--threads {threads}`"));
         }
@@ -249,19 +317,8 @@ impl<'a> ThreadSize<'a> {
     }
 
     fn reason(&self) -> String {
-        let waits = self.needs.blocked;
-        let kind = if waits > self.costs.cpu {
-            "requests mostly wait, and each keeps a thread meanwhile"
-        } else {
-            "requests mostly compute"
-        };
-        let safe = if self.now.1 == 1 && self.found.shape.threads > 1 {
-            "; the application has to be safe for threads"
-        } else {
-            ""
-        };
         let slots = self.found.shape.slots();
-        let there = whole(self.demand.round());
+        let there = whole(self.work.demand.round());
         let kept = if residents::is_single(self.load) {
             let workers = workers_of(self.load);
             let stay = if workers == 1 { "stays" } else { "stay" };
@@ -269,6 +326,31 @@ impl<'a> ThreadSize<'a> {
             format!("; {workers} {stay}: {}", residents::in_each(self.load))
         } else {
             String::new()
+        };
+        if self.work.threads.is_none() {
+            let bound = if self.work.is_bound {
+                "; what is predicted is the most, as a hub that is busy all the time hides what requests \
+                 wait for beside it"
+            } else {
+                ""
+            };
+            return format!(
+                "of threads only the one that made such a call waits for it, and not all greenlets: {there} \
+                 requests are there at once, for {slots} threads in all; the application has to be safe for \
+                 threads, and who polls for long or has a WebSocket keeps a thread, where greenlets cost next \
+                 to nothing{kept}{bound}"
+            );
+        }
+        let waits = self.work.needs.blocked;
+        let kind = if waits > self.work.costs.cpu {
+            "requests mostly wait, and each keeps a thread meanwhile"
+        } else {
+            "requests mostly compute"
+        };
+        let safe = if self.work.threads == Some(1) && self.found.shape.threads > 1 {
+            "; the application has to be safe for threads"
+        } else {
+            ""
         };
         let pool = self.shared.map_or(String::new(), |shared| self.about(shared));
         let peer = self.condition().unwrap_or_default();
@@ -282,8 +364,9 @@ impl<'a> ThreadSize<'a> {
     fn condition(&self) -> Option<String> {
         let one = self.load.blocked_on.first()?;
         one.peer.parse::<SocketAddr>().ok()?;
-        let all = self.needs.blocked * to_f64(self.costs.requests);
-        let (now, then) = (self.now.0.saturating_mul(self.now.1), self.found.shape.slots());
+        let all = self.work.needs.blocked * to_f64(self.work.costs.requests);
+        let threads = self.work.threads.unwrap_or(1);
+        let (now, then) = (self.workers_now.saturating_mul(threads), self.found.shape.slots());
         let is_most = one.time.as_secs_f64() >= all * MOST_OF_WAITING;
         (is_most && then > now).then(|| {
             format!(
@@ -344,16 +427,52 @@ impl<'a> ThreadSize<'a> {
                 Measured::new("kept_of_pool", shared.kept, "s"),
             ]
         });
+        let Work { needs, demand, rate, .. } = self.work;
+        let [with_gil, without_gil, blocked] = measured(needs);
         let all = vec![
-            Measured::new("arrival_rate", self.before, "1/s"),
-            Measured::new("requests_at_once", self.demand, "count"),
-            Measured::new("cpu_with_gil", self.costs.most_gil(), "s"),
-            Measured::new("cpu_without_gil", self.costs.cpu - self.costs.most_gil(), "s"),
-            Measured::new("blocked", self.needs.blocked, "s"),
+            Measured::new("arrival_rate", rate, "1/s"),
+            Measured::new("requests_at_once", demand, "count"),
+            with_gil,
+            without_gil,
+            blocked,
             Measured::new("usable_cpus", self.load.cores.usable(), "count"),
         ];
         all.into_iter().chain(pool.into_iter().flatten()).collect()
     }
+}
+
+/// Most workers that are sensible: gunicorn's rule of thumb; what lives in one keeps their number.
+fn most_workers(load: &Load, is_single: bool) -> u32 {
+    if is_single {
+        return workers_of(load);
+    }
+    load.cores.whole().saturating_mul(2).saturating_add(1).max(1)
+}
+
+/// The best shape for some work.
+fn choose(load: &Load, work: &Work<'_>, is_single: bool, shared: Option<Shared>) -> Found {
+    let task = |most_threads| Task {
+        needs: work.needs,
+        shared,
+        demand: work.demand,
+        cores: load.cores.usable(),
+        fit: most_that_fit(load, workers_of(load)),
+        most_workers: most_workers(load, is_single),
+        most_threads,
+        holds_all: work.is_bound,
+    };
+    let error = error(work.costs);
+    // Workers of one thread as long as they do: code that was never run by several threads at once
+    // may not be made for it.
+    let single = find(&task(1), error);
+    let many = find(&task(MOST_THREADS), error);
+    let has_threads = work.threads.is_none_or(|threads| threads > 1);
+    let mut found =
+        if has_threads || many.capacity > single.capacity * WORTH_IT { many } else { single };
+    if is_single && found.limit == Limit::Workers {
+        found.limit = Limit::Residents;
+    }
+    found
 }
 
 /// What a request waits for others, without its wait for a pool.

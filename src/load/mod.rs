@@ -20,8 +20,8 @@ mod shared;
 use std::collections::BTreeMap;
 
 use crate::model::{
-    BlockedOn, Load, LockWait, LoopLoad, LoopTally, ProcessInfo, Recording, Role, ServerConfig,
-    WorkerClass,
+    BlockedOn, Load, LockWait, LoopLoad, LoopTally, PoolKind, ProcessInfo, Recording, Role,
+    ServerConfig, WorkerClass,
 };
 use crate::units::{Nanos, Pid, to_f64};
 
@@ -98,6 +98,7 @@ impl Group<'_> {
             cpu: self.workers.iter().map(|one| one.cpu).sum(),
             served,
             in_flight: self.in_flight(recording),
+            greenlets: greenlets(now),
             slots: now.iter().filter_map(|one| one.occupancy.limit).max(),
             busy: occupied.map(|occupied| occupied.share_of(window)),
             full: self.full(),
@@ -177,6 +178,17 @@ impl Group<'_> {
         let most = shares.iter().copied().reduce(f64::max)?;
         Some((least, most))
     }
+}
+
+/// How many greenlets serve connections, in all workers; `None` if one of them does not tell.
+fn greenlets(workers: &[&ProcessInfo]) -> Option<f64> {
+    let of = |one: &&ProcessInfo| {
+        let is_hubs = |kind| matches!(kind, PoolKind::GeventPool | PoolKind::EventletPool);
+        let pools = one.pools.iter().filter(|pool| is_hubs(pool.kind));
+        // There is one for each listening socket.
+        pools.filter_map(|pool| pool.busy.mean()).reduce(|all, one| all + one)
+    };
+    workers.iter().map(of).reduce(|all, one| Some(all? + one?))?
 }
 
 fn has_served(process: &ProcessInfo) -> bool {

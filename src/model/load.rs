@@ -38,6 +38,9 @@ pub struct Load {
     pub served: Option<u64>,
     /// L: requests in flight on average, those that wait for a thread included where that is known.
     pub in_flight: Option<f64>,
+    /// Greenlets that serve a connection each, of all workers together, on average; one that is kept open between
+    /// two requests has one, too. `None` where there are none, or nobody could look.
+    pub greenlets: Option<f64>,
     /// Requests each worker can serve at the same time; `None` where a loop serves them.
     pub slots: Option<u32>,
     /// How many of all workers' threads were held by requests on average.

@@ -6,6 +6,7 @@
 
 pub mod capacity;
 pub mod gated;
+pub mod hub;
 pub mod queueing;
 pub mod shape;
 

@@ -72,6 +72,9 @@ pub struct Task {
     pub most_workers: u32,
     /// Most threads of a worker; 1 for workers that have but one.
     pub most_threads: u32,
+    /// Whether each request that is there is to have a thread, whatever it needs: where what it waits for is known
+    /// from below only, fewer threads might be held by what waits.
+    pub holds_all: bool,
 }
 
 impl Task {
@@ -159,6 +162,10 @@ fn smallest(task: &Task) -> Shape {
         shape.workers = shape.workers.saturating_add(1);
         shape.threads = slots.div_ceil(shape.workers).max(1);
     }
+    if task.holds_all {
+        let of_each = crate::units::whole((task.demand / f64::from(shape.workers)).ceil());
+        shape.threads = shape.threads.max(of_each).min(task.most_threads.max(1));
+    }
     if task.most_threads > 1 && shape.threads > 1 {
         // Room for bunches, and for workers that got more than their share of the connections.
         let roomy = (f64::from(shape.threads) / TARGET_USE).ceil();
@@ -210,6 +217,7 @@ mod tests {
             fit: 100,
             most_workers: 5,
             most_threads: MOST_THREADS,
+            holds_all: false,
         }
     }
 
@@ -258,6 +266,15 @@ mod tests {
         assert_eq!((found.shape.workers, found.limit), (5, Limit::Workers), "{found:?}");
         assert!((4..=8).contains(&found.shape.threads), "{found:?}");
         assert!(found.capacity < 5.0 * 50.0 + 1e-6, "{found:?}");
+    }
+
+    #[test]
+    fn a_thread_for_each_where_what_it_waits_for_is_not_known() {
+        let known = task(0.0, 0.02, 0.0, 24.0);
+        assert!(find(&known, 0.05).shape.slots() < 24);
+        let found = find(&Task { holds_all: true, ..known }, 0.05);
+        assert!(found.shape.slots() >= 24, "{found:?}");
+        assert!(found.shape.threads >= found.threads.lo && found.shape.threads <= found.threads.hi);
     }
 
     #[test]

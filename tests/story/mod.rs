@@ -57,6 +57,8 @@ pub struct Story {
     now: f64,
     sched: SchedTimes,
     pub endpoint: Option<NameId>,
+    /// The distance of two looks at a busy period, in milliseconds.
+    pub pace: f64,
 }
 
 impl Story {
@@ -136,7 +138,7 @@ impl Story {
             machine: Default::default(),
             own_cpu: Nanos::ZERO,
         };
-        Story { recording, now: 0.0, sched: SchedTimes::default(), endpoint: None }
+        Story { recording, now: 0.0, sched: SchedTimes::default(), endpoint: None, pace: 0.5 }
     }
 
     /// A server with a thread for each request, of which there may be `limit`, and one was watched. In
@@ -333,7 +335,7 @@ impl Story {
         let mut next = began + 8.0;
         while next < end {
             looks.push(next);
-            next += 0.5;
+            next += self.pace;
         }
         for part in parts {
             let stop = start + part.ms;

@@ -24,3 +24,4 @@ pub mod threads_occupied;
 pub mod too_few_workers;
 pub mod too_many_workers;
 pub mod worker_timeout_ahead;
+pub mod wrong_worker_class;

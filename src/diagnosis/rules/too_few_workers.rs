@@ -3,7 +3,7 @@
 //! Takes servers with event loops. Workers without one have rules of their own; a loop that is busy
 //! because a call blocks it needs no more workers, but the call moved.
 
-use super::busy_idle;
+use super::{busy_idle, wrong_worker_class};
 use crate::diagnosis::blocked::{Blocked, ratio};
 use crate::diagnosis::{Case, Rule, lacks, residents, size, wording};
 use crate::model::{Cause, Finding, Load, Measured, Recommendation, Severity, Stall, Verdict};
@@ -95,7 +95,10 @@ fn movable(case: &Case<'_>) -> f64 {
 pub(super) fn wanted(case: &Case<'_>, load: &Load) -> Option<Recommendation> {
     let has_room = load.cores.idle.is_some_and(|idle| has_room(load, idle));
     // A loop that spins is busy with nothing: another worker would be, too.
-    (is_busy(load) && has_room && !busy_idle::is_found(case)).then(|| size::for_loops(load))?
+    // More hubs that the same calls keep are no cure.
+    let is_kept = || wrong_worker_class::is_found_of_hubs(case, load);
+    (is_busy(load) && has_room && !is_kept() && !busy_idle::is_found(case))
+        .then(|| size::for_loops(load))?
 }
 
 fn is_busy(load: &Load) -> bool {

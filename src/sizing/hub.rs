@@ -1,0 +1,87 @@
+//! What a request takes of a hub of greenlets: the time that it keeps the hub, and the time that it waits
+//! beside it while others have it.
+//!
+//! How long the hub is busy for one request is measured: its use by the rate (utilization law; Denning and Buzen,
+//! *Computing Surveys* 10, 1978). How long one waits beside it is what makes so many clients get done what was
+//! measured (the machine repairman's model, [`Station`]). A hub that is busy all the time hides that: what is there
+//! then waits for the hub, and may wait for something else as well.
+
+use super::queueing::Station;
+use super::whatif::SATURATED;
+use crate::model::{Costs, Load, LoopLoad};
+
+/// One request on a hub, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OnHub {
+    /// The hub is busy for it.
+    pub busy: f64,
+    /// Of this: asleep in a call that keeps the hub.
+    pub asleep: f64,
+    /// It waits for others without keeping the hub.
+    pub beside: f64,
+    /// That may be more: the hub had no time left that would tell.
+    pub is_bound: bool,
+    /// How many requests are on the hubs of all workers or before them, on average.
+    pub there: f64,
+}
+
+/// From this part of a hub's connections on it accepts no more, and who waits before it is more than what comes in one
+/// turn of it: they are counted at looks, and between two of these some are closed and not yet taken again.
+pub const NEARLY_ALL: f64 = 0.9;
+
+/// Steps of the bisection for the time beside the hub.
+const STEPS: u32 = 50;
+
+impl OnHub {
+    /// Of a server whose requests cost this.
+    #[must_use]
+    pub fn of(load: &Load, costs: &Costs) -> Option<OnHub> {
+        let there = there(load)?;
+        let rate = load.rate().filter(|rate| *rate > 0.0)?;
+        let workers = load.worker_count();
+        let uses = load.loops.iter().filter_map(|one: &LoopLoad| one.utilization);
+        let used: f64 = (!load.loops.is_empty()).then(|| uses.sum())?;
+        let busy = used / rate;
+        let asleep = (busy - costs.cpu - costs.gil_wait - costs.run_delay).max(0.0);
+        let is_bound = used / workers >= SATURATED;
+        let beside = if is_bound { 0.0 } else { beside(busy, there / workers, rate / workers) };
+        Some(OnHub { busy, asleep, beside, is_bound, there })
+    }
+}
+
+/// How many there are. Greenlets that are done count until the hub has turned once, and their clients may have sent the
+/// next request, which then waits before it: the two are the same requests, unless the hub takes no more.
+fn there(load: &Load) -> Option<f64> {
+    let (greenlets, queued) = (load.greenlets?, load.queued.unwrap_or(0.0));
+    let limit =
+        load.number("worker_connections").map(|limit| f64::from(limit) * load.worker_count());
+    let is_full = limit.is_some_and(|limit| greenlets >= limit * NEARLY_ALL);
+    Some(if is_full { greenlets + queued } else { greenlets.max(queued) })
+}
+
+/// What a client of `clients` that keeps a hub for `busy` waits elsewhere, if they get `rate` done.
+fn beside(busy: f64, clients: f64, rate: f64) -> f64 {
+    let done = |away: f64| Station { demand: busy, servers: 1.0, away }.throughput(clients);
+    let (mut low, mut high) = (0.0, (clients / rate - busy).max(0.0));
+    for _ in 0..STEPS {
+        let middle = f64::midpoint(low, high);
+        if done(middle) > rate { low = middle } else { high = middle }
+    }
+    low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_beside_the_hub_is_told_by_how_much_gets_done() {
+        // One client at a time: what is not on the hub is beside it.
+        assert!((beside(0.02, 1.0, 10.0) - 0.08).abs() < 1e-6);
+        // 20 clients that take 10 ms of the hub each and wait for 400 ms.
+        let rate = Station { demand: 0.01, servers: 1.0, away: 0.4 }.throughput(20.0);
+        assert!((beside(0.01, 20.0, rate) - 0.4).abs() < 1e-3);
+        // More than one hub can do is noise.
+        assert_eq!(beside(0.01, 20.0, 101.0), 0.0);
+    }
+}
