@@ -1591,7 +1591,7 @@ fn another_class_is_advised_in_one_command_and_its_effect_predicted() {
         let place = report.findings.iter().position(|one| one.id == "wrong-worker-class");
         (advice.clone(), throughput.before, throughput.after, said, place.unwrap())
     };
-    // 24.5 ms of the hub each, of which two CPUs do 2 / 23.75 ms; and a thread for each of the 24.
+    // 24.5 ms of the hub each, of which two CPUs do 2 / 23.75 ms; and four threads for each CPU.
     let (advice, before, after, said, place) = advised(kept_hub(Keeps::NativeCode, 24));
     assert!(advice.command.starts_with("`-k gthread --workers "), "{}", advice.command);
     assert!(advice.reason.contains("WebSocket") && advice.reason.contains("safe for threads"));
@@ -1603,15 +1603,15 @@ fn another_class_is_advised_in_one_command_and_its_effect_predicted() {
         panic!("{advice:#?}")
     };
     assert!(suggested.lo <= recommended && recommended <= suggested.hi);
-    // What lives in the worker keeps it one; its threads hold everybody.
+    // What lives in the worker keeps it one.
     let mut story = kept_hub(Keeps::NativeCode, 24);
     story.recording.processes[0].residents = Some(residents());
     let (advice, ..) = advised(story);
-    assert_eq!(advice.command, "`-k gthread --workers 1 --threads 32`");
+    assert_eq!(advice.command, "`-k gthread --workers 1 --threads 8`");
     // Workers whose number comes from the environment get theirs from there.
     let mut story = kept_hub(Keeps::NativeCode, 24);
     let setting = Setting { value: SettingValue::Number(1), source: SettingSource::Environment };
     story.recording.processes[0].config.insert("workers".to_owned(), setting);
     let (advice, ..) = advised(story);
-    assert_eq!(advice.command, "`WEB_CONCURRENCY=2` and `-k gthread --threads 16`");
+    assert_eq!(advice.command, "`WEB_CONCURRENCY=2` and `-k gthread --threads 4`");
 }

@@ -139,7 +139,7 @@ fn find_pool(load: &Load, busy: f64, waiting: f64) -> Option<(Found, Needs)> {
         fit: 1,
         most_workers: 1,
         most_threads: MOST_TOKENS,
-        holds_all: false,
+        is_bound: false,
     };
     Some((find(&task, error(costs)), needs))
 }

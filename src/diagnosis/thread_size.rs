@@ -160,10 +160,10 @@ impl<'a> ThreadSize<'a> {
         self.found.shape
     }
 
-    /// Whether each request that is there has a thread.
+    /// Whether each request that is there could have a thread.
     #[must_use]
-    pub fn holds_all(&self) -> bool {
-        f64::from(self.found.shape.slots()) >= self.work.demand
+    pub fn could_hold_all(&self) -> bool {
+        f64::from(self.found.shape.workers.saturating_mul(MOST_THREADS)) >= self.work.demand
     }
 
     /// What limits it where no other size does noticeably more.
@@ -330,7 +330,7 @@ impl<'a> ThreadSize<'a> {
         if self.work.threads.is_none() {
             let bound = if self.work.is_bound {
                 "; what is predicted is the most, as a hub that is busy all the time hides what requests \
-                 wait for beside it"
+                 wait for beside it: record again with threads, which show it"
             } else {
                 ""
             };
@@ -459,7 +459,7 @@ fn choose(load: &Load, work: &Work<'_>, is_single: bool, shared: Option<Shared>)
         fit: most_that_fit(load, workers_of(load)),
         most_workers: most_workers(load, is_single),
         most_threads,
-        holds_all: work.is_bound,
+        is_bound: work.is_bound,
     };
     let error = error(work.costs);
     // Workers of one thread as long as they do: code that was never run by several threads at once

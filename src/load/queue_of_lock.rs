@@ -26,7 +26,7 @@ pub(super) fn of(
         queues.entry((wait.kind, line)).or_default().push(wait);
     }
     let ((kind, line), waits) = queues.into_iter().max_by_key(|(_, waits)| waited(waits))?;
-    let (in_use, rate, count) = match kind {
+    let (queued, in_use, rate) = match kind {
         LockKind::Thread => {
             let mut by_worker: BTreeMap<Pid, Vec<&LockWait>> = BTreeMap::new();
             for wait in &waits {
@@ -35,27 +35,26 @@ pub(super) fn of(
             let own = || workers.iter().copied().filter(|one| by_worker.contains_key(&one.pid));
             let share = |worker: &ProcessInfo| {
                 let queue = by_worker.get(&worker.pid).map_or(Nanos::ZERO, |waits| covered(waits));
-                queue.share_of(lived(recording, worker)).min(1.0).sqrt()
+                queue.share_of(lived(recording, worker)).min(1.0)
             };
-            (own().map(share).sum::<f64>(), rate(recording, own())?, by_worker.len())
+            let queued = own().map(share).sum::<f64>() / to_f64(by_worker.len().max(1) as u64);
+            (queued, own().map(|one| share(one).sqrt()).sum::<f64>(), rate(recording, own())?)
         }
         LockKind::Sqlite => {
             // Whoever waits for it sleeps, up to 100 ms, and is not woken when it is free (`sqliteDefaultBusyCallback`,
             // sqlite3 3.45 `src/main.c`): what it let through meanwhile is all that it lets through.
-            let queue = covered(&waits).share_of(recording.length());
-            let share = if queue >= MOSTLY { 1.0 } else { queue };
-            (share, rate(recording, workers.iter().copied())?, 1)
+            let queued = covered(&waits).share_of(recording.length()).min(1.0);
+            (queued, 1.0, rate(recording, workers.iter().copied())?)
         }
     };
-    let share = in_use / to_f64(count.max(1) as u64);
-    (share >= MOSTLY).then(|| SharedPool {
+    (queued >= MOSTLY).then(|| SharedPool {
         kind: SharedKind::Lock(kind),
         name: line.map_or(String::new(), |line| place(&recording.tables, line)),
         limit: Some(1),
         servers: 1.0,
         kept: in_use / rate,
         waited: waited(&waits).as_secs_f64() / recording.length().as_secs_f64() / rate,
-        share,
+        share: queued,
     })
 }
 

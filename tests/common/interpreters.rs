@@ -61,7 +61,11 @@ pub fn at(command: &str) -> Option<Python> {
 /// A few of them, where versions make no difference that another test would not show: the oldest,
 /// the newest and one in the middle.
 pub fn some_interpreters() -> Vec<Python> {
-    let mut all = interpreters();
+    some_of(interpreters())
+}
+
+/// The same of these.
+pub fn some_of(mut all: Vec<Python>) -> Vec<Python> {
     all.sort_by_key(Python::minor);
     let mut places = vec![0, all.len() / 2, all.len().saturating_sub(1)];
     places.dedup();

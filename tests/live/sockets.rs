@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::interpreters::{interpreters, some_interpreters};
+use crate::interpreters::some_interpreters;
 use crate::profiler::{record, stallspy};
 use crate::server::Server;
 use crate::turn::each;
@@ -19,7 +19,7 @@ fn number(row: &Value, key: &str) -> f64 {
 
 #[test]
 fn lines_are_counted_and_connections_told_apart() {
-    each(&interpreters(), |python| {
+    each(&some_interpreters(), |python| {
         let server = Server::start(python, "asyncio_sockets.py", 60, &[]);
         let [line, kept, once, port] = server.ports[..] else { panic!("{:?}", server.ports) };
         let at = |port: u16| Value::from(format!("127.0.0.1:{port}"));

@@ -14,7 +14,7 @@ const BUSY: f64 = 0.9;
 /// The part of that time in which it must have used a CPU, and not waited for something.
 const COMPUTES: f64 = 0.7;
 /// CPUs that must have nothing to do: half of one for a worker to gain anything.
-const IDLE: f64 = 0.5;
+pub(super) const IDLE: f64 = 0.5;
 
 /// See `docs/findings/too-few-workers.md`.
 #[derive(Debug)]

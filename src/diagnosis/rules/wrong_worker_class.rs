@@ -7,6 +7,7 @@
 
 use super::loop_hung::is_hung;
 use super::sync_starved::SyncStarved;
+use super::too_few_workers::IDLE;
 use crate::diagnosis::blocked::{Blame, Blocked, ratio};
 use crate::diagnosis::thread_size::ThreadSize;
 use crate::diagnosis::{Case, HIGH_SHARE, MEDIUM_LENGTH, Rule, lacks, remedy, size, wording};
@@ -149,6 +150,11 @@ impl Keeps {
         if self.all > 0.0 { (part / self.all).min(1.0) } else { 0.0 }
     }
 
+    /// Whether the calls that wait are the larger part: what they wait for needs no CPU.
+    fn mostly_waits(&self) -> bool {
+        self.out_of_reach >= self.native + self.computing
+    }
+
     /// Whether it is what greenlets are wrong for.
     fn is_wrong(&self) -> bool {
         let these = self.of_these();
@@ -180,8 +186,14 @@ fn of_hubs(case: &Case<'_>, load: &Load) -> Told {
     if !keeps.is_wrong() {
         return Told::Nothing;
     }
+    // What computes gains nothing by threads where no CPU is left for them.
+    if !keeps.mostly_waits() && load.cores.idle.is_none_or(|idle| idle < IDLE) {
+        return Told::Nothing;
+    }
     let Some(size) = ThreadSize::instead_of_hubs(load) else { return Told::Need };
-    let Some(advice) = size.change().filter(|_| size.holds_all()) else { return Told::Nothing };
+    let Some(advice) = size.change().filter(|_| size.could_hold_all()) else {
+        return Told::Nothing;
+    };
     let parts = [
         ("C code without the interpreter lock", keeps.native),
         ("calls that no patch reaches", keeps.out_of_reach),
