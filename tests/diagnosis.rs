@@ -1258,6 +1258,19 @@ fn more_workers_are_typed_as_the_server_takes_them() {
 }
 
 #[test]
+fn a_semaphore_lets_no_more_through_than_the_database_it_guards_takes() {
+    let told = |connections: u32| {
+        let mut story = shared_pool(PoolKind::Semaphore, Some(77), 150, 50);
+        story.connected("10.0.0.7:5432", connections, 0.0);
+        let report = conclude(story.recording, &nothing_allowed);
+        let found = report.findings.iter().find(|one| one.id == "pool-saturated").unwrap();
+        found.recommendations[0].command.clone()
+    };
+    assert!(told(77).starts_with("let more through at once where it is made, if"), "{}", told(77));
+    assert!(told(2).starts_with("`threading.Semaphore("), "{}", told(2));
+}
+
+#[test]
 fn of_one_line_one_remedy_is_told() {
     let mut story = Story::new(600);
     let (call, render) = (in_request(&mut story), rendering(&mut story, 40.0));

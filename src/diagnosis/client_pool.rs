@@ -4,7 +4,7 @@
 //! Decides no size: that is [`size`](super::size)'s.
 
 use super::services::{Service, service_at};
-use crate::model::{Load, LockKind, PoolKind, SharedKind, SharedPool};
+use crate::model::{Load, LockKind, PoolInfo, PoolKind, ProcessInfo, SharedKind, SharedPool};
 use crate::units::whole;
 
 /// A database's connections are to be used up to this part: a fifth is left for whoever else connects (see
@@ -93,6 +93,19 @@ impl Room {
     pub fn words(&self) -> String {
         format!("{} takes {} by default", self.service.name, self.usable)
     }
+}
+
+/// What a database leaves to each worker of which a semaphore guards the connections: there are about as many as it
+/// lets through.
+#[must_use]
+pub fn guarded(process: &ProcessInfo, semaphore: &PoolInfo, workers: u32) -> Option<u32> {
+    let guards = semaphore.limit.filter(|_| semaphore.kind.is_semaphore())?;
+    let databases = process.connections.iter().filter_map(|one| {
+        let limit = service_at(one.peer.as_deref()?).limit?;
+        let is_it = f64::from(one.open.max) >= f64::from(guards) * USED;
+        is_it.then(|| whole(f64::from(limit.usable()) * USED / f64::from(workers.max(1))))
+    });
+    databases.min()
 }
 
 /// What a pool of `size` in each of so many workers can hit.

@@ -56,6 +56,7 @@ pub fn for_pool(
     let workers = load.map_or(1, workers_of);
     let room = load.filter(|_| pool.kind.is_of_clients());
     let room = room.and_then(|load| client_pool::Room::of(load, workers)).map(|room| room.most);
+    let room = room.or_else(|| client_pool::guarded(process, pool, workers));
     let fits = slots.into_iter().chain(room).map(f64::from).fold(f64::INFINITY, f64::min);
     let wanted = wanted.min(fits);
     let (most, limited_by) = match (modelled, held) {
