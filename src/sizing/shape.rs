@@ -76,7 +76,7 @@ pub struct Task {
     pub most_workers: u32,
     /// Most threads of a worker; 1 for workers that have but one.
     pub most_threads: u32,
-    /// Whether what requests wait for is known from below only: then there are [`UNSEEN_PER_CPU`] threads at least.
+    /// Whether what requests wait for is known from below only: then there are `UNSEEN_PER_CPU` threads at least.
     pub is_bound: bool,
 }
 
