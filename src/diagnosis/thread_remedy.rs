@@ -3,10 +3,10 @@
 //! Takes a blamed line, gives a recommendation with its figures. Where a size of its server is told apart, no more
 //! workers and threads are asked for here.
 
-use super::blocked::Blame;
+use super::blocked::{Blame, Blocked};
 use super::remedy::recommendation;
 use super::{Case, often, residents, wording};
-use crate::model::{FrameId, LockKind, Recommendation, Stall};
+use crate::model::{FrameId, LockKind, Recommendation};
 use crate::units::Nanos;
 
 /// A line waits for a lock from half of its time on: what else it does is the smaller part.
@@ -91,20 +91,7 @@ fn for_lock(case: &Case<'_>, blame: &Blame, kind: LockKind) -> Recommendation {
 /// The line that takes most of the time while the lock is held: of what else the same function does.
 fn holder(case: &Case<'_>, blame: &Blame) -> Option<FrameId> {
     let tables = &case.recording.tables;
-    let beside = |stall: &&Stall| {
-        let line = stall.culprit.as_ref().map(|culprit| culprit.frame);
-        let is_other = |line| line != blame.frame && tables.is_same_function(line, blame.frame);
-        stall.occupies && line.is_some_and(is_other)
-    };
-    let mut lines: Vec<(Nanos, FrameId)> = Vec::new();
-    for stall in case.stalls.iter().filter(beside) {
-        let (Some(culprit), time) = (&stall.culprit, case.recording.observed(stall)) else {
-            continue;
-        };
-        match lines.iter_mut().find(|(_, frame)| *frame == culprit.frame) {
-            Some((sum, _)) => *sum += time,
-            None => lines.push((time, culprit.frame)),
-        }
-    }
-    lines.into_iter().max_by_key(|(time, _)| *time).map(|(_, frame)| frame)
+    let is_other = |line| line != blame.frame && tables.is_same_function(line, blame.frame);
+    let lines = Blocked::of_threads(case.recording, case.stalls)?.culprits;
+    lines.into_iter().map(|one| one.frame).find(|line| is_other(*line))
 }

@@ -446,7 +446,7 @@ fn most_workers(load: &Load, is_single: bool) -> u32 {
     if is_single {
         return workers_of(load);
     }
-    load.cores.whole().saturating_mul(2).saturating_add(1).max(1)
+    load.cores.rule_of_thumb()
 }
 
 /// The best shape for some work.

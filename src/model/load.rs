@@ -182,6 +182,12 @@ impl Cores {
     pub fn whole(&self) -> u32 {
         whole(self.budget.ceil().max(1.0))
     }
+
+    /// gunicorn's rule of thumb for workers, 2 × cores + 1 (<https://docs.gunicorn.org/en/stable/design.html>).
+    #[must_use]
+    pub fn rule_of_thumb(&self) -> u32 {
+        self.whole().saturating_mul(2).saturating_add(1)
+    }
 }
 
 /// The memory of one server, in bytes.

@@ -44,7 +44,7 @@ impl Rule for DevServer {
 fn threads(case: &Case<'_>, load: &Load) -> u32 {
     let own = case.recording.processes.iter().filter(|one| load.workers.contains(&one.pid));
     let most = own.filter_map(|one| one.occupancy.most()).max().unwrap_or(0);
-    let workers = f64::from(rule_of_thumb(load));
+    let workers = f64::from(workers_of(load));
     let wanted = to_f64(most as u64) / TARGET_USE / workers;
     whole(wanted.ceil()).clamp(FEW_THREADS, MOST_THREADS)
 }
@@ -52,18 +52,17 @@ fn threads(case: &Case<'_>, load: &Load) -> u32 {
 /// Threads of a worker where nothing is known of the load: that a request that waits lets others run.
 const FEW_THREADS: u32 = 4;
 
-/// 2 × cores + 1 (<https://docs.gunicorn.org/en/stable/design.html>); 1 where more would repeat what lives in
-/// the one process.
-fn rule_of_thumb(load: &Load) -> u32 {
+/// The rule of thumb; 1 where more would repeat what lives in the one process.
+fn workers_of(load: &Load) -> u32 {
     if residents::is_single(load) {
         return 1;
     }
-    load.cores.whole().saturating_mul(2).saturating_add(1)
+    load.cores.rule_of_thumb()
 }
 
 /// The command line for production, and why.
 fn instead(load: &Load, threads: u32) -> (String, String) {
-    let workers = rule_of_thumb(load);
+    let workers = workers_of(load);
     let cpus = if residents::is_single(load) { 1 } else { load.cores.whole() };
     let reloads = "it watches files and starts anew when one changes; one process serves everybody";
     match load.server.as_str() {

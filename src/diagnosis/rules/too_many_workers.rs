@@ -74,7 +74,7 @@ fn crowded(load: &Load) -> Option<f64> {
     let waiting = costs.run_delay * load.rate()?;
     let whole = load.cores.whole();
     // gunicorn's rule of thumb is no fault (<https://docs.gunicorn.org/en/stable/design.html>).
-    let is_above = load.workers.len() > whole.saturating_mul(2).saturating_add(1) as usize;
+    let is_above = load.workers.len() > load.cores.rule_of_thumb() as usize;
     // As many wait as run at most: each goes without a CPU for half of the time that it wants one.
     let is_crowded = is_above && computes(costs) >= MOSTLY && waiting >= f64::from(whole);
     (is_crowded || (load.workers.len() > 1 && is_tight(load))).then_some(waiting)
