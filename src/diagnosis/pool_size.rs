@@ -8,7 +8,7 @@ use super::size::{SURE, enough, error, faster, workers_of};
 use crate::model::{
     Load, Measured, PoolInfo, PoolKind, ProcessInfo, Recommendation, Remedy, SettingKind,
 };
-use crate::sizing::capacity::{HANDED_AROUND, Needs};
+use crate::sizing::capacity::Needs;
 use crate::sizing::shape::{Found, Limit, TARGET_USE, Task, find};
 use crate::units::{Bounds, whole};
 
@@ -121,19 +121,15 @@ fn reason(pool: &PoolInfo, load: Option<&Load>, workers: u32, size: u32) -> Stri
 /// sizes workers; and what a request needs.
 ///
 /// How long one is in the pool is what is in it by the rate (Little). Where only some requests go through it all
-/// figures are those of a mean request. The lock loses nothing by being handed around, as it does between
-/// gthread's threads: measured with anyio's, 1 ms of CPU and 120 ms of waiting, 100 clients, one process did as
-/// much as its lock allowed (`scripts/bench --only sizing`).
+/// figures are those of a mean request.
 fn find_pool(load: &Load, busy: f64, waiting: f64) -> Option<(Found, Needs)> {
     let costs = enough(load)?;
     let rate = load.rate().filter(|rate| *rate > 0.0)?;
     let gil = costs.most_gil();
     let blocked = (busy / rate - costs.cpu - costs.gil_wait - costs.run_delay).max(0.0);
     let needs = Needs { gil, free: costs.cpu - gil, blocked };
-    // The model divides by it.
-    let lock = gil * HANDED_AROUND;
     let task = Task {
-        needs: Needs { gil: lock, free: costs.cpu - lock, blocked },
+        needs,
         shared: None,
         demand: busy + waiting,
         cores: load.cores.usable(),
