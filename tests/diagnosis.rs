@@ -9,10 +9,10 @@ mod story;
 use stallspy::conclusion::conclude;
 use stallspy::diagnosis::RULES;
 use stallspy::model::{
-    Cause, ConnectionInfo, CpuState, GilState, GilTally, Level, ListenerInfo, LoopId, LoopKind,
-    LoopState, LoopTally, Patches, Peer, PoolInfo, PoolKind, PoolReading, ProcessInfo, Readiness,
-    ReadyFd, Recommendation, Recording, Remedy, Report, Resident, ResidentKind, ResidentPlace,
-    Role, Setting, SettingSource, SettingValue, Stall, WorkerClass,
+    Cause, ConnectionInfo, CpuQuota, CpuState, GilState, GilTally, Level, ListenerInfo, LoopId,
+    LoopKind, LoopState, LoopTally, Patches, Peer, PoolInfo, PoolKind, PoolReading, ProcessInfo,
+    Readiness, ReadyFd, Recommendation, Recording, Remedy, Report, Resident, ResidentKind,
+    ResidentPlace, Role, Setting, SettingSource, SettingValue, Stall, WorkerClass,
 };
 use stallspy::units::{Nanos, Pid, Tid};
 use story::{Part, Story, at};
@@ -1627,4 +1627,182 @@ fn another_class_is_advised_in_one_command_and_its_effect_predicted() {
     story.recording.processes[0].config.insert("workers".to_owned(), setting);
     let (advice, ..) = advised(story);
     assert_eq!(advice.command, "`WEB_CONCURRENCY=2` and `-k gthread --threads 4`");
+}
+
+#[test]
+fn a_spent_quota_is_what_requests_wait_for() {
+    let mut story = starved_workers();
+    let render = rendering(&mut story, 60.0);
+    for n in 0..9 {
+        let began = 1_000.0 + 500.0 * f64::from(n);
+        story.stall(began, Story::starved(110.0, render.stack));
+        story.throttled(began + 100.0, began + 105.0, 85.0);
+    }
+    let quota = CpuQuota { quota: Nanos::from_millis(50), period: Nanos::from_millis(100) };
+    let process = &mut story.recording.processes[0];
+    process.budget.quotas = vec![quota];
+    process.cpu = Nanos::from_millis(5_000);
+    process.turns.run_delay = Nanos::from_millis(5_000);
+    let report = conclude(story.recording, &nothing_allowed);
+    assert!(report.verdict.contains("CPU quota (0.5 CPUs) was spent"), "{}", report.verdict);
+    let advice = advised(&report, "sync-starved");
+    assert!(advice.command.starts_with("raise the CPU limit"), "{advice:#?}");
+    // Of a quota that is there and hardly spent nothing is said.
+    let mut story = starved_workers();
+    story.recording.processes[0].budget.quotas = vec![quota];
+    let report = conclude(story.recording, &nothing_allowed);
+    assert!(!report.verdict.contains("quota"), "{}", report.verdict);
+}
+
+#[test]
+fn asgirefs_one_thread_is_told_from_other_pools_of_one() {
+    let told = |thread_handler: bool| {
+        let mut story = Story::new(30);
+        let threading = "/usr/lib/python3.12/threading.py";
+        let pool = "/usr/lib/python3.12/concurrent/futures/thread.py";
+        let asgiref = format!("{VENV}/asgiref/sync.py");
+        let mut frames = vec![(threading, 1012, "run"), (pool, 92, "_worker"), (pool, 58, "run")];
+        if thread_handler {
+            frames.push((&asgiref, 522, "thread_handler"));
+        }
+        frames.push(("/srv/app/users.py", 4, "load_user"));
+        let stack = story.frames(&frames);
+        story.sampled(stack, 900, CpuState::Blocked { wait: None });
+        // At the start of its thread: not the application's.
+        let idle = story.frames(&frames[..2]);
+        story.sampled(idle, 100, CpuState::Blocked { wait: None });
+        let process = &mut story.recording.processes[0];
+        (process.requests.first, process.requests.last) = (Some(0), Some(250));
+        process.cpu = Nanos::from_millis(500);
+        let mut pool =
+            PoolInfo::new(PoolKind::ThreadPoolExecutor, "ThreadPoolExecutor-0".to_owned());
+        for _ in 0..50 {
+            pool.add(&PoolReading { limit: Some(1), busy: Some(1), waiting: Some(29) });
+        }
+        process.pools.push(pool);
+        story.machine(19_000);
+        let report = conclude(story.recording, &nothing_allowed);
+        assert!(
+            report.verdict.ends_with("most of it in users.py:4 load_user"),
+            "{}",
+            report.verdict
+        );
+        (report.verdict.clone(), advised(&report, "pool-saturated").command.clone())
+    };
+    let (verdict, command) = told(true);
+    assert!(verdict.contains("the one thread of asgiref's `sync_to_async`"), "{verdict}");
+    assert!(command.contains("thread_sensitive=False"), "{command}");
+    assert!(command.contains("set_default_executor(ThreadPoolExecutor(34))"), "{command}");
+    let (verdict, command) = told(false);
+    assert!(verdict.contains("the thread pool ThreadPoolExecutor-0"), "{verdict}");
+    assert_eq!(command, "`ThreadPoolExecutor(max_workers=34, …)`");
+}
+
+#[test]
+fn executors_that_live_for_a_request_are_no_pool_to_size() {
+    let mut story = Story::new(100);
+    let process = &mut story.recording.processes[0];
+    for _ in 0..4 {
+        let mut pool =
+            PoolInfo::new(PoolKind::ThreadPoolExecutor, "ThreadPoolExecutor-17".to_owned());
+        pool.add(&PoolReading { limit: Some(1), busy: Some(1), waiting: Some(1) });
+        process.pools.push(pool);
+    }
+    let report = conclude(story.recording, &nothing_allowed);
+    assert!(report.undecided.iter().all(|(rule, _)| *rule != "pool-saturated"), "{report:#?}");
+}
+
+#[test]
+fn a_middleware_is_no_handler() {
+    let told = |caller: &str, function: &str| {
+        let mut story = Story::new(400);
+        story.endpoint = Some(story.recording.tables.name("GET /"));
+        let caller = format!("{VENV}/starlette/{caller}");
+        let stack = story.stack(&[(&caller, 191, "app"), ("/srv/app/auth.py", 9, function)]);
+        let part = story.asleep(100.0, stack, "recvfrom", None);
+        story.stall(500.0, part);
+        let report = conclude(story.recording, &nothing_allowed);
+        advised(&report, "loop-blocked-by-call").command.clone()
+    };
+    assert!(told("middleware/base.py", "dispatch").starts_with("`await asyncio.to_thread(…)`"));
+    assert!(told("middleware/errors.py", "__call__").starts_with("`await asyncio.to_thread(…)`"));
+    assert!(told("routing.py", "orders").starts_with("make the handler `def`"));
+}
+
+#[test]
+fn a_development_server_before_which_others_wait_comes_first() {
+    let report = |waiting: u64| {
+        let mut story = Story::of_threads(400, 4, 1);
+        let call = in_request(&mut story);
+        story.stall(500.0, call);
+        let process = &mut story.recording.processes[0];
+        process.topology.server = "werkzeug".to_owned();
+        process.topology.development = true;
+        let (queue, address) = (Level { looks: 40, sum: 120, max: 9 }, "127.0.0.1:5000".to_owned());
+        process.listeners.push(ListenerInfo { inode: 1, address, limit: None, queue, waiting });
+        story.connected("10.0.0.7:443", 5, 1.0);
+        conclude(story.recording, &nothing_allowed)
+    };
+    let crowded = report(38);
+    assert!(crowded.verdict.starts_with("werkzeug runs as a development server: one process"));
+    assert!(crowded.verdict.ends_with("others waited to be accepted 95 % of the time"));
+    assert!(!report(1).verdict.starts_with("werkzeug"));
+}
+
+#[test]
+fn a_platforms_numbers_are_typed_where_it_takes_them() {
+    let told = |variables: &[&str]| {
+        let mut story = starved_workers();
+        let process = &mut story.recording.processes[0];
+        process.cpu = Nanos::from_millis(500);
+        process.listeners[0].queue = Level { looks: 40, sum: 800, max: 20 };
+        for name in variables {
+            let setting =
+                Setting { value: SettingValue::Number(1), source: SettingSource::Environment };
+            process.config.insert((*name).to_owned(), setting);
+        }
+        story.machine(19_000);
+        let report = conclude(story.recording, &nothing_allowed);
+        advised(&report, "sync-starved").command.clone()
+    };
+    let platforms = ["PYTHON_ENABLE_GUNICORN_MULTIWORKERS", "PYTHON_GUNICORN_CUSTOM_WORKER_NUM"];
+    let command = told(&platforms);
+    assert!(command.contains("`PYTHON_GUNICORN_CUSTOM_THREAD_NUM="), "{command}");
+    assert!(!command.contains("--") && !command.contains("MULTIWORKERS"), "{command}");
+    assert!(told(&[]).contains("`--threads "));
+}
+
+#[test]
+fn a_socket_that_was_too_new_at_first_is_the_one_that_was_found() {
+    let mut story = Story::new(400);
+    let call = in_request(&mut story);
+    let too_new = story.asleep(60.0, call.stack, "recvfrom", None);
+    let lock = story.asleep(70.0, call.stack, "futex", Some(Peer::Gil));
+    story.busy(500.0, &[too_new, Part { ms: 40.0, ..call }, lock], true);
+    let report = conclude(story.recording, &nothing_allowed);
+    let [stall] = &report.stalls[..] else { panic!("{:#?}", report.stalls) };
+    let wait = stall.culprit.as_ref().and_then(|culprit| culprit.wait).unwrap();
+    let tables = &report.recording.tables;
+    let words = tables.get_wait(wait).unwrap().in_words(tables);
+    assert_eq!(words, "recvfrom() from 10.0.0.7:443");
+    assert_eq!(stall.cause, Cause::BlockingCall);
+}
+
+#[test]
+fn threads_that_keep_the_cpus_busy_gain_by_no_other_size() {
+    let told = |cpu_ms: u64| {
+        let mut story = taking_turns(cpu_ms);
+        story.recording.samples.clear();
+        story.recording.processes[0].occupancy.busy = vec![0, 0, 1000];
+        story.recording.processes[0].occupancy.limit = Some(2);
+        story.crowd(WorkerClass::Gthread, 2, 2, 18, 40);
+        story.recording.processes[0].gil = GilTally { looks: 10_000, held: 800 };
+        story.machine(20_000 - cpu_ms.min(20_000));
+        let report = conclude(story.recording, &nothing_allowed);
+        advised(&report, "gthread-starved").command.clone()
+    };
+    // 19.5 of the 20 s that two CPUs have, most of it without the interpreter lock.
+    let no_more = "no more workers or threads: make requests cheaper, or give the server more CPUs";
+    assert_eq!(told(19_500), no_more);
+    assert_ne!(told(9_000), no_more);
 }

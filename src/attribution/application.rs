@@ -140,6 +140,7 @@ pub fn site(tables: &Tables, stdlib: Option<&str>, stack: StackId) -> Option<Sit
     let is_runner =
         |frame: &Frame| is_loop_runner(tables, frame) || is_request_runner(tables, frame);
     let runner = all.iter().position(|(_, frame)| is_runner(frame));
+    let runner = runner.or_else(|| loop_in_c(tables, &all));
     let of_callback = runner.and_then(|at| match all.first() {
         // The server itself is at it; whoever started it is not to blame.
         Some((_, frame)) if at == 0 && is_request_runner(tables, frame) => all.get(..1),
@@ -204,12 +205,21 @@ fn outside_of_comprehensions(
 pub fn origin_of<'a>(tables: &'a Tables, stdlib: Option<&str>, frame: &Frame) -> Origin<'a> {
     match (frame.kind, frame.file) {
         (FrameKind::Python, Some(file)) => {
-            origin(tables.text(file), tables.text(frame.function), stdlib)
+            let file = tables.text(file);
+            launcher(file).unwrap_or_else(|| origin(file, tables.text(frame.function), stdlib))
         }
         // Code without a file was made up at run time, by machinery rather than by a person.
         (FrameKind::Python, None) => Origin::Stdlib(""),
         (FrameKind::Native | FrameKind::Marker, _) => Origin::Foreign,
     }
+}
+
+/// Whose a script is that pip made to start a server, as `/srv/venv/bin/uvicorn` or `bin/waitress-serve`; `None` of
+/// others, which may be the application.
+fn launcher(file: &str) -> Option<Origin<'static>> {
+    let (folder, name) = file.rsplit_once('/')?;
+    let package = name.split('-').next().filter(|_| folder.ends_with("/bin"))?;
+    PLUMBING.iter().find(|known| **known == package).map(|known| Origin::Package(known))
 }
 
 fn is_telling(origin: Origin<'_>) -> bool {
@@ -220,6 +230,18 @@ fn is_loop_runner(tables: &Tables, frame: &Frame) -> bool {
     let file = frame.file.map(|file| tables.text(file));
     tables.text(frame.function) == "_run_once"
         && file.is_some_and(|file| file.ends_with("asyncio/base_events.py"))
+}
+
+/// The place of `asyncio.run` where what it runs is called by a loop in C (uvloop), which has no frame: of asyncio's
+/// own, its code comes next.
+fn loop_in_c(tables: &Tables, frames: &[(FrameId, &Frame)]) -> Option<usize> {
+    let file = |frame: &Frame| frame.file.map_or("", |file| tables.text(file));
+    let is_run = |frame: &Frame| {
+        tables.text(frame.function) == "run" && file(frame).ends_with("/asyncio/runners.py")
+    };
+    let place = frames.iter().position(|(_, frame)| is_run(frame))?;
+    let (_, called) = frames.get(place.checked_sub(1)?)?;
+    (!file(called).contains("/asyncio/")).then_some(place)
 }
 
 /// The functions in which servers with a thread or a greenlet for each request call the application.
@@ -349,6 +371,34 @@ mod tests {
         assert_eq!(found, ("jsonable_encoder".into(), Some("__call__".into())));
         let found = after_loop(&[("/opt/py/lib/python3.12/asyncio/events.py", "_run")]);
         assert_eq!(found.0, "_run");
+    }
+
+    #[test]
+    fn nor_is_the_script_where_the_loop_is_in_c() {
+        let run = |script, frames: &[(&str, &str)], is_application| {
+            let start = [
+                (script, "<module>"),
+                ("/opt/py/lib/python3.12/site-packages/uvicorn/server.py", "run"),
+                ("/opt/py/lib/python3.12/asyncio/runners.py", "run"),
+            ];
+            blame(&[&start[..], frames].concat(), is_application).0
+        };
+        let framework = [
+            ("/opt/py/lib/python3.12/site-packages/django/core/handlers/asgi.py", "__call__"),
+            ("/opt/py/lib/python3.12/site-packages/asgiref/sync.py", "__aexit__"),
+            ("/opt/py/lib/python3.12/threading.py", "join"),
+        ];
+        assert_eq!(run("/srv/main.py", &framework, false), "__aexit__");
+        assert_eq!(run("/srv/venv/bin/uvicorn", &framework, false), "__aexit__");
+        let view = [&framework[..1], &[("/srv/shop/views.py", "cart")]].concat();
+        assert_eq!(run("/srv/main.py", &view, true), "cart");
+        // What `asyncio.run` itself is at was asked for by who called it.
+        let close = [("/opt/py/lib/python3.12/asyncio/runners.py", "close")];
+        assert_eq!(run("/srv/main.py", &close, true), "<module>");
+        // Scripts of others, and one that is started some other way.
+        assert_eq!(blame(&[("/srv/venv/bin/uvicorn", "<module>")], false).0, "<module>");
+        assert_eq!(blame(&[("/srv/bin/serve", "<module>")], true).0, "<module>");
+        assert_eq!(blame(&[("/srv/uvicorn/gunicorn", "<module>")], true).0, "<module>");
     }
 
     #[test]

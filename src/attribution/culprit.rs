@@ -10,7 +10,7 @@ use std::hash::Hash;
 use super::application::Site;
 use super::native;
 use super::weight::Weighed;
-use crate::model::{CpuState, FrameId, LockHolder, NameId, Peer, StackId, Tables, WaitId};
+use crate::model::{CpuState, FrameId, LockHolder, NameId, Peer, StackId, Tables, Wait, WaitId};
 use crate::units::Nanos;
 
 /// How a thread spent the time that some looks stand for.
@@ -167,7 +167,7 @@ impl Winner {
             native: heaviest(natives.iter().copied()),
             native_shared: native::shared(tables, &natives),
             times,
-            wait: mostly_blocked.then(|| heaviest_wait(&own)).flatten(),
+            wait: mostly_blocked.then(|| heaviest_wait(tables, &own)).flatten(),
             lock_holder: heaviest(
                 own.iter().filter_map(|seen| Some((seen.look.lock_holder?, seen.weight))),
             ),
@@ -212,11 +212,20 @@ impl Common {
     }
 }
 
-fn heaviest_wait(looks: &[Weighed<'_>]) -> Option<WaitId> {
-    heaviest(looks.iter().filter_map(|seen| match seen.look.cpu {
-        CpuState::Blocked { wait: Some(wait) } => Some((wait, seen.weight)),
-        _ => None,
-    }))
+/// Of the waits in the call that took most, one whose other end was found: a socket may have been too new for that at first.
+fn heaviest_wait(tables: &Tables, looks: &[Weighed<'_>]) -> Option<WaitId> {
+    let waits = || {
+        looks.iter().filter_map(|seen| match seen.look.cpu {
+            CpuState::Blocked { wait: Some(id) } => Some((id, tables.get_wait(id)?, seen.weight)),
+            _ => None,
+        })
+    };
+    let kind = |wait: &Wait| (wait.syscall, wait.peer == Some(Peer::Gil));
+    let most = heaviest(waits().map(|(_, wait, weight)| (kind(wait), weight)))?;
+    let of_it = || waits().filter(|(_, wait, _)| kind(wait) == most);
+    let found = of_it().filter(|(_, wait, _)| wait.peer.is_some());
+    let weights = |(id, _, weight)| (id, weight);
+    heaviest(found.map(weights)).or_else(|| heaviest(of_it().map(weights)))
 }
 
 fn heaviest_name(

@@ -6,7 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::greenlets::Hub;
-use crate::model::{Culprit, FrameId, LoopId, LoopKind, Measured, Recording, Stall, WaitId};
+use crate::model::origin::{Origin, origin};
+use crate::model::{
+    Culprit, Frame, FrameId, LoopId, LoopKind, Measured, NameId, Recording, StackId, Stall, Tables,
+    WaitId,
+};
 use crate::units::{Nanos, Pid};
 
 /// Some stalls of a recording, added up.
@@ -41,6 +45,8 @@ pub struct Blame {
     pub process: Option<Pid>,
     /// The loop that the longest of them blocked.
     pub kind: Option<LoopKind>,
+    /// The installed package's line that called the application's code it is in, in the longest of them.
+    pub caller: Option<FrameId>,
     /// Whether every one of them served a request whose endpoint is known.
     pub in_request: bool,
     /// How many.
@@ -93,6 +99,11 @@ impl Blocked {
                     let blame = culprits
                         .entry(culprit.frame)
                         .or_insert_with(|| Blame::none_yet(culprit.frame));
+                    if part.duration() > blame.max {
+                        let stack = part.stack;
+                        blame.caller =
+                            stack.and_then(|stack| caller(&recording.tables, stack, culprit.frame));
+                    }
                     blame.add(&part, culprit, kind, time);
                 }
             }
@@ -130,6 +141,7 @@ impl Blame {
             native: [None; 2],
             process: None,
             kind: None,
+            caller: None,
             in_request: true,
             count: 0,
             total: Nanos::ZERO,
@@ -167,6 +179,17 @@ impl Blame {
             max(self.max),
         ]
     }
+}
+
+/// The nearest frame of an installed package above a line: what called the function, or the one that called that.
+fn caller(tables: &Tables, stack: StackId, line: FrameId) -> Option<FrameId> {
+    let above = tables.frames_of(stack).skip_while(|(id, _)| *id != line);
+    let mut files = above.filter_map(|(id, frame)| Some((id, frame, frame.file?)));
+    let is_installed = |(_, frame, file): &(FrameId, &Frame, NameId)| {
+        let whose = origin(tables.text(*file), tables.text(frame.function), None);
+        matches!(whose, Origin::Package(_))
+    };
+    files.find(is_installed).map(|(id, ..)| id)
 }
 
 /// The time of a stall that is what `wanted` picks: of the line to blame, or of others that took part in it.

@@ -27,6 +27,7 @@ pub fn pool_name(pool: &PoolInfo) -> String {
         PoolKind::ServerThreads => format!("{}'s pool of threads", pool.name),
         kind if kind.is_awaited() => client_pool::name(kind, &pool.name),
         _ if pool.is_loops_default() => format!("{}'s default executor", pool.name),
+        _ if is_thread_sensitive(pool) => "the one thread of asgiref's `sync_to_async`".to_owned(),
         _ if pool.name.is_empty() => format!("a {}", pool.kind.title()),
         _ => format!("the {} {}", pool.kind.title(), pool.name),
     }
@@ -92,13 +93,32 @@ pub fn for_pool(
     ];
     inputs.extend(held.map(|held| Measured::new("gil_held", held, "ratio")));
     inputs.extend(modelled.into_iter().flat_map(|(_, needs)| measured(needs)));
-    Some(Recommendation {
-        remedy: pool_remedy(pool, recommended, Bounds { lo: least, hi: recommended }, limited_by),
-        command: pool_command(pool, recommended),
-        reason: reason(pool, load, workers, recommended),
-        inputs,
-        predicted,
-    })
+    let remedy = pool_remedy(pool, recommended, Bounds { lo: least, hi: recommended }, limited_by);
+    let (command, reason) = match is_thread_sensitive(pool) {
+        true => (of_thread_sensitive(recommended), THREAD_SENSITIVE.to_owned()),
+        false => (pool_command(pool, recommended), reason(pool, load, workers, recommended)),
+    };
+    Some(Recommendation { remedy, command, reason, inputs, predicted })
+}
+
+/// What there is to know before more than one thread does what asgiref's one did
+/// (<https://docs.djangoproject.com/en/5.1/topics/async/#sync-to-async>).
+const THREAD_SENSITIVE: &str = "`sync_to_async` runs everything in one thread for the whole process, so requests go through it one by one; \
+     what is called then has to be safe for threads (Django's ORM is: each thread has a connection of its own); \
+     where it is not, `async with asgiref.sync.ThreadSensitiveContext():` around each request gives each a thread, \
+     as Django's own ASGI handler does";
+
+/// Whether a pool is the one thread that asgiref's `sync_to_async` keeps for all.
+fn is_thread_sensitive(pool: &PoolInfo) -> bool {
+    pool.limit == Some(1) && pool.work.is_some_and(|work| work.is_thread_sensitive())
+}
+
+/// What to type for `size` threads instead of asgiref's one, which no setting makes more.
+fn of_thread_sensitive(size: u32) -> String {
+    format!(
+        "`sync_to_async(…, thread_sensitive=False)`, which uses the loop's default executor, and \
+         `loop.set_default_executor(ThreadPoolExecutor({size}))` in the application's startup"
+    )
 }
 
 fn reason(pool: &PoolInfo, load: Option<&Load>, workers: u32, size: u32) -> String {

@@ -97,10 +97,21 @@ const TO_THREAD_OF_TWISTED: &str = "`twisted.internet.threads.deferToThread(…)
 /// aiohttp, Sanic, tornado and Litestar, run it on the loop.
 const RUN_HANDLERS_IN_THREADS: [&str; 2] = ["/starlette/", "/quart/"];
 
+/// Where frameworks keep what calls an application's middleware, as Starlette's `BaseHTTPMiddleware.__call__`
+/// (starlette 0.41 `middleware/base.py`).
+const MIDDLEWARE: &str = "/middleware/";
+
 /// How a call of asyncio's loop is handed to a thread.
 fn to_thread(recording: &Recording, blame: &Blame) -> &'static str {
     let is_met = |folder: &&str| has_code_below(&recording.tables, folder);
-    if blame.in_request && RUN_HANDLERS_IN_THREADS.iter().any(is_met) {
+    let is_middleware = |caller: FrameId| {
+        let frame = recording.tables.get_frame(caller);
+        let file = frame.and_then(|frame| frame.file);
+        file.is_some_and(|file| recording.tables.text(file).contains(MIDDLEWARE))
+    };
+    // What a middleware calls is no handler, and has to stay a coroutine.
+    let is_handler = blame.in_request && !blame.caller.is_some_and(is_middleware);
+    if is_handler && RUN_HANDLERS_IN_THREADS.iter().any(is_met) {
         "make the handler `def`, or `await asyncio.to_thread(…)`"
     } else {
         "`await asyncio.to_thread(…)`"

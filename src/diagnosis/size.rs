@@ -38,6 +38,8 @@ pub fn for_loops(load: &Load) -> Option<Recommendation> {
         .min(load.cores.usable() / used.max(f64::MIN_POSITIVE));
     let rate = load.rate().filter(|rate| *rate > 0.0);
     let predicted = rate.filter(|_| enough(load).is_some());
+    let most_asked = predicted.and_then(|rate| Some(most_asked(load, rate)? / rate));
+    let factor = factor.min(most_asked.unwrap_or(f64::INFINITY)).max(1.0);
     Some(Recommendation {
         remedy: Remedy::Setting {
             kind: SettingKind::Workers,
@@ -58,6 +60,16 @@ pub fn for_loops(load: &Load) -> Option<Recommendation> {
             .collect(),
         predicted: faster(predicted, factor),
     })
+}
+
+/// Requests a second that clients who each wait for their answer can ask for, where requests wait in threads beside the
+/// loop: as many as are there at once, each for as long as it waits and computes (Little). `None` where that is not known,
+/// as where they wait in the loop.
+fn most_asked(load: &Load, rate: f64) -> Option<f64> {
+    let costs = load.costs.as_ref()?;
+    let blocked: Nanos = load.blocked_on.iter().map(|one| one.time).sum();
+    let each = blocked.share_of(load.window) / rate;
+    (each > 0.0).then(|| load.demand().map(|there| there / (each + costs.cpu)))?
 }
 
 /// That the number of workers is right where loops serve; `None` where it is not, or where there is too little to go
@@ -142,12 +154,22 @@ pub(super) fn keeping(
 /// Servers that take `--workers N`.
 const TAKE_WORKERS: [&str; 5] = ["gunicorn", "uvicorn", "hypercorn", "granian", "sanic"];
 
+/// How Azure App Service is told that there are to be several workers, and how many
+/// (<https://github.com/microsoft/Oryx/blob/main/doc/runtimes/python.md>).
+const PLATFORMS_WORKERS: [&str; 2] =
+    ["PYTHON_ENABLE_GUNICORN_MULTIWORKERS", "PYTHON_GUNICORN_CUSTOM_WORKER_NUM"];
+
 /// What to type for so many workers.
 pub(super) fn workers_option(load: &Load, workers: u32) -> String {
-    let platform = "PYTHON_GUNICORN_CUSTOM_WORKER_NUM";
-    let is_platforms = ["PYTHON_ENABLE_GUNICORN_MULTIWORKERS", platform];
-    if is_platforms.iter().any(|name| load.config.contains_key(*name)) {
-        return format!("`{platform}={workers}`");
+    if is_platforms(load) {
+        let [switch, number] = PLATFORMS_WORKERS;
+        // The number counts only where the platform was told to use several.
+        let missing = if load.config.contains_key(switch) {
+            ""
+        } else {
+            "` and `PYTHON_ENABLE_GUNICORN_MULTIWORKERS=true"
+        };
+        return format!("`{number}={workers}{missing}`");
     }
     match load.config.get("workers").map(|setting| setting.source) {
         Some(SettingSource::Environment) => return format!("`WEB_CONCURRENCY={workers}`"),
@@ -166,6 +188,20 @@ pub(super) fn workers_option(load: &Load, workers: u32) -> String {
         }
         _ => format!("{workers} processes of it behind one proxy"),
     }
+}
+
+/// What to type for so many threads of each worker.
+pub(super) fn threads_option(load: &Load, threads: u32) -> String {
+    if is_platforms(load) {
+        return format!("`PYTHON_GUNICORN_CUSTOM_THREAD_NUM={threads}`");
+    }
+    // gunicorn turns its sync workers into gthread ones by itself for more than one thread.
+    format!("`--threads {threads}`")
+}
+
+/// Whether a platform starts the server, and takes its numbers from variables of its own.
+fn is_platforms(load: &Load) -> bool {
+    PLATFORMS_WORKERS.iter().any(|name| load.config.contains_key(*name))
 }
 
 /// How many workers a server has.

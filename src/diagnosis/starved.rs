@@ -6,12 +6,14 @@
 //! line for a moment. Together they are requests that wait for a thread.
 
 use super::blocked::{count, ratio};
+use super::rules::cpu_starved::RAISE_QUOTA;
 use super::{Case, Rule, client_pool, lacks, often, residents, wording};
 use crate::model::{
-    Crowd, Finding, Measured, ProcessInfo, Recommendation, Recording, Remedy, Role, Stall, Verdict,
-    WorkerClass,
+    CpuQuota, Crowd, Finding, Measured, ProcessInfo, Recommendation, Recording, Remedy, Role,
+    Stall, Verdict, WorkerClass,
 };
 use crate::sizing::shape::Limit;
+use crate::units::Nanos;
 
 const NEED_SIBLINGS: &str = "the server's other workers: record its master's pid";
 const NEED_LOOKS: &str = "2 s of looks at all its threads and at who waits for one";
@@ -48,7 +50,15 @@ pub(super) fn check(rule: &dyn Rule, class: WorkerClass, case: &Case<'_>) -> Ver
     Verdict::Found(Finding {
         id: rule.id().to_owned(),
         severity: often::severity(starved),
-        summary: summary(class, &worst, starved) + &pool_waited_for(class, case),
+        summary: summary(class, &worst, starved)
+            + &pool_waited_for(class, case)
+            + &quota_spent(class, case).map_or(String::new(), |(quota, share)| {
+                format!(
+                    ", while their CPU quota ({}) was spent {} of the time",
+                    quota.name(),
+                    wording::percent(share)
+                )
+            }),
         evidence: measured(&worst, starved),
         stalls: { stalls.iter().enumerate() }
             .filter_map(|(index, stall)| holds(stall).then_some(index))
@@ -77,6 +87,34 @@ fn pool_waited_for(class: WorkerClass, case: &Case<'_>) -> String {
     let at_once = limit.map_or(String::new(), |limit| format!(" of {limit}"));
     let share = wording::percent(shared.share);
     format!(", while they wait for {name}{at_once} themselves {share} of the time")
+}
+
+/// From this share of the time on a spent quota is what requests wait for.
+const MOSTLY_SPENT: f64 = 0.25;
+
+/// The quota of a server's control group that requests had to wait for, and the share of the time in which the threads that
+/// served them were ready and kept off the CPUs by it.
+fn quota_spent(class: WorkerClass, case: &Case<'_>) -> Option<(CpuQuota, f64)> {
+    let of_class = |pid| case.load_of(pid).is_some_and(|load| load.class == class);
+    let held = || case.stalls.iter().filter(|stall| stall.occupies && of_class(stall.pid));
+    let throttled = || held().filter_map(|stall| stall.particulars.throttled);
+    let quota = throttled().max_by_key(|one| one.time)?.quota;
+    let spent: Nanos = throttled().map(|one| one.time).sum();
+    let share = spent.share_of(held().map(Stall::duration).sum());
+    (share >= MOSTLY_SPENT).then_some((quota, share))
+}
+
+/// What to do where a quota is what keeps requests waiting.
+fn raise(quota: CpuQuota, share: f64) -> Recommendation {
+    Recommendation {
+        remedy: Remedy::Platform,
+        command: format!("{RAISE_QUOTA}; else make requests cheaper"),
+        reason: "the kernel keeps all its threads off the CPUs until the next period once the quota is spent; more \
+                 workers or threads would spend it sooner"
+            .to_owned(),
+        inputs: vec![Measured::new("quota", quota.cpus(), "CPUs"), ratio("throttled_share", share)],
+        predicted: Vec::new(),
+    }
 }
 
 fn summary(class: WorkerClass, crowd: &Crowd, starved: f64) -> String {
@@ -124,6 +162,9 @@ fn no_more(crowd: &Crowd, starved: f64, limit: Limit, words: &str) -> Recommenda
     let instead = match limit {
         Limit::Memory => "make workers smaller, or give the server more memory",
         Limit::Cores => "make requests cheaper, or give the server more CPUs",
+        Limit::Residents => {
+            "give what lives in each worker a process of its own, and record again; else make requests shorter"
+        }
         Limit::Turns => "shorten what each does in its turn",
         _ => "make requests shorter",
     };
@@ -144,9 +185,16 @@ fn recommendation(
     starved: f64,
     case: &Case<'_>,
 ) -> Recommendation {
+    let quota = quota_spent(class, case);
     if let Some(size) = case.sizes.iter().find(|size| size.load.class == class) {
         match size.limit() {
-            Some(limit) => return no_more(crowd, starved, limit, &size.limit_words(limit)),
+            Some(limit) => {
+                let quota = quota.filter(|_| limit == Limit::Cores);
+                return quota.map_or_else(
+                    || no_more(crowd, starved, limit, &size.limit_words(limit)),
+                    |(quota, share)| raise(quota, share),
+                );
+            }
             None => return size.recommendation(),
         }
     }

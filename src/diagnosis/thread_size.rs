@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 
 use super::pool_growth::{Growing, station};
 use super::pool_size::measured;
-use super::size::{effect, enough, error, keeping, most_that_fit, workers_of, workers_option};
+use super::size::{
+    effect, enough, error, keeping, most_that_fit, threads_option, workers_of, workers_option,
+};
 use super::{client_pool, often, residents, wording};
 use crate::model::{
     Costs, Load, Measured, PoolKind, Recommendation, Remedy, SettingKind, SharedPool,
@@ -169,7 +171,16 @@ impl<'a> ThreadSize<'a> {
     /// What limits it where no other size does noticeably more.
     #[must_use]
     pub fn limit(&self) -> Option<Limit> {
+        if self.keeps_cpus_busy() {
+            return Some(Limit::Cores);
+        }
         (self.found.capacity < self.as_it_is * WORTH_IT).then_some(self.found.limit)
+    }
+
+    /// Whether its threads use all the CPUs that are left to them: what requests compute is the same in any size.
+    fn keeps_cpus_busy(&self) -> bool {
+        let used = self.work.rate * self.work.costs.cpu;
+        self.work.threads.is_some() && used * WORTH_IT >= self.load.cores.usable()
     }
 
     /// Another size; `None` where none does noticeably more.
@@ -307,8 +318,7 @@ impl<'a> ThreadSize<'a> {
             parts.push(workers_option(self.load, workers));
         }
         if threads != threads_now {
-            // gunicorn turns its sync workers into gthread ones by itself for more than one thread.
-            parts.push(format!("`--threads {threads}`"));
+            parts.push(threads_option(self.load, threads));
         }
         if let Some((kind, shared, size)) = self.growing() {
             parts.push(client_pool::command(kind, &shared.name, size));

@@ -51,7 +51,7 @@ pub use loop_state::{
 };
 pub use occupancy::Occupancy;
 pub use patches::Patches;
-pub use pool::{Level, PoolInfo, PoolKind, PoolReading};
+pub use pool::{Level, PoolInfo, PoolKind, PoolReading, PoolWork};
 pub use process::{ProcessInfo, Role, ThreadInfo, WorkerClass, WorkerTopology};
 pub use recording::{Losses, NativeStacks, Recording, Settings, Tables};
 pub use report::{CulpritTotal, LoopSummary, Report};

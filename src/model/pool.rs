@@ -193,6 +193,36 @@ pub struct PoolInfo {
     /// The application's line in there: of a report, no part of a recording.
     #[serde(skip)]
     pub waited_in: Option<FrameId>,
+    /// What its threads were at most, likewise.
+    #[serde(skip)]
+    pub work: Option<PoolWork>,
+}
+
+/// What the threads of a pool were met at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolWork {
+    /// The application's line that they were met at most.
+    pub frame: FrameId,
+    /// Looks at its threads that met them there.
+    pub looks: u64,
+    /// Looks that met them at any line of the application's.
+    pub of: u64,
+    /// Of these: asgiref's `sync_to_async` had called it in the one thread that it keeps for all.
+    pub thread_sensitive: u64,
+}
+
+impl PoolWork {
+    /// Whether the pool is asgiref's one thread.
+    #[must_use]
+    pub fn is_thread_sensitive(&self) -> bool {
+        self.thread_sensitive.saturating_mul(2) > self.of
+    }
+
+    /// Whether its threads were at that line for over half of the time.
+    #[must_use]
+    pub fn is_most(&self) -> bool {
+        self.looks.saturating_mul(2) > self.of
+    }
 }
 
 impl PoolInfo {
@@ -211,6 +241,7 @@ impl PoolInfo {
             full_and_waiting: 0,
             waits_at: None,
             waited_in: None,
+            work: None,
         }
     }
 

@@ -7,7 +7,7 @@
 use super::pace::POOL_LOOK;
 use super::quiet::Quiet;
 use super::thread_watch::ThreadWatch;
-use crate::model::{PoolInfo, PoolReading};
+use crate::model::{PoolInfo, PoolKind, PoolReading};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::threads::Thread;
@@ -133,6 +133,17 @@ impl PoolWatch {
             }
             Ok(seen)
         })
+    }
+
+    /// How many requests waited for the threads that a server keeps itself, at the last look; `None` where it has no such
+    /// pool. `infos` are those that looks are counted in.
+    #[must_use]
+    pub fn waiting_for_threads(&self, infos: &[PoolInfo]) -> Option<u32> {
+        let is_its = |place: &usize| {
+            infos.get(*place).is_some_and(|info| info.kind == PoolKind::ServerThreads)
+        };
+        let seen = self.last.iter().flatten().filter(|(place, _)| is_its(place));
+        seen.filter_map(|(_, reading)| reading.waiting).reduce(u32::saturating_add)
     }
 
     /// All pools that are there now, as they are now.

@@ -5,8 +5,9 @@
 
 use std::path::Path;
 
+use super::net_tables::{NetTables, Remote};
 use super::procfs::{ProcFs, decimal};
-use super::sockets::{self, Socket};
+use super::sockets::{self, Found, Socket};
 pub use super::waits::Waiting;
 use crate::units::{Nanos, Pid, Timestamp};
 
@@ -32,10 +33,11 @@ pub enum PeerText {
     Child(i32),
 }
 
-/// Finds what is behind descriptors, and remembers sockets for a while.
+/// Finds what is behind descriptors, and remembers sockets for a while. One that was just made may not be found at once.
 #[derive(Debug, Default)]
 pub struct Peers {
     kept: Vec<Kept>,
+    tables: NetTables,
 }
 
 #[derive(Debug)]
@@ -54,7 +56,7 @@ impl Peers {
         Peers::default()
     }
 
-    /// What descriptor `fd` of `pid` leads to; `None` where it is not open or we may not look.
+    /// What descriptor `fd` of `pid` leads to; `None` where it is not open, we may not look, or it is too new.
     /// `now` only ages the answers kept.
     pub fn behind(
         &mut self,
@@ -72,7 +74,15 @@ impl Peers {
         if let Some(kept) = self.kept.iter().find(|kept| kept.pid == pid && kept.inode == inode) {
             return Some(kept.peer.clone());
         }
-        let found = sockets::find(procfs, pid, inode);
+        let found = match self.tables.remote_of(procfs, pid, inode, now) {
+            Remote::Is(remote) => {
+                Some(Found { socket: Socket::Remote(remote.to_string()), is_settled: true })
+            }
+            // Where each request has a new one, looking for every one would cost more than all else; those that
+            // threads wait at for long are found in a moment.
+            Remote::NotYet => return None,
+            Remote::NotAsked => sockets::find(procfs, pid, inode),
+        };
         let is_settled = found.as_ref().is_some_and(|found| found.is_settled);
         let peer = match found.map(|found| found.socket) {
             Some(Socket::Remote(address)) => PeerText::Remote(address),
@@ -125,6 +135,29 @@ mod tests {
     }
 
     const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn sockets_are_not_looked_for_one_by_one_where_each_request_has_a_new_one() {
+        let dir = process(7..10);
+        std::fs::create_dir_all(dir.path().join("1/ns")).unwrap();
+        std::os::unix::fs::symlink("net:[1]", dir.path().join("1/ns/net")).unwrap();
+        let tcp = dir.path().join("1/net/tcp");
+        let rows = |inodes: &[u64]| -> String {
+            inodes.iter().map(|inode| table("0700000A:1538", *inode)).collect()
+        };
+        std::fs::write(&tcp, rows(&[7])).unwrap();
+        let (procfs, mut peers) = (ProcFs::at(dir.path()), Peers::new());
+        let mut at = |fd, now| peers.behind(&procfs, Pid(1), fd, Timestamp(now));
+        let remote = Some(PeerText::Remote("10.0.0.7:5432".to_owned()));
+        assert_eq!(at(7, 0), remote);
+        std::fs::write(&tcp, rows(&[7, 8])).unwrap();
+        assert_eq!(at(8, SECOND / 10), None);
+        assert_eq!(at(7, SECOND / 10), remote);
+        assert_eq!(at(8, SECOND / 2), remote);
+        // What is no connection is looked for elsewhere once they were asked for anew.
+        assert_eq!(at(9, SECOND * 6 / 10), None);
+        assert_eq!(at(9, SECOND), Some(PeerText::Path("socket:[9]".to_owned())));
+    }
 
     #[test]
     fn answers_are_kept_a_while_and_no_more_than_so_many() {

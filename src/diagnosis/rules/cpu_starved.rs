@@ -98,12 +98,13 @@ fn quota_cpus(throttled: Throttled) -> Measured {
     Measured::new("quota", throttled.quota.cpus(), "CPUs")
 }
 
+/// How more CPU time is had.
+pub(in crate::diagnosis) const RAISE_QUOTA: &str = "raise the CPU limit (Kubernetes: `resources.limits.cpu`, Docker: `--cpus`), or remove it and keep the request";
+
 fn raise(throttled: Throttled, spent: f64) -> Recommendation {
     Recommendation {
         remedy: Remedy::Platform,
-        command: "raise the CPU limit (Kubernetes: `resources.limits.cpu`, Docker: `--cpus`), or \
-                  remove it and keep the request; or run fewer workers and threads under it"
-            .to_owned(),
+        command: format!("{RAISE_QUOTA}; or run fewer workers and threads under it"),
         reason: "the kernel keeps everything in the control group off the CPUs until the next \
                  period once the quota is spent: any line stalls there"
             .to_owned(),

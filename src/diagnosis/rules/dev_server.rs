@@ -1,7 +1,8 @@
 //! The rule `dev-server`: what serves requests is meant for development.
 
-use crate::diagnosis::{Case, Rule, residents};
-use crate::model::{Finding, Load, Recommendation, Remedy, Severity, Verdict};
+use crate::diagnosis::blocked::ratio;
+use crate::diagnosis::{Case, Rule, often, residents, wording};
+use crate::model::{Finding, ListenerInfo, Load, Recommendation, Remedy, Severity, Verdict};
 use crate::sizing::shape::{MOST_THREADS, TARGET_USE};
 use crate::units::{to_f64, whole};
 
@@ -18,16 +19,28 @@ impl Rule for DevServer {
         include_str!("../../../docs/findings/dev-server.md")
     }
 
+    fn explains(&self, finding: &Finding) -> Option<f64> {
+        finding.figure("waiting_share")
+    }
+
     fn check(&self, case: &Case<'_>) -> Verdict {
         let Some(load) = case.loads.iter().find(|load| load.development) else {
             return Verdict::Clear;
         };
         let (command, reason) = instead(load, threads(case, load));
+        let waiting = waiting(case, load).filter(|share| *share >= often::SELDOM);
+        let line = waiting.map_or(String::new(), |share| {
+            format!(
+                ": one process takes connections one by one, and others waited to be accepted {} of the time",
+                wording::percent(share)
+            )
+        });
         Verdict::Found(Finding {
             id: self.id().to_owned(),
-            severity: Severity::Low,
-            summary: format!("{} runs as a development server", load.server),
-            evidence: Vec::new(),
+            severity: waiting
+                .map_or(Severity::Low, |share| often::severity(share).max(Severity::Low)),
+            summary: format!("{} runs as a development server{line}", load.server),
+            evidence: waiting.map(|share| ratio("waiting_share", share)).into_iter().collect(),
             stalls: Vec::new(),
             recommendations: vec![Recommendation {
                 remedy: Remedy::Config,
@@ -38,6 +51,15 @@ impl Rule for DevServer {
             }],
         })
     }
+}
+
+/// The share of time in which connections waited for a server that gives each a thread; `None` where a loop serves, of
+/// which other rules speak.
+fn waiting(case: &Case<'_>, load: &Load) -> Option<f64> {
+    let own = case.recording.processes.iter().filter(|one| load.workers.contains(&one.pid));
+    let lines = own.filter(|_| load.loops.is_empty()).flat_map(|one| &one.listeners);
+    let enough = lines.filter(|line| line.queue.looks >= often::LEAST_LOOKS);
+    enough.filter_map(ListenerInfo::waiting_share).max_by(f64::total_cmp)
 }
 
 /// Threads of each worker for what was served at the same time at most, at a use of ρ.

@@ -6,9 +6,15 @@ use crate::diagnosis::blocked::ratio;
 use crate::diagnosis::hub_connections::Taken;
 use crate::diagnosis::{Case, Rule, lacks, often, pool_size, wording};
 use crate::model::{
-    Finding, Load, Measured, PoolInfo, PoolKind, ProcessInfo, Recommendation, Remedy, Verdict,
-    WorkerClass,
+    Finding, Load, Measured, PoolInfo, PoolKind, PoolWork, ProcessInfo, Recommendation, Remedy,
+    Verdict, WorkerClass,
 };
+
+use crate::units::Nanos;
+
+/// A pool that was not looked at often in so long was not there for most of it: looks are a fifth of a second apart, and
+/// there are to be [`often::LEAST_LOOKS`] of them.
+const LEAST_SEEN: Nanos = Nanos::from_secs(4);
 
 /// See `docs/findings/pool-saturated.md`.
 #[derive(Debug)]
@@ -55,7 +61,12 @@ impl PoolSaturated {
         let share = |pool: &PoolInfo| pool.share(pool.full_and_waiting).unwrap_or(0.0);
         let worst = seen.max_by(|a, b| share(a.1).total_cmp(&share(b.1)));
         let Some((process, pool)) = worst.copied() else {
-            let is_unseen = !pools.is_empty();
+            // Executors that are made for a request and given up with it are none that could be sized.
+            let is_short = |(process, _): &(&ProcessInfo, &PoolInfo)| {
+                let ended = process.ended.unwrap_or(case.recording.detached);
+                ended.since(process.attached) < LEAST_SEEN
+            };
+            let is_unseen = pools.iter().any(is_short);
             let need = "2 s of looks at the pools";
             return if is_unseen { Verdict::NotEnoughData { need } } else { Verdict::Clear };
         };
@@ -107,6 +118,9 @@ fn summary(case: &Case<'_>, pool: &PoolInfo, full: f64) -> String {
     let waiting = pool.waiting.mean().unwrap_or(0.0);
     let at = pool.waited_in.map(|frame| wording::place(case.recording, frame));
     let at = at.map_or(String::new(), |place| format!(", at {place}"));
+    let kept = pool.work.filter(PoolWork::is_most);
+    let kept = kept.map(|work| wording::place(case.recording, work.frame));
+    let at = kept.map_or(at, |place| format!(", most of it in {place}"));
     match pool.limit.zip(pool.busy.mean()) {
         Some((limit, busy)) => format!(
             "{name} is full while others wait {share} of the time: {busy:.1} of {limit} are in use and \

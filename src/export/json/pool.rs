@@ -20,6 +20,8 @@ pub(super) struct PoolOut<'a> {
     full_and_waiting_fraction: Option<f64>,
     /// The application's line that was met waiting for it.
     waited_in: Option<SpotOut<'a>>,
+    /// The application's line that its threads were met at most.
+    works_in: Option<SpotOut<'a>>,
 }
 
 pub(super) fn new<'a>(recording: &'a Recording, pool: &'a PoolInfo) -> PoolOut<'a> {
@@ -35,5 +37,6 @@ pub(super) fn new<'a>(recording: &'a Recording, pool: &'a PoolInfo) -> PoolOut<'
         full_fraction: pool.share(pool.full),
         full_and_waiting_fraction: pool.share(pool.full_and_waiting),
         waited_in: pool.waited_in.map(|frame| spot(recording, frame)),
+        works_in: pool.work.map(|work| spot(recording, work.frame)),
     }
 }

@@ -46,6 +46,12 @@ pub(super) fn write(page: &mut Page<'_>, report: &Report) -> io::Result<()> {
         Some(cores) => parts.push(format!("{cores} cores")),
         None => {}
     }
+    let cores = processes.iter().map(|one| f64::from(one.cpus)).fold(0.0, f64::max);
+    let quotas = processes.iter().flat_map(|one| &one.budget.quotas);
+    let quotas = quotas.filter(|quota| quota.cpus() < cores);
+    if let Some(quota) = quotas.min_by(|a, b| a.cpus().total_cmp(&b.cpus())) {
+        parts.push(format!("a CPU quota of {}", quota.name()));
+    }
     let text = parts.join(" · ");
     page.line(&[(Ink::Bold, "stallspy: "), (Ink::Plain, &text)])?;
     // A master runs no application: what it left unpatched says nothing of its workers.

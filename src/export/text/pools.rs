@@ -6,21 +6,24 @@ use super::ink::{Ink, Page, Piece};
 use super::lengths;
 use crate::export::names::FileNames;
 use crate::model::{PoolInfo, Report};
-use crate::units::Pid;
+use crate::units::{Nanos, Pid};
 
 /// A pool that never had more than this part of it in use is not worth a line.
 const WORTH: f64 = 0.5;
+/// In a recording of this length a pool is listed from so many looks on, two seconds of them.
+const LONG: Nanos = Nanos::from_secs(4);
+const LEAST_LOOKS: u64 = 10;
 /// Most pools listed.
 const MOST: usize = 8;
 
 /// Writes a line for each pool that someone waited for, or of which over half was in use at some time.
 pub(super) fn write(page: &mut Page<'_>, report: &Report, names: &FileNames<'_>) -> io::Result<()> {
     let processes = &report.recording.processes;
-    let many = processes.len() > 1;
+    let (many, watched) = (processes.len() > 1, report.recording.length());
     let mut all: Vec<(Pid, &PoolInfo)> = processes
         .iter()
         .flat_map(|process| {
-            let pools = process.pools.iter().filter(|pool| is_worth_a_line(pool));
+            let pools = process.pools.iter().filter(move |pool| is_worth_a_line(pool, watched));
             pools.map(move |pool| (process.pid, pool))
         })
         .collect();
@@ -39,6 +42,11 @@ pub(super) fn write(page: &mut Page<'_>, report: &Report, names: &FileNames<'_>)
         if let Some(place) = frame.and_then(|frame| names.place(frame)) {
             pieces.push(Piece::word(Ink::Plain, format!("at {place}")));
         }
+        let work = pool.work.filter(|work| pool.full_and_waiting > 0 && work.is_most());
+        let frame = work.and_then(|work| report.recording.tables.get_frame(work.frame));
+        if let Some(place) = frame.and_then(|frame| names.place(frame)) {
+            pieces.push(Piece::word(Ink::Plain, format!("· mostly kept by {place}")));
+        }
         page.wrapped(&[(Ink::Dim, " pool  ")], &pieces)?;
     }
     if written > MOST {
@@ -47,7 +55,11 @@ pub(super) fn write(page: &mut Page<'_>, report: &Report, names: &FileNames<'_>)
     if written > 0 { page.blank() } else { Ok(()) }
 }
 
-fn is_worth_a_line(pool: &PoolInfo) -> bool {
+fn is_worth_a_line(pool: &PoolInfo, watched: Nanos) -> bool {
+    // One that lives for a request is made anew for the next: no line tells of them all.
+    if watched >= LONG && pool.busy.looks.max(pool.waiting.looks) < LEAST_LOOKS {
+        return false;
+    }
     let most = pool.busy.most().unwrap_or(0);
     let over_half = pool.limit.is_some_and(|limit| f64::from(most) > f64::from(limit) * WORTH);
     // Of a pool of one or two, one in use says nothing.

@@ -43,7 +43,9 @@ impl ProcessWatch {
         let ask = self.request_threads.in_gthread && is_full;
         let taken_in = if ask { self.counts().in_flight } else { None };
         let queued = taken_in.map_or(0, |all| all.saturating_sub(u64::from(held)));
-        let queued = u32::try_from(queued).unwrap_or(u32::MAX);
+        // waitress and cheroot do so too, and have a pool that knows.
+        let of_pool = self.pools.waiting_for_threads(&self.info.pools).filter(|_| is_full);
+        let queued = u32::try_from(queued).unwrap_or(u32::MAX).max(of_pool.unwrap_or(0));
         Some(Part { inodes, threads, held, queued })
     }
 

@@ -2,7 +2,7 @@
 //! (<https://github.com/benoitc/gunicorn/blob/23.0.0/gunicorn/config.py>; the same from 19 to 27).
 
 use super::Kind::{List, Number, Switch, Text};
-use super::{Known, declared, from_memory, from_words, plain, shell_words};
+use super::{Known, credit_variables, declared, from_memory, from_words, plain, shell_words};
 use crate::model::{ServerConfig, Setting, SettingSource, SettingValue};
 use crate::server::{Facts, ServerObjects};
 use crate::units::Addr;
@@ -57,6 +57,13 @@ pub(super) fn settings(facts: &Facts<'_>, objects: &ServerObjects) -> ServerConf
     };
     if config.is_empty() {
         config = outside(facts);
+    } else {
+        let mut given = declared(facts, KNOWN);
+        // Options in a variable go before a variable of their own.
+        for (_, line) in facts.procfs.variables(facts.pid, &[CMD_ARGS]) {
+            from_words(&mut given, KNOWN, &shell_words(&line), SettingSource::CommandLine);
+        }
+        credit_variables(&mut config, &given);
     }
     for (name, value) in facts.procfs.variables(facts.pid, &PLATFORMS) {
         let value = value.parse().map_or(SettingValue::Text(value), SettingValue::Number);

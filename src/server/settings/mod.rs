@@ -75,6 +75,19 @@ fn declared(facts: &Facts<'_>, known: &[Known]) -> ServerConfig {
     config
 }
 
+/// Says of what was read from memory that a variable of the environment has set it, where it has that value and
+/// nothing stronger gives one: a number is changed where it is written.
+fn credit_variables(config: &mut ServerConfig, declared: &ServerConfig) {
+    for (name, given) in declared {
+        let is_set = given.source == SettingSource::Environment;
+        if let Some(known) =
+            config.get_mut(name).filter(|known| is_set && known.value == given.value)
+        {
+            known.source = SettingSource::Environment;
+        }
+    }
+}
+
 /// Attributes of a configuration object, its own or its class's, by the names in `known`.
 fn attributes(facts: &Facts<'_>, object: Addr, known: &[Known], config: &mut ServerConfig) {
     let Some(python) = facts.python else { return };
@@ -253,6 +266,24 @@ mod tests {
         assert_eq!(two["timeout"].value, SettingValue::Fraction(1.5));
         assert_eq!(two.len(), 3);
         assert!(given("--keyfile secret.pem --workers").is_empty());
+    }
+
+    #[test]
+    fn what_a_variable_set_is_told_from_what_it_did_not() {
+        let mut declared = ServerConfig::new();
+        let variables = [("WEB_CONCURRENCY".to_owned(), "3".to_owned())];
+        from_variables(&mut declared, KNOWN, &variables);
+        let source = |value, declared: &ServerConfig| {
+            let mut config = ServerConfig::new();
+            from_memory(&mut config, "workers", SettingValue::Number(value));
+            credit_variables(&mut config, declared);
+            config["workers"].source
+        };
+        assert_eq!(source(3, &declared), SettingSource::Environment);
+        // A configuration file says otherwise.
+        assert_eq!(source(2, &declared), SettingSource::Memory);
+        from_words(&mut declared, KNOWN, &shell_words("-w 3"), SettingSource::CommandLine);
+        assert_eq!(source(3, &declared), SettingSource::Memory);
     }
 
     #[test]

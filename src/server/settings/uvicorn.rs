@@ -3,7 +3,7 @@
 //! a variable `UVICORN_…` can set as well.
 
 use super::Kind::{Number, Switch, Text};
-use super::{Known, attributes, declared};
+use super::{Known, attributes, credit_variables, declared};
 use crate::model::ServerConfig;
 use crate::server::{Facts, ServerObjects};
 
@@ -46,5 +46,10 @@ pub(super) fn settings(facts: &Facts<'_>, objects: &ServerObjects) -> ServerConf
     if let Some(object) = objects.config {
         attributes(facts, object, KNOWN, &mut config);
     }
-    if config.is_empty() { declared(facts, KNOWN) } else { config }
+    let declared = declared(facts, KNOWN);
+    if config.is_empty() {
+        return declared;
+    }
+    credit_variables(&mut config, &declared);
+    config
 }
