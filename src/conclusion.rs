@@ -19,8 +19,8 @@ use crate::load::lag::Lag;
 use crate::load::loads;
 use crate::load::loops::loop_loads;
 use crate::model::{
-    Cause, CulpritTotal, Finding, FrameId, LoopId, LoopInfo, LoopSummary, Recording, Report,
-    Severity, Stall, Verdict,
+    Cause, Culprit, CulpritTotal, Finding, FrameId, LoopId, LoopInfo, LoopSummary, Recording,
+    Report, Severity, Stall, Tables, Verdict, WaitId,
 };
 use crate::stall;
 use crate::units::{Nanos, whole};
@@ -55,7 +55,7 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
     let verdict = verdict(&recording, &stalls, weighed.first());
     let findings = weighed.into_iter().map(|(_, finding)| finding).collect();
     Report {
-        culprits: culprits(&stalls),
+        culprits: culprits(&recording.tables, &stalls),
         loads,
         loops: recording.event_loops().map(|info| summarize(&recording, info, &stalls)).collect(),
         stalls,
@@ -87,7 +87,7 @@ fn stalls_and_disagreements(recording: &Recording) -> (Vec<Stall>, u64) {
 
 /// Stalls by culprit and cause: the costliest first, allowed ones last. What other lines took of a stall is
 /// theirs.
-fn culprits(stalls: &[Stall]) -> Vec<CulpritTotal> {
+fn culprits(tables: &Tables, stalls: &[Stall]) -> Vec<CulpritTotal> {
     // Frames are interned: the same file, line and function have the same id.
     type Key = (bool, bool, Option<FrameId>, Cause);
     let mut groups: BTreeMap<Key, Vec<(Cow<'_, Stall>, Nanos)>> = BTreeMap::new();
@@ -117,7 +117,10 @@ fn culprits(stalls: &[Stall]) -> Vec<CulpritTotal> {
             let shared = stalls().all(|stall| stall.endpoint == longest.endpoint);
             Some(CulpritTotal {
                 occupies,
-                culprit: longest.culprit.clone(),
+                culprit: longest.culprit.clone().map(|culprit| Culprit {
+                    wait: culprit.wait.map(|wait| found_wait(tables, wait, stalls())),
+                    ..culprit
+                }),
                 endpoint: longest.endpoint.filter(|_| shared),
                 cause,
                 count: group.len(),
@@ -133,6 +136,16 @@ fn culprits(stalls: &[Stall]) -> Vec<CulpritTotal> {
         a.allowed.cmp(&b.allowed).then(b.total.cmp(&a.total)).then(b.max.cmp(&a.max))
     });
     totals
+}
+
+/// The same wait with its other end, if that was found in another of these stalls: a socket may have been too new.
+fn found_wait<'a>(tables: &Tables, id: WaitId, stalls: impl Iterator<Item = &'a Stall>) -> WaitId {
+    let Some(wait) = tables.get_wait(id).filter(|wait| wait.peer.is_none()) else { return id };
+    let mut others = stalls.filter_map(|stall| stall.culprit.as_ref()?.wait);
+    let is_found = |other: &WaitId| {
+        tables.get_wait(*other).is_some_and(|one| one.syscall == wait.syscall && one.peer.is_some())
+    };
+    others.find(is_found).unwrap_or(id)
 }
 
 /// One loop's figures.

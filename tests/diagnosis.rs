@@ -1806,3 +1806,18 @@ fn threads_that_keep_the_cpus_busy_gain_by_no_other_size() {
     assert_eq!(told(19_500), no_more);
     assert_ne!(told(9_000), no_more);
 }
+
+#[test]
+fn a_row_names_the_other_end_that_any_of_its_stalls_found() {
+    let mut story = Story::new(400);
+    let call = in_request(&mut story);
+    let too_new = story.asleep(500.0, call.stack, "recvfrom", None);
+    story.stall(500.0, call);
+    story.stall(2_000.0, too_new);
+    let report = conclude(story.recording, &nothing_allowed);
+    let [row] = &report.culprits[..] else { panic!("{:#?}", report.culprits) };
+    let wait = row.culprit.as_ref().and_then(|culprit| culprit.wait).unwrap();
+    let tables = &report.recording.tables;
+    assert!(row.count == 2 && row.max > Nanos::from_millis(450), "{row:?}");
+    assert_eq!(tables.get_wait(wait).unwrap().in_words(tables), "recvfrom() from 10.0.0.7:443");
+}

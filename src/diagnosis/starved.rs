@@ -7,6 +7,7 @@
 
 use super::blocked::{count, ratio};
 use super::rules::cpu_starved::RAISE_QUOTA;
+use super::thread_size::ThreadSize;
 use super::{Case, Rule, client_pool, lacks, often, residents, wording};
 use crate::model::{
     CpuQuota, Crowd, Finding, Measured, ProcessInfo, Recommendation, Recording, Remedy, Role,
@@ -158,9 +159,13 @@ fn measured(crowd: &Crowd, starved: f64) -> Vec<Measured> {
 }
 
 /// What to do where no other size does more.
-fn no_more(crowd: &Crowd, starved: f64, limit: Limit, words: &str) -> Recommendation {
+fn no_more(crowd: &Crowd, starved: f64, limit: Limit, size: &ThreadSize<'_>) -> Recommendation {
+    let words = size.limit_words(limit);
+    let cores = &size.load.cores;
+    let has_quota = cores.quota.is_some_and(|quota| quota < f64::from(cores.affinity));
     let instead = match limit {
         Limit::Memory => "make workers smaller, or give the server more memory",
+        Limit::Cores if has_quota => "make requests cheaper, or raise the CPU limit",
         Limit::Cores => "make requests cheaper, or give the server more CPUs",
         Limit::Residents => {
             "give what lives in each worker a process of its own, and record again; else make requests shorter"
@@ -191,7 +196,7 @@ fn recommendation(
             Some(limit) => {
                 let quota = quota.filter(|_| limit == Limit::Cores);
                 return quota.map_or_else(
-                    || no_more(crowd, starved, limit, &size.limit_words(limit)),
+                    || no_more(crowd, starved, limit, size),
                     |(quota, share)| raise(quota, share),
                 );
             }

@@ -21,6 +21,9 @@ use crate::units::{Bounds, to_f64, whole};
 
 /// A size that gets less than this much more done is no reason to change anything.
 const WORTH_IT: f64 = 1.05;
+/// From this share of the CPUs that are left to a server on it keeps them busy: what is idle of them is so between two
+/// requests (1 × 2 threads of `hashlib.pbkdf2_hmac` used 0.95 of two CPUs, and 2 × 1 got a tenth less done).
+const CPUS_BUSY: f64 = 0.93;
 /// From this part of what requests wait on a peer decides what more of them at once do.
 const MOST_OF_WAITING: f64 = 0.5;
 
@@ -180,7 +183,7 @@ impl<'a> ThreadSize<'a> {
     /// Whether its threads use all the CPUs that are left to them: what requests compute is the same in any size.
     fn keeps_cpus_busy(&self) -> bool {
         let used = self.work.rate * self.work.costs.cpu;
-        self.work.threads.is_some() && used * WORTH_IT >= self.load.cores.usable()
+        self.work.threads.is_some() && used >= self.load.cores.usable() * CPUS_BUSY
     }
 
     /// Another size; `None` where none does noticeably more.
