@@ -1283,6 +1283,166 @@ fn of_one_line_one_remedy_is_told() {
     assert_eq!(lines, 1, "{:#?}", report.advice());
 }
 
+/// What is advised of a line that waits on a loop of this kind: in which library, in which system call.
+fn told_of_a_wait(kind: LoopKind, library: &str, syscall: &str, ms: f64) -> String {
+    let mut story = Story::new(400);
+    story.recording.loops[0].kind = kind;
+    let library = format!("{VENV}/{library}");
+    let stack =
+        story.stack(&[("/srv/app/lifecycle.py", 88, "list_sandboxes"), (&library, 9, "get")]);
+    let call = story.asleep(ms, stack, syscall, None);
+    story.stall(500.0, call);
+    let report = conclude(story.recording, &nothing_allowed);
+    report.advice().first().unwrap().command.clone()
+}
+
+#[test]
+fn each_family_of_loops_has_ways_of_its_own() {
+    let told = |kind, syscall| told_of_a_wait(kind, "requests/api.py", syscall, 300.0);
+    let nap = "clock_nanosleep";
+    for (kind, thread, client, sleep) in [
+        (LoopKind::Asyncio, "`await asyncio.to_thread(…)`", "aiohttp", "`await asyncio.sleep(…)`"),
+        (LoopKind::Trio, "`await trio.to_thread.run_sync(…)`", "httpx", "`await trio.sleep(…)`"),
+        (
+            LoopKind::Twisted,
+            "`twisted.internet.threads.deferToThread(…)`",
+            "treq",
+            "`twisted.internet.task",
+        ),
+    ] {
+        let (call, sleeps) = (told(kind, "recvfrom"), told(kind, nap));
+        assert!(call.starts_with(thread) && call.contains(client), "{kind:?}: {call}");
+        assert!(sleeps.starts_with(sleep), "{kind:?}: {sleeps}");
+        let foreign =
+            kind != LoopKind::Asyncio && [call, sleeps].iter().any(|one| one.contains("asyncio"));
+        assert!(!foreign, "{kind:?}");
+    }
+    // What computes, too.
+    for (kind, word) in [(LoopKind::Trio, "trio."), (LoopKind::Twisted, "task.cooperate")] {
+        let mut story = Story::new(400);
+        story.recording.loops[0].kind = kind;
+        let render = rendering(&mut story, 60.0);
+        story.stall(500.0, render);
+        let report = conclude(story.recording, &nothing_allowed);
+        let told = &report.advice().first().unwrap().command;
+        assert!(told.contains(word) && !told.contains("asyncio"), "{kind:?}: {told}");
+    }
+}
+
+/// The lines' remedies of one finding.
+fn of_lines(report: &Report, rule: &str) -> Vec<String> {
+    let found = report.findings.iter().find(|one| one.id == rule);
+    let all = found.into_iter().flat_map(|one| &one.recommendations);
+    all.filter(|one| one.line().is_some()).map(|one| one.command.clone()).collect()
+}
+
+#[test]
+fn how_long_a_call_may_take_is_told_once_and_with_a_number() {
+    let story = supervised(WorkerClass::Sync, Some(4), 2.5, true);
+    let report = conclude(story.recording, &nothing_allowed);
+    let timeout = of_lines(&report, "worker-timeout-ahead");
+    // Less than half of the 4 s.
+    assert_eq!(timeout, ["give the call a timeout of at most 1.9 s, or do it after the answer"]);
+    assert_eq!(of_lines(&report, "threads-occupied"), [""; 0]);
+    let advice = report.advice();
+    let one = advice.iter().find(|one| one.line().is_some()).unwrap();
+    assert!(one.reason.contains("it took 2.5 s, 62 % of what gunicorn may kill"), "{}", one.reason);
+    // Where the timeout is far it is told without a number, by the other.
+    let story = supervised(WorkerClass::Sync, Some(30), 2.5, true);
+    let report = conclude(story.recording, &nothing_allowed);
+    assert_eq!(of_lines(&report, "worker-timeout-ahead"), [""; 0]);
+    assert_eq!(of_lines(&report, "threads-occupied").len(), 1);
+}
+
+#[test]
+fn what_keeps_a_loop_from_its_sign_is_taken_off_it_and_the_gain_is_told() {
+    let mut story = supervised(WorkerClass::Asgi, Some(4), 2.5, true);
+    story.recording.processes[1].requests.first = Some(0);
+    story.recording.processes[1].requests.last = Some(400);
+    let report = conclude(story.recording, &nothing_allowed);
+    let own = of_lines(&report, "worker-timeout-ahead");
+    assert_eq!(own, of_lines(&report, "loop-blocked-by-call"), "the same words");
+    let advice = report.advice();
+    let lines: Vec<_> = advice.iter().filter(|one| one.line().is_some()).collect();
+    assert!(lines.len() == 1 && lines[0].gain().is_some(), "{lines:#?}");
+}
+
+#[test]
+fn no_line_is_to_be_changed_for_what_the_collector_does() {
+    let mut story = Story::new(400);
+    let render = rendering(&mut story, 2_500.0);
+    story.stall(1_000.0, Part { collecting: true, ..render });
+    let story = under_gunicorn(story, WorkerClass::Asgi, Some(4));
+    let report = conclude(story.recording, &nothing_allowed);
+    assert!(report.findings.iter().any(|one| one.id == "worker-timeout-ahead"));
+    assert_eq!(of_lines(&report, "worker-timeout-ahead"), [""; 0]);
+}
+
+/// The C frames of a query that waits for its turn.
+const QUERY: [(&str, &str); 2] =
+    [("/usr/lib/libsqlite3.so.0", "sqlite3_step"), ("/usr/lib/libc.so.6", "usleep")];
+
+#[test]
+fn a_loop_that_waits_for_sqlite_is_told_nothing_of_sleeping() {
+    for kind in [LoopKind::Asyncio, LoopKind::Gevent, LoopKind::Twisted] {
+        let mut story = Story::new(400);
+        story.recording.loops[0].kind = kind;
+        let stack = story.stack(&[("/srv/app/orders.py", 33, "sums")]);
+        let native = Some(story.native(&QUERY));
+        let call = Part { native, ..story.asleep(300.0, stack, "clock_nanosleep", None) };
+        story.stall(500.0, call);
+        let report = conclude(story.recording, &nothing_allowed);
+        let told = &report.advice().first().unwrap().command;
+        assert!(told.contains("journal_mode=WAL") && !told.contains("sleep"), "{kind:?}: {told}");
+    }
+}
+
+#[test]
+fn a_query_that_waits_for_its_turn_at_sqlite_now_and_then_needs_no_timeout() {
+    // It waits for `waits` of its eight calls, and computes in the others.
+    let told = |waits: u32| {
+        let mut story = Story::of_threads(990, 4, 4);
+        let stack = story.stack(&[("/srv/app/orders.py", 33, "sums")]);
+        let native = Some(story.native(&QUERY));
+        let sleep = Part { native, ..story.asleep(500.0, stack, "clock_nanosleep", None) };
+        for n in 0..8 {
+            let one = if n < waits {
+                sleep
+            } else {
+                Part { ms: 600.0, ..Story::computing(600.0, stack) }
+            };
+            story.stall(500.0 + 1000.0 * f64::from(n), one);
+        }
+        story.recording.processes[0].occupancy.busy = vec![0, 0, 0, 0, 1000];
+        let report = conclude(story.recording, &nothing_allowed);
+        of_lines(&report, "threads-occupied").concat()
+    };
+    assert!(told(2).contains("journal_mode=WAL"), "{}", told(2));
+    assert!(told(0).starts_with("make it cheaper"), "{}", told(0));
+}
+
+#[test]
+fn more_threads_and_workers_are_told_as_the_server_takes_them() {
+    let told = |server: &str, class: WorkerClass, computes: bool| {
+        let mut story = Story::of_threads(400, 4, 4);
+        let part = if computes { rendering(&mut story, 400.0) } else { in_request(&mut story) };
+        story.stall(500.0, part);
+        let process = &mut story.recording.processes[0];
+        (process.topology.server, process.topology.class) = (server.to_owned(), class);
+        process.occupancy.busy = vec![0, 0, 0, 0, 1000];
+        let report = conclude(story.recording, &nothing_allowed);
+        of_lines(&report, "threads-occupied").concat()
+    };
+    let plain = "give the call a timeout, or do it after the answer";
+    assert_eq!(told("werkzeug", WorkerClass::ThreadPerRequest, false), plain);
+    let cheaper = "make it cheaper, or do it after the answer";
+    assert_eq!(told("werkzeug", WorkerClass::ThreadPerRequest, true), cheaper);
+    assert!(told("gunicorn", WorkerClass::Gthread, false).ends_with("more threads (`--threads`)"));
+    assert!(told("waitress", WorkerClass::ThreadPool, false).ends_with("(`threads`)"));
+    assert!(told("waitress", WorkerClass::ThreadPool, true).contains("behind one proxy"));
+    assert!(told("granian", WorkerClass::Granian, false).contains("--blocking-threads"));
+}
+
 /// A gthread worker of four threads, all held while others wait, whose requests do this nearly all the time.
 fn held_by(part: impl Fn(&mut Story) -> Part) -> Report {
     let mut story = Story::of_threads(990, 4, 4);

@@ -8,9 +8,7 @@
 use super::application::origin_of;
 use super::native;
 use crate::model::origin::Origin;
-use crate::model::{
-    Cause, Culprit, FrameKind, LockKind, LockWait, Recording, StackId, Stall, Wait,
-};
+use crate::model::{Cause, Culprit, FrameKind, LockKind, LockWait, Recording, StackId, Stall};
 
 /// Modules of the standard library whose code waits for somebody to do something, and not for a turn.
 const WAITERS: [&str; 6] =
@@ -34,26 +32,12 @@ fn kind(recording: &Recording, stall: &Stall, culprit: &Culprit) -> Option<LockK
     if !stall.occupies || stall.allowed || stall.cause != Cause::BlockingCall {
         return None;
     }
-    if is_of_sqlite(recording, culprit, wait) {
+    if wait.is_for_sqlite(tables, [culprit.native, culprit.native_library].into_iter().flatten()) {
         return Some(LockKind::Sqlite);
     }
     let is_futex = tables.text(wait.syscall) == "futex" && wait.peer.is_none();
     let takes_turns = || is_taken_by_python(recording, stall) && !is_in_c(recording, stall.native);
     (is_futex && takes_turns()).then_some(LockKind::Thread)
-}
-
-/// SQLite's own handler of a database that somebody else writes to sleeps and tries again
-/// (`sqliteDefaultBusyCallback`, sqlite3 3.45 `src/main.c`; Python's `timeout=5.0` sets it).
-fn is_of_sqlite(recording: &Recording, culprit: &Culprit, wait: &Wait) -> bool {
-    let tables = &recording.tables;
-    let sleeps = ["clock_nanosleep", "nanosleep"].contains(&tables.text(wait.syscall));
-    let mut frames = [culprit.native, culprit.native_library].into_iter().flatten();
-    sleeps
-        && frames.any(|id| {
-            tables
-                .get_frame(id)
-                .is_some_and(|frame| tables.text(frame.function).starts_with("sqlite3_"))
-        })
 }
 
 /// Whether the innermost Python code asked for the lock itself.

@@ -168,6 +168,16 @@ impl Deadline {
         self.timeout.saturating_sub(self.sign.every(self.timeout))
     }
 
+    /// The longest, in seconds, that a call may take of which a silence of `length` had a `part`, for that to be less than
+    /// a `share` of what may cost the worker its life: all parts of it get shorter alike.
+    #[must_use]
+    pub fn call_timeout(&self, part: Nanos, length: Nanos, share: f64) -> f64 {
+        let room = self.least().as_secs_f64() * share * part.share_of(length).min(1.0);
+        // In figures that people write; where that is all of the room, one less.
+        let steps = if room > 2.0 { 1.0 } else { 10.0 };
+        ((room * steps).ceil() - 1.0).max(1.0) / steps
+    }
+
     /// The timeout, in seconds, under which a silence of `length` is a `share` of what may cost it its life.
     #[must_use]
     pub fn timeout_for(&self, length: Nanos, share: f64) -> u32 {
@@ -271,6 +281,19 @@ mod tests {
                 assert!(room(advised) && !room(advised - 1), "{class:?} {seconds}: {advised}");
             }
         }
+    }
+
+    #[test]
+    fn a_call_is_given_its_part_of_the_room_there_is() {
+        let call = |timeout, part: u64, length: u64| {
+            let (part, length) = (Nanos::from_secs(part), Nanos::from_secs(length));
+            of(WorkerClass::Sync, timeout).call_timeout(part, length, 0.5)
+        };
+        assert_eq!(call(30, 20, 20), 14.0, "15 s would be found again");
+        assert_eq!(call(30, 19, 20), 14.0);
+        assert_eq!(call(30, 5, 20), 3.0, "four of them are 12 s");
+        assert_eq!(call(4, 3, 3), 1.9);
+        assert_eq!(call(1, 1, 90), 0.1);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod blocked;
 pub mod client_pool;
 pub mod deadline;
+pub mod deadline_remedy;
 pub mod gain;
 pub mod greenlets;
 mod hub_connections;
@@ -23,6 +24,7 @@ pub mod size;
 mod starved;
 pub mod thread_remedy;
 pub mod thread_size;
+pub mod ways;
 pub mod wording;
 
 use std::fmt::Debug;

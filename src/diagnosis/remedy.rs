@@ -1,50 +1,18 @@
 //! What to change at a line that blocks the loop.
 //!
-//! Knows the usual blocking clients and what replaces them. Takes a blamed line with its library
+//! What replaces a blocking client on which loop is `ways.rs`'s and `greenlets.rs`'s to know. Takes a blamed line with its library
 //! and its wait, gives a recommendation with its figures. Mitigation first (take it off the
 //! loop), cure second (use something that does not block). Never decides whether to recommend.
 
+use super::MEDIUM_LENGTH;
 use super::blocked::{Blame, Blocked};
-use super::deadline::{Deadline, Silence};
 use super::greenlets::{self, Hub};
-use super::{MEDIUM_LENGTH, wording};
-use crate::model::{
-    Cause, FrameId, LoopKind, Patches, Peer, Recommendation, Recording, Remedy, Tables,
-};
+use super::ways::Ways;
+use crate::model::{Cause, LoopKind, Patches, Peer, Recommendation, Recording, Remedy, Tables};
 use crate::units::Nanos;
 
 /// Lines to recommend something for: the costliest few. With more, none gets done.
 pub const MOST_LINES: usize = 3;
-
-/// Packages that block, by import name, and what does the same without blocking.
-const ASYNC_INSTEAD: &[(&str, &str)] = &[
-    ("requests", "use an async client: `httpx.AsyncClient`, or aiohttp"),
-    ("urllib3", "use an async client: `httpx.AsyncClient`, or aiohttp"),
-    ("httplib2", "use an async client: `httpx.AsyncClient`, or aiohttp"),
-    ("httpcore", "use `httpx.AsyncClient` instead of `httpx.Client`"),
-    ("httpx", "use `httpx.AsyncClient` instead of `httpx.Client`"),
-    ("botocore", "use aioboto3, or aiobotocore"),
-    ("kubernetes", "use kubernetes_asyncio"),
-    ("grpc", "use `grpc.aio`"),
-    ("psycopg2", "use psycopg 3 (`AsyncConnection`), or asyncpg"),
-    ("psycopg", "use `psycopg.AsyncConnection`"),
-    ("pymysql", "use asyncmy, or aiomysql"),
-    ("MySQLdb", "use asyncmy, or aiomysql"),
-    ("sqlalchemy", "use `sqlalchemy.ext.asyncio` with an async driver"),
-    ("redis", "use `redis.asyncio`"),
-    ("pymongo", "use `pymongo.AsyncMongoClient`"),
-    ("elasticsearch", "use `AsyncElasticsearch`"),
-    ("kafka", "use aiokafka"),
-    ("pika", "use aio-pika"),
-    ("paramiko", "use asyncssh"),
-    ("smtplib", "use aiosmtplib"),
-    ("subprocess", "use `asyncio.create_subprocess_exec`"),
-    ("urllib", "use an async client: `httpx.AsyncClient`, or aiohttp"),
-    ("http", "use an async client: `httpx.AsyncClient`, or aiohttp"),
-    ("socket", "use `asyncio.open_connection`, or the loop's `getaddrinfo` for names"),
-    ("queue", "use `asyncio.Queue`"),
-    ("threading", "use asyncio's own `Lock`, `Event` or `Condition` on the loop"),
-];
 
 /// What to do about the costliest lines.
 #[must_use]
@@ -89,9 +57,6 @@ pub fn by_lines<'a>(
     all
 }
 
-/// Off twisted's reactor, where asyncio's ways are none.
-const TO_THREAD_OF_TWISTED: &str = "`twisted.internet.threads.deferToThread(…)`";
-
 /// Frameworks that run a handler that is no coroutine in a thread, by the folder of their files: Starlette and so
 /// FastAPI (`request_response`, starlette 0.41 `routing.py`), Quart (`ensure_async`, quart 0.20 `app.py`). Others, as
 /// aiohttp, Sanic, tornado and Litestar, run it on the loop.
@@ -101,8 +66,9 @@ const RUN_HANDLERS_IN_THREADS: [&str; 2] = ["/starlette/", "/quart/"];
 /// (starlette 0.41 `middleware/base.py`).
 const MIDDLEWARE: &str = "/middleware/";
 
-/// How a call of asyncio's loop is handed to a thread.
-fn to_thread(recording: &Recording, blame: &Blame) -> &'static str {
+/// How a call of a loop is handed to a thread.
+fn to_thread(recording: &Recording, blame: &Blame) -> String {
+    let ways = Ways::of(blame.kind);
     let is_met = |folder: &&str| has_code_below(&recording.tables, folder);
     let is_middleware = |caller: FrameId| {
         let frame = recording.tables.get_frame(caller);
@@ -111,10 +77,13 @@ fn to_thread(recording: &Recording, blame: &Blame) -> &'static str {
     };
     // What a middleware calls is no handler, and has to stay a coroutine.
     let is_handler = blame.in_request && !blame.caller.is_some_and(is_middleware);
-    if is_handler && RUN_HANDLERS_IN_THREADS.iter().any(is_met) {
-        "make the handler `def`, or `await asyncio.to_thread(…)`"
+    if is_handler
+        && blame.kind != Some(LoopKind::Twisted)
+        && RUN_HANDLERS_IN_THREADS.iter().any(is_met)
+    {
+        format!("make the handler `def`, or {}", ways.thread)
     } else {
-        "`await asyncio.to_thread(…)`"
+        ways.thread.to_owned()
     }
 }
 
@@ -125,6 +94,12 @@ pub(super) fn has_code_below(tables: &Tables, folder: &str) -> bool {
         .iter()
         .any(|frame| frame.file.is_some_and(|file| tables.text(file).contains(folder)))
 }
+
+/// Where a `SQLite` database's lock is waited for. Of connections one writes at a time; without a write-ahead log it
+/// also waits for those that read, and they for it (<https://www.sqlite.org/wal.html>, *Concurrency*;
+/// <https://www.sqlite.org/lockingv3.html>).
+pub(super) const FOR_SQLITE: &str = "`PRAGMA journal_mode=WAL`, so that who reads and who writes need not wait for \
+     each other; transactions that write short, and all in one place; or a database server";
 
 /// Why a call that waits is a matter of the loop.
 const LOOP_SLEEPS: &str =
@@ -143,32 +118,25 @@ pub fn for_call(recording: &Recording, blame: &Blame) -> Recommendation {
     if let Some(hub) = blame.hub() {
         let patches = patches_of(recording, blame);
         let (client, module) = (client_in_c(hub, tables, blame), patched_module(tables, blame));
-        let command = hub.for_call(client, module, patches);
+        let command = match wait_kind(tables, blame) {
+            Some(WaitKind::Sqlite) => format!("{}; or {FOR_SQLITE}", hub.thread),
+            _ => hub.for_call(client, module, patches),
+        };
         return recommendation(recording, blame, command, HUB_SLEEPS);
     }
-    if blame.kind == Some(LoopKind::Twisted) {
-        let command = match wait_kind(tables, blame) {
-            Some(WaitKind::Sleep) => {
-                "`twisted.internet.task.deferLater(reactor, …)` instead".to_owned()
-            }
-            Some(WaitKind::Child) => {
-                format!("{TO_THREAD_OF_TWISTED}; or use `reactor.spawnProcess`")
-            }
-            None => TO_THREAD_OF_TWISTED.to_owned(),
-        };
-        return recommendation(recording, blame, command, LOOP_SLEEPS);
-    }
-    let take_off = to_thread(recording, blame);
-    let cure = match wait_kind(tables, blame) {
-        Some(WaitKind::Sleep) => Some("`await asyncio.sleep(…)` instead"),
-        Some(WaitKind::Child) => Some("use `asyncio.create_subprocess_exec`"),
-        None => blame.library.and_then(|library| async_instead(tables, library)),
+    let (take_off, ways) = (to_thread(recording, blame), Ways::of(blame.kind));
+    let kind = wait_kind(tables, blame);
+    let cure = match kind {
+        Some(WaitKind::Sleep) => Some(ways.sleep),
+        Some(WaitKind::Child) => Some(ways.child),
+        Some(WaitKind::Sqlite) => Some(FOR_SQLITE),
+        None => blame.library.and_then(|library| ways.instead_of(tables, library)),
     };
-    let command = match (wait_kind(tables, blame), cure) {
+    let command = match (kind, cure) {
         // A sleep needs no thread; but a function that is no coroutine cannot await one.
         (Some(WaitKind::Sleep), Some(cure)) => format!("{cure}; or {take_off}"),
         (_, Some(cure)) => format!("{take_off}; or {cure}"),
-        (_, None) => take_off.to_owned(),
+        (_, None) => take_off,
     };
     recommendation(recording, blame, command, LOOP_SLEEPS)
 }
@@ -195,16 +163,10 @@ pub fn for_cpu(recording: &Recording, blame: &Blame) -> Recommendation {
         let command = hub.for_cpu.to_owned();
         return recommendation(recording, blame, command, HUB_COMPUTES);
     }
-    let command = if blame.kind == Some(LoopKind::Twisted) {
-        "run it in another process; or split it with `task.cooperate(…)`"
-    } else {
-        "run it in a process pool: `await loop.run_in_executor(process_pool, …)`; or split it \
-         with `await asyncio.sleep(0)` between the parts"
-    };
     recommendation(
         recording,
         blame,
-        command.to_owned(),
+        Ways::of(blame.kind).for_cpu.to_owned(),
         "it computes in Python on the loop's thread; on another thread it would hold the \
          interpreter lock as well",
     )
@@ -213,34 +175,30 @@ pub fn for_cpu(recording: &Recording, blame: &Blame) -> Recommendation {
 /// What to do about a line that calls C code which computes.
 #[must_use]
 pub fn for_native(recording: &Recording, blame: &Blame) -> Recommendation {
-    let thread = if let Some(hub) = blame.hub() {
-        hub.thread
-    } else if blame.kind == Some(LoopKind::Twisted) {
-        TO_THREAD_OF_TWISTED
-    } else {
-        to_thread(recording, blame)
+    let ways = Ways::of(blame.kind);
+    let thread = match blame.hub() {
+        Some(hub) => hub.thread.to_owned(),
+        None => to_thread(recording, blame),
     };
     let (command, reason) = match blame.releases_gil {
         Some(true) => {
             // The line may be a library's user's, with no place of its own to hand a call over.
             let command = match blame.hub() {
                 Some(_) => format!("{thread}, or {}", greenlets::OTHER_WORKERS),
-                None => thread.to_owned(),
+                None => thread,
             };
             (command, "the C code lets go of the interpreter lock while it computes")
         }
-        Some(false) if blame.hub().is_some() => (
-            greenlets::FOR_HOLDING.to_owned(),
-            "the C code holds the interpreter lock all along: a thread would block the hub as well",
-        ),
-        Some(false) if blame.kind == Some(LoopKind::Twisted) => (
-            greenlets::FOR_HOLDING.to_owned(),
-            "the C code holds the interpreter lock all along: a thread would block the reactor as well",
-        ),
-        Some(false) => (
-            "run it in a process pool: `await loop.run_in_executor(process_pool, …)`".to_owned(),
-            "the C code holds the interpreter lock all along: a thread would block the loop as well",
-        ),
+        Some(false) => {
+            let (process, name) = match blame.hub() {
+                Some(_) => (greenlets::FOR_HOLDING, "hub"),
+                None => (ways.process, ways.name),
+            };
+            let reason = format!(
+                "the C code holds the interpreter lock all along: a thread would block the {name} as well"
+            );
+            return recommendation(recording, blame, process.to_owned(), &reason);
+        }
         None => (
             format!("if it lets go of the interpreter lock, {thread}; else a process pool"),
             "the C code computes on the loop's thread; whether it holds the interpreter lock \
@@ -263,56 +221,10 @@ pub fn for_gil(recording: &Recording, blame: &Blame) -> Recommendation {
     )
 }
 
-/// How a call is taken off its loop.
-fn off_the_loop(blame: &Blame) -> &'static str {
-    match blame.kind {
-        Some(LoopKind::Twisted) => TO_THREAD_OF_TWISTED,
-        _ => blame.hub().map_or("`await asyncio.to_thread(…)`", |hub| hub.thread),
-    }
-}
-
-/// What to do about a line that keeps its worker from a sign of life, and for what cause.
-#[must_use]
-pub fn for_deadline(
-    recording: &Recording,
-    blame: &Blame,
-    cause: Cause,
-    deadline: &Deadline,
-) -> Recommendation {
-    let bounded = format!(
-        "give the call a timeout of its own, below the {} from which on {} may kill its worker",
-        wording::length(deadline.least()),
-        deadline.supervisor.name
-    );
-    let fails_first = "it then fails before its worker is killed, and its client gets an answer";
-    let (command, reason) = match (deadline.silence, cause) {
-        (Silence::Request, Cause::BlockingCall) => {
-            (format!("{bounded}; or do it after the answer"), fails_first)
-        }
-        (Silence::Request, _) => (
-            "make it shorter, or do it after the answer, in another process".to_owned(),
-            "its worker gives no sign of life before it is done",
-        ),
-        (Silence::LockHeld, _) if blame.kind == Some(LoopKind::NoLoop) => (
-            "run it in another process: a `ProcessPoolExecutor`, or after the answer in a queue of \
-             jobs"
-                .to_owned(),
-            "it holds the interpreter lock, and the thread that gives the sign of life cannot run",
-        ),
-        (_, Cause::BlockingCall) => {
-            (format!("{bounded}, and take it off the loop: {}", off_the_loop(blame)), fails_first)
-        }
-        (_, Cause::CCall) => return for_native(recording, blame),
-        (_, Cause::GilWait) => return for_gil(recording, blame),
-        _ => return for_cpu(recording, blame),
-    };
-    recommendation(recording, blame, command, reason)
-}
-
 /// What to do about a line that did not come back.
 #[must_use]
 pub fn for_hang(recording: &Recording, blame: &Blame) -> Recommendation {
-    let take_off = off_the_loop(blame);
+    let take_off = blame.hub().map_or(Ways::of(blame.kind).thread, |hub| hub.thread);
     recommendation(
         recording,
         blame,
@@ -382,6 +294,8 @@ fn patched_module(tables: &Tables, blame: &Blame) -> Option<&'static str> {
     match wait_kind(tables, blame) {
         Some(WaitKind::Sleep) => return Some("time"),
         Some(WaitKind::Child) => return Some("subprocess"),
+        // No patch reaches it.
+        Some(WaitKind::Sqlite) => return None,
         None => {}
     }
     if blame.library.is_some() {
@@ -403,35 +317,35 @@ fn cooperative_file(tables: &Tables, blame: &Blame) -> Option<&'static str> {
     COOPERATIVE.iter().find(|module| name == Some(**module)).copied()
 }
 
-enum WaitKind {
+/// Waits that something is known for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WaitKind {
+    /// For nothing but time to pass.
     Sleep,
+    /// For a child process.
     Child,
+    /// For the lock of a `SQLite` database.
+    Sqlite,
 }
 
-fn wait_kind(tables: &Tables, blame: &Blame) -> Option<WaitKind> {
+/// What a line waited for in the longest of its stalls.
+pub(super) fn wait_kind(tables: &Tables, blame: &Blame) -> Option<WaitKind> {
     let wait = tables.get_wait(blame.wait?)?;
+    if wait.is_for_sqlite(tables, blame.native.into_iter().flatten()) {
+        return Some(WaitKind::Sqlite);
+    }
     if matches!(wait.peer, Some(Peer::Child(_))) {
         return Some(WaitKind::Child);
     }
     match tables.text(wait.syscall) {
-        // time.sleep: clock_nanosleep since 3.11, select without descriptors before
-        // (pysleep, Modules/timemodule.c).
-        "clock_nanosleep" | "nanosleep" => Some(WaitKind::Sleep),
+        _ if wait.is_sleep(tables) => Some(WaitKind::Sleep),
+        // time.sleep before 3.11: select without descriptors (pysleep, Modules/timemodule.c).
         "select" | "pselect6" if wait.fd.is_none() && blame.library.is_none() => {
             Some(WaitKind::Sleep)
         }
         "wait4" | "waitid" => Some(WaitKind::Child),
         _ => None,
     }
-}
-
-fn async_instead(tables: &Tables, library: FrameId) -> Option<&'static str> {
-    let path = tables.text(tables.get_frame(library)?.file?);
-    // The outermost name that is known: `requests/…` and `/lib/python3.12/subprocess.py` alike.
-    path.split('/').find_map(|step| {
-        let module = step.strip_suffix(".py").unwrap_or(step);
-        ASYNC_INSTEAD.iter().find(|(name, _)| *name == module).map(|(_, advice)| *advice)
-    })
 }
 
 /// One of a line, with the line's figures.

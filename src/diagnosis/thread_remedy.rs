@@ -4,13 +4,15 @@
 //! workers and threads are asked for here.
 
 use super::blocked::{Blame, Blocked};
-use super::remedy::recommendation;
+use super::remedy::{FOR_SQLITE, WaitKind, recommendation, wait_kind};
 use super::{Case, often, residents, wording};
-use crate::model::{FrameId, LockKind, Recommendation};
+use crate::model::{FrameId, Load, LockKind, Recommendation, WorkerClass};
 use crate::units::Nanos;
 
 /// A line waits for a lock from half of its time on: what else it does is the smaller part.
 const MOSTLY: (u64, u64) = (1, 2);
+/// Of `SQLite`'s a tenth is enough: the line is a query, which computes as well, and holds the lock meanwhile.
+const NOTICED: (u64, u64) = (1, 10);
 
 /// What to do about it.
 #[must_use]
@@ -20,49 +22,110 @@ pub fn for_thread(case: &Case<'_>, blame: &Blame) -> Recommendation {
     }
     let load = blame.process.and_then(|pid| case.load_of(pid));
     let is_sized = load.is_some_and(|load| case.size_of(load).is_some());
-    let pools = case.recording.processes.iter().flat_map(|process| &process.pools);
-    let is_awaited = { pools }.any(|pool| {
-        let share = pool.share(pool.full_and_waiting).unwrap_or(0.0);
-        pool.waited_in == Some(blame.frame) && share >= often::SELDOM
-    });
-    let (command, reason) = if is_awaited {
+    let more = |words: Option<&str>| match words.filter(|_| !is_sized) {
+        Some(words) => format!("; {words}"),
+        None => String::new(),
+    };
+    let (command, reason) = if is_awaited(case, blame) {
         (
-            "keep what it waits for for less time, give it back before anything else is done, or have more of it",
+            "keep what it waits for for less time, give it back before anything else is done, or have more of it"
+                .to_owned(),
             "it waits for a pool that others use up, and more threads only wait there, too",
         )
     } else if blame.wait.is_some() {
+        let what = match wait_kind(&case.recording.tables, blame) {
+            Some(WaitKind::Sleep) => "sleep for less",
+            _ => "give the call a timeout",
+        };
         (
-            if is_sized {
-                "give the call a timeout, or do it after the answer"
-            } else {
-                "give the call a timeout, or do it after the answer; or let more requests wait at the same \
-                 time: more threads (gunicorn: `--threads`)"
-            },
+            format!("{what}, or do it after the answer{}", more(load.map_or(MORE, more_threads))),
             "it waits, and its thread serves nobody else meanwhile",
         )
     } else {
         (
-            if is_sized {
-                "make it cheaper, or do it after the answer"
-            } else if load.is_some_and(residents::is_single) {
-                "make it cheaper, or do it after the answer; no more workers, which would repeat what lives in \
-                 each"
-            } else {
-                "make it cheaper, or do it after the answer; more workers if there are CPUs for them"
-            },
+            format!("make it cheaper, or do it after the answer{}", more(more_workers(load))),
             "it computes, and its thread serves nobody else meanwhile; of threads in one process only \
              one computes in Python at a time",
         )
     };
-    recommendation(case.recording, blame, command.to_owned(), reason)
+    recommendation(case.recording, blame, command, reason)
 }
 
-/// The lock that a line spent most of its time waiting for.
+/// More threads where it is not known how that server is told.
+const MORE: Option<&str> =
+    Some("or let more requests wait at the same time: more threads (gunicorn: `--threads`)");
+
+/// How more requests of a server wait at the same time; `None` where no number of threads keeps them from it.
+fn more_threads(load: &Load) -> Option<&'static str> {
+    match (load.class, load.server.as_str()) {
+        // Each connection gets one.
+        (WorkerClass::ThreadPerRequest, _) => None,
+        (WorkerClass::Sync | WorkerClass::Gthread | WorkerClass::Uwsgi, _) => {
+            Some("or let more requests wait at the same time: more threads (`--threads`)")
+        }
+        // <https://github.com/emmett-framework/granian#options>
+        (WorkerClass::Granian, _) => {
+            Some("or let more requests wait at the same time: more threads (`--blocking-threads`)")
+        }
+        (WorkerClass::ThreadPool, "cheroot") => {
+            Some("or let more requests wait at the same time: more threads (`numthreads`)")
+        }
+        (WorkerClass::ThreadPool, "cherrypy") => {
+            Some("or let more requests wait at the same time: more threads (`server.thread_pool`)")
+        }
+        (WorkerClass::ThreadPool, "waitress") => {
+            Some("or let more requests wait at the same time: more threads (`threads`)")
+        }
+        _ => MORE,
+    }
+}
+
+/// How more of what computes is done at the same time.
+fn more_workers(load: Option<&Load>) -> Option<&'static str> {
+    match load.map(|load| load.class) {
+        _ if load.is_some_and(residents::is_single) => {
+            Some("no more workers, which would repeat what lives in each")
+        }
+        // It has one process, and is not for production: `dev-server`.
+        Some(WorkerClass::ThreadPerRequest) => None,
+        Some(WorkerClass::ThreadPool) => {
+            Some("more processes of it behind one proxy if there are CPUs for them")
+        }
+        _ => Some("more workers if there are CPUs for them"),
+    }
+}
+
+/// Whether something is known that ends its wait, and no timeout is wanted.
+pub(super) fn has_cure(case: &Case<'_>, blame: &Blame) -> bool {
+    lock_of(case, blame).is_some() || is_awaited(case, blame)
+}
+
+/// Whether it waits for a pool that is used up.
+fn is_awaited(case: &Case<'_>, blame: &Blame) -> bool {
+    let mut pools = case.recording.processes.iter().flat_map(|process| &process.pools);
+    pools.any(|pool| {
+        let share = pool.share(pool.full_and_waiting).unwrap_or(0.0);
+        pool.waited_in == Some(blame.frame) && share >= often::SELDOM
+    })
+}
+
+/// The lock that a line waits for: one of its process's where it spent most of its time so; `SQLite`'s where the longest
+/// that it did was that, or a part of its time that counts.
 fn lock_of(case: &Case<'_>, blame: &Blame) -> Option<LockKind> {
-    let waits = || case.lock_waits.iter().filter(|wait| wait.frame == blame.frame);
-    let waited: Nanos = waits().map(|wait| wait.until.since(wait.from)).sum();
-    let kind = waits().next()?.kind;
-    (waited >= blame.total.scaled(MOSTLY.0, MOSTLY.1)).then_some(kind)
+    let waited = |kind| -> Nanos {
+        let waits = case.lock_waits.iter();
+        let own = waits.filter(|wait| wait.frame == blame.frame && wait.kind == kind);
+        own.map(|wait| wait.until.since(wait.from)).sum()
+    };
+    let is_part = |kind, (of, all)| {
+        let waited = waited(kind);
+        waited > Nanos::ZERO && waited >= blame.total.scaled(of, all)
+    };
+    let is_longest = || wait_kind(&case.recording.tables, blame) == Some(WaitKind::Sqlite);
+    if is_part(LockKind::Sqlite, NOTICED) || is_longest() {
+        return Some(LockKind::Sqlite);
+    }
+    is_part(LockKind::Thread, MOSTLY).then_some(LockKind::Thread)
 }
 
 fn for_lock(case: &Case<'_>, blame: &Blame, kind: LockKind) -> Recommendation {
@@ -78,9 +141,7 @@ fn for_lock(case: &Case<'_>, blame: &Blame, kind: LockKind) -> Recommendation {
             )
         }
         LockKind::Sqlite => (
-            "make transactions that write short; `PRAGMA journal_mode=WAL`, so that who reads need not wait; or \
-             use a database server"
-                .to_owned(),
+            FOR_SQLITE.to_owned(),
             "SQLite lets one connection write at a time; the others sleep and try again, each keeps its thread \
              meanwhile, and more threads only queue here",
         ),

@@ -91,13 +91,15 @@ impl Report {
         let all = self.findings.iter().flat_map(|finding| &finding.recommendations);
         let mut told: Vec<&Recommendation> = Vec::new();
         for one in changes.chain(all.filter(|one| one.keeps())) {
-            let is_told = |before: &&Recommendation| {
+            let is_told = |before: &&mut &Recommendation| {
                 (&before.command, &before.reason) == (&one.command, &one.reason)
-                    // Two remedies of one line are in each other's way: the one that gains more stays.
                     || before.line().is_some() && before.line() == one.line()
             };
-            if !told.iter().any(is_told) {
-                told.push(one);
+            match told.iter_mut().find(is_told) {
+                // Two remedies of one line are in each other's way: the one that gains more stays.
+                Some(before) if before.gain() < one.gain() => *before = one,
+                Some(_) => {}
+                None => told.push(one),
             }
         }
         told

@@ -39,7 +39,32 @@ pub struct Wait {
     pub peer: Option<Peer>,
 }
 
+/// Calls that wait for nothing but time to pass: `time.sleep` from 3.11 on (`pysleep`, Modules/timemodule.c), and
+/// glibc's `usleep` and `sleep`, by which C code waits.
+const SLEEPS: [&str; 2] = ["clock_nanosleep", "nanosleep"];
+
 impl Wait {
+    /// Whether it waits for nothing but time to pass.
+    #[must_use]
+    pub fn is_sleep(&self, tables: &Tables) -> bool {
+        SLEEPS.contains(&tables.text(self.syscall))
+    }
+
+    /// Whether it waits for its turn at a `SQLite` database, `native` being C frames of the call: `SQLite`'s own handler
+    /// of one that somebody else writes to sleeps and tries again (`sqliteDefaultBusyCallback`, sqlite3 3.45
+    /// `src/main.c`; Python's `timeout=5.0` sets it).
+    #[must_use]
+    pub fn is_for_sqlite(
+        &self,
+        tables: &Tables,
+        native: impl IntoIterator<Item = FrameId>,
+    ) -> bool {
+        let is_its = |id| {
+            tables.get_frame(id).map(|frame| tables.text(frame.function).starts_with("sqlite3_"))
+        };
+        self.is_sleep(tables) && native.into_iter().any(|id| is_its(id) == Some(true))
+    }
+
     /// The call and what is behind it: `recvfrom() from 10.0.0.7:443`.
     #[must_use]
     pub fn in_words(&self, tables: &Tables) -> String {

@@ -343,8 +343,8 @@ fn sleep_of(scene: &Scene<'_>, cpu: CpuState) -> Sleep {
     let tables = &scene.notes.tables;
     let Some(wait) = tables.get_wait(wait) else { return Sleep::Other };
     match (tables.text(wait.syscall), &wait.peer) {
-        // `time.sleep`: see `diagnosis/remedy.rs`.
-        ("clock_nanosleep" | "nanosleep", _) => Sleep::Nap,
+        _ if wait.is_sleep(tables) => Sleep::Nap,
+        // `time.sleep` before 3.11: see `diagnosis/remedy.rs`.
         ("select" | "pselect6", None) if wait.fd.is_none() => Sleep::Nap,
         (_, Some(Peer::Remote(_))) => Sleep::News,
         (_, Some(Peer::Path(name))) if tables.text(*name).contains("inotify") => Sleep::News,

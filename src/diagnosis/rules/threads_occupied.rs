@@ -4,9 +4,12 @@
 //! holds a thread is how such servers work; how much it matters goes by how often no thread was left.
 
 use super::loop_hung::is_hung;
-use crate::diagnosis::blocked::{Blocked, count, ratio};
+use super::worker_timeout_ahead;
+use crate::diagnosis::blocked::{Blame, Blocked, count, ratio};
 use crate::diagnosis::{Case, Rule, lacks, often, remedy, thread_remedy, wording};
-use crate::model::{Finding, Measured, ProcessInfo, Recording, Severity, Stall, Verdict};
+use crate::model::{
+    Finding, Measured, ProcessInfo, Recommendation, Recording, Severity, Stall, Verdict,
+};
 use crate::units::Timestamp;
 
 /// See `docs/findings/threads-occupied.md`.
@@ -34,9 +37,7 @@ impl Rule for ThreadsOccupied {
         let is_roomy = severity == Severity::Info && threads.full.is_some();
         let recommendations = match is_roomy {
             true => Vec::new(),
-            false => remedy::for_lines(recording, &blocked, |_, blame| {
-                thread_remedy::for_thread(case, blame)
-            }),
+            false => recommendations(case, &blocked),
         };
         Verdict::Found(Finding {
             id: self.id().to_owned(),
@@ -50,6 +51,17 @@ impl Rule for ThreadsOccupied {
             recommendations,
         })
     }
+}
+
+/// What to do about the lines, but for those that `worker-timeout-ahead` has more to say of: how long they may take.
+fn recommendations(case: &Case<'_>, blocked: &Blocked) -> Vec<Recommendation> {
+    let told = worker_timeout_ahead::lines_of_requests(case);
+    let lines = remedy::by_lines(case.recording, blocked, |_, blame| {
+        thread_remedy::for_thread(case, blame)
+    });
+    let tables = &case.recording.tables;
+    let is_told = |blame: &Blame| told.iter().any(|one| tables.is_same_function(*one, blame.frame));
+    lines.into_iter().filter(|(blame, _)| !is_told(blame)).map(|(_, advice)| advice).collect()
 }
 
 /// How much it matters at the least: a request that does not end will hold its thread for ever.

@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnosis::blocked::{Blocked, count, ratio};
+use crate::diagnosis::blocked::{Blame, Blocked, count, ratio};
 use crate::diagnosis::deadline::{Deadline, Known, Sign, Silence};
+use crate::diagnosis::deadline_remedy::{self, Part};
 use crate::diagnosis::{Case, Rule, lacks, remedy, wording};
 use crate::model::{
-    Cause, Finding, LoopId, Measured, Recommendation, Remedy, SettingKind, Severity, Stall, Verdict,
+    Cause, Finding, FrameId, LoopId, Measured, Recommendation, Remedy, SettingKind, Severity,
+    Stall, Verdict,
 };
 use crate::units::{Bounds, Nanos, Pid, Timestamp};
 
@@ -37,17 +39,7 @@ impl Rule for WorkerTimeoutAhead {
     }
 
     fn check(&self, case: &Case<'_>) -> Verdict {
-        let mut deadlines: BTreeMap<Pid, Deadline> = BTreeMap::new();
-        let mut is_unknown = false;
-        for process in &case.recording.processes {
-            match Deadline::of(case, process) {
-                Known::None => {}
-                Known::Unknown => is_unknown = true,
-                Known::Some(deadline) => {
-                    deadlines.insert(process.pid, deadline);
-                }
-            }
-        }
+        let (deadlines, is_unknown) = deadlines(case);
         if deadlines.is_empty() && !is_unknown {
             return Verdict::Clear;
         }
@@ -55,12 +47,7 @@ impl Rule for WorkerTimeoutAhead {
             return Verdict::NotEnoughData { need };
         }
         let holds = holds(case, &deadlines);
-        let rank = |hold: &&Hold<'_>| (hold.is_killed, hold.near());
-        let worst = holds.iter().max_by(|a, b| {
-            let (a, b) = (rank(a), rank(b));
-            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
-        });
-        match worst.filter(|worst| worst.near() >= NEAR) {
+        match worst(&holds) {
             Some(worst) => Verdict::Found(self.finding(case, &holds, worst)),
             None if deadlines.is_empty() => {
                 Verdict::NotEnoughData { need: "gunicorn's `timeout` and the class of its workers" }
@@ -68,6 +55,49 @@ impl Rule for WorkerTimeoutAhead {
             None => Verdict::Clear,
         }
     }
+}
+
+/// The deadlines of all workers that have one; and whether there are some of which it is not known.
+fn deadlines(case: &Case<'_>) -> (BTreeMap<Pid, Deadline>, bool) {
+    let mut deadlines: BTreeMap<Pid, Deadline> = BTreeMap::new();
+    let mut is_unknown = false;
+    for process in &case.recording.processes {
+        match Deadline::of(case, process) {
+            Known::None => {}
+            Known::Unknown => is_unknown = true,
+            Known::Some(deadline) => {
+                deadlines.insert(process.pid, deadline);
+            }
+        }
+    }
+    (deadlines, is_unknown)
+}
+
+/// The one that was nearest, or was killed for it; `None` where none is found.
+fn worst<'a, 'b>(holds: &'b [Hold<'a>]) -> Option<&'b Hold<'a>> {
+    let rank = |hold: &&Hold<'_>| (hold.is_killed, hold.near());
+    let worst = holds.iter().max_by(|a, b| {
+        let (a, b) = (rank(a), rank(b));
+        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+    });
+    worst.filter(|worst| worst.near() >= NEAR)
+}
+
+/// Those that are found with the worst.
+fn near<'a, 'b>(holds: &'b [Hold<'a>], worst: &Hold<'_>) -> Vec<&'b Hold<'a>> {
+    let is_near = |hold: &&Hold<'_>| hold.deadline == worst.deadline && hold.near() >= NEAR;
+    holds.iter().filter(is_near).collect()
+}
+
+/// Lines of requests' threads that are told here, with how long they may take: nobody else needs to.
+pub(super) fn lines_of_requests(case: &Case<'_>) -> Vec<FrameId> {
+    let (deadlines, _) = deadlines(case);
+    let holds = holds(case, &deadlines);
+    let Some(worst) = worst(&holds).filter(|one| one.deadline.silence == Silence::Request) else {
+        return Vec::new();
+    };
+    let told = lines(case, &near(&holds, worst), worst);
+    told.into_iter().map(|(frame, _)| frame).collect()
 }
 
 /// One thing that kept a worker from its sign of life.
@@ -144,9 +174,7 @@ fn ended_with(case: &Case<'_>, stall: &Stall) -> bool {
 
 impl WorkerTimeoutAhead {
     fn finding(&self, case: &Case<'_>, holds: &[Hold<'_>], worst: &Hold<'_>) -> Finding {
-        let near: Vec<&Hold<'_>> = { holds.iter() }
-            .filter(|hold| hold.deadline == worst.deadline && hold.near() >= NEAR)
-            .collect();
+        let near = near(holds, worst);
         let mut killed: Vec<Pid> = { near.iter().filter(|hold| hold.is_killed) }
             .filter_map(|hold| hold.parts.first().map(|(_, stall)| stall.pid))
             .collect();
@@ -251,28 +279,46 @@ fn ahead(case: &Case<'_>, worst: &Hold<'_>) -> String {
 
 fn recommendations(case: &Case<'_>, near: &[&Hold<'_>], worst: &Hold<'_>) -> Vec<Recommendation> {
     let deadline = worst.deadline;
-    let is_part = |stall: &Stall| {
-        near.iter().any(|hold| hold.parts.iter().any(|(_, part)| std::ptr::eq(*part, stall)))
-    };
-    let mut all = Vec::new();
-    let holds_thread = deadline.silence == Silence::Request;
-    if let Some(blocked) = Blocked::sum(case.recording, case.stalls, is_part) {
-        let cause = |frame| {
-            let parts = near.iter().flat_map(|hold| hold.parts.iter().map(|(_, stall)| *stall));
-            let is_its =
-                |stall: &&Stall| stall.culprit.as_ref().is_some_and(|one| one.frame == frame);
-            parts.filter(is_its).max_by_key(|stall| stall.duration()).map(|stall| stall.cause)
-        };
-        all = remedy::for_lines(case.recording, &blocked, |recording, blame| {
-            let cause = cause(blame.frame).unwrap_or(Cause::Unknown);
-            remedy::for_deadline(recording, blame, cause, deadline)
-        });
-    }
+    let mut all: Vec<Recommendation> = Vec::new();
+    all.extend(lines(case, near, worst).into_iter().map(|(_, advice)| advice));
     let longest = near.iter().map(|hold| hold.length).max().unwrap_or(worst.length);
     all.push(raised(worst, longest, near.iter().all(|hold| hold.is_whole())));
     let waits = worst.longest().is_some_and(|stall| stall.cause == Cause::BlockingCall);
-    if holds_thread && waits {
+    if deadline.silence == Silence::Request && waits {
         all.push(threads(worst));
+    }
+    all
+}
+
+/// What to do about the lines of what is near.
+fn lines(case: &Case<'_>, near: &[&Hold<'_>], worst: &Hold<'_>) -> Vec<(FrameId, Recommendation)> {
+    let parts =
+        || near.iter().flat_map(|hold| hold.parts.iter().map(move |(_, stall)| (*hold, *stall)));
+    let is_part = |stall: &Stall| parts().any(|(_, part)| std::ptr::eq(part, stall));
+    let Some(blocked) = Blocked::sum(case.recording, case.stalls, is_part) else {
+        return Vec::new();
+    };
+    let advise = |blame: &Blame| {
+        let is_its =
+            |stall: &Stall| stall.culprit.as_ref().is_some_and(|one| one.frame == blame.frame);
+        let of_line = parts().filter(|(_, stall)| is_its(stall));
+        let (hold, stall) = of_line.max_by_key(|(_, stall)| stall.duration())?;
+        let part = Part {
+            cause: stall.cause,
+            length: stall.duration(),
+            of: hold.length,
+            is_cut: stall.ongoing || hold.is_killed,
+        };
+        deadline_remedy::for_line(case, blame, part, worst.deadline, NEAR)
+    };
+    // Lines of one function are changed together.
+    let mut all: Vec<(FrameId, Recommendation)> = Vec::new();
+    for blame in &blocked.culprits {
+        let Some(one) = advise(blame).filter(|_| all.len() < remedy::MOST_LINES) else { continue };
+        let tables = &case.recording.tables;
+        if !all.iter().any(|(known, _)| tables.is_same_function(*known, blame.frame)) {
+            all.push((blame.frame, one));
+        }
     }
     all
 }

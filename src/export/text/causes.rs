@@ -7,7 +7,7 @@ use crate::units::Nanos;
 /// A cause in at most 18 characters.
 pub(super) fn short(recording: &Recording, total: &CulpritTotal) -> &'static str {
     match total.cause {
-        Cause::BlockingCall => waits(recording, wait_of(recording, total.culprit.as_ref())),
+        Cause::BlockingCall => waits(recording, total.culprit.as_ref()),
         Cause::Cpu => "computes",
         Cause::CCall => "computes in C",
         Cause::GilWait => "waits for the GIL",
@@ -69,8 +69,9 @@ pub(super) fn wait_of<'a>(recording: &'a Recording, culprit: Option<&Culprit>) -
     recording.tables.get_wait(culprit?.wait?)
 }
 
-fn waits(recording: &Recording, wait: Option<&Wait>) -> &'static str {
-    let Some(wait) = wait else { return "waits in a call" };
+fn waits(recording: &Recording, culprit: Option<&Culprit>) -> &'static str {
+    let Some(wait) = wait_of(recording, culprit) else { return "waits in a call" };
+    let native = culprit.into_iter().flat_map(|one| [one.native, one.native_library]).flatten();
     match wait.peer {
         Some(Peer::Remote(_) | Peer::Local(_)) => return "waits on a socket",
         Some(Peer::Child(_)) => return "waits for a child",
@@ -84,7 +85,8 @@ fn waits(recording: &Recording, wait: Option<&Wait>) -> &'static str {
         Some(Peer::Path(_)) | None => {}
     }
     match recording.tables.text(wait.syscall) {
-        "nanosleep" | "clock_nanosleep" => "sleeps",
+        _ if wait.is_for_sqlite(&recording.tables, native) => "waits on a lock",
+        _ if wait.is_sleep(&recording.tables) => "sleeps",
         "futex" | "futex_wait" | "flock" => "waits on a lock",
         "wait4" | "waitid" => "waits for a child",
         "fsync" | "fdatasync" | "sync" | "sync_file_range" | "syncfs" => "waits on a disk",
