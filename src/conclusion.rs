@@ -23,7 +23,7 @@ use crate::model::{
     Report, Severity, Stall, Tables, Verdict, WaitId,
 };
 use crate::stall;
-use crate::units::{Nanos, whole};
+use crate::units::{Nanos, Timestamp, whole};
 
 /// Everything a recording says. `allow` picks the stalls that the user knows and accepts.
 #[must_use]
@@ -81,8 +81,18 @@ fn stalls_and_disagreements(recording: &Recording) -> (Vec<Stall>, u64) {
         let witnesses = Witnesses { gap, before, during: &episode.during, after };
         Some((episode.to_stall(info), witnesses))
     });
-    let stalls = Attribution::new(recording).explain_all(stalls);
+    let mut stalls = Attribution::new(recording).explain_all(stalls);
+    for stall in stalls.iter_mut().filter(|stall| stall.ongoing && !stall.occupies) {
+        stall.particulars.served = served_in(recording, stall);
+    }
     (stalls, disagreements)
+}
+
+/// When a request was last counted in a stall of the only loop of its process.
+fn served_in(recording: &Recording, stall: &Stall) -> Option<Timestamp> {
+    let risen = recording.get_process(stall.pid)?.requests.risen?;
+    let is_only = recording.event_loops().filter(|info| info.pid == stall.pid).count() == 1;
+    (is_only && risen > stall.began.hi).then_some(risen)
 }
 
 /// Stalls by culprit and cause: the costliest first, allowed ones last. What other lines took of a stall is

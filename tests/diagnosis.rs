@@ -18,7 +18,8 @@ use stallspy::units::{Nanos, Pid, Tid};
 use story::{Part, Story, at};
 
 /// Every rule has a column. A new rule fails the test until it has one.
-const COLUMNS: [&str; 25] = [
+const COLUMNS: [&str; 26] = [
+    "oom-killed",
     "worker-timeout-ahead",
     "loop-hung",
     "sync-starved",
@@ -330,6 +331,24 @@ fn silent_workers() -> Vec<(&'static str, Story)> {
         ("uvicorn, killed after 5.2 s", killed(in_c_under_uvicorn(5.2, None, "0.34.3"), 6.21)),
         ("gthread, 2.5 s of C with lock", gthread),
         ("old uvicorn, 4 s of C", in_c_under_uvicorn(4.0, Some(true), "0.29.0")),
+    ]
+}
+
+/// Workers that ended: whether the kernel killed them for memory, and after how long in one request.
+fn ended_workers() -> Vec<(&'static str, Story)> {
+    let of = |held: f64, for_memory: Option<bool>| {
+        let story = supervised(WorkerClass::Sync, Some(4), held, true);
+        let mut story = killed(story, 1.0 + held + 0.01);
+        let worker = &mut story.recording.processes[1];
+        (worker.killed_for_memory, worker.rss_bytes) = (for_memory, 480 << 20);
+        story.recording.processes[0].budget.memory_limit_bytes = Some(512 << 20);
+        story
+    };
+    vec![
+        ("sync, killed for memory in 0.4 s", of(0.4, Some(true))),
+        ("sync, killed for memory in 5 s", of(5.0, Some(true))),
+        ("sync, ended for another reason", of(0.4, Some(false))),
+        ("sync, ended, nobody counts", of(0.4, None)),
     ]
 }
 
@@ -688,6 +707,7 @@ fn stories() -> Vec<(&'static str, Report)> {
     rows.push(("one of several workers, alone", story));
 
     rows.extend(silent_workers());
+    rows.extend(ended_workers());
     let mut reports: Vec<_> = rows
         .into_iter()
         .map(|(name, story)| (name, conclude(story.recording, &nothing_allowed)))
@@ -1283,6 +1303,48 @@ fn of_one_line_one_remedy_is_told() {
     assert_eq!(lines, 1, "{:#?}", report.advice());
 }
 
+#[test]
+fn an_iteration_in_which_requests_are_counted_is_no_hang() {
+    let told = |counted_at: Option<f64>, loops: usize| {
+        let mut story = Story::new(400);
+        let render = rendering(&mut story, 5_000.0);
+        story.busy(5_000.0, &[render], false);
+        story.recording.processes[0].requests.risen = counted_at.map(at);
+        for n in 1..loops {
+            let mut another = story.recording.loops[0].clone();
+            another.id = LoopId(u32::try_from(n).unwrap());
+            story.recording.loops.push(another);
+        }
+        conclude(story.recording, &nothing_allowed).findings[0].id.clone()
+    };
+    assert_eq!(told(Some(9_700.0), 1), "loop-blocked-by-cpu");
+    assert_eq!(told(Some(7_000.0), 1), "loop-hung", "the last one hangs");
+    assert_eq!(told(Some(4_900.0), 1), "loop-hung", "that was before");
+    assert_eq!(told(None, 1), "loop-hung");
+    assert_eq!(told(Some(9_700.0), 2), "loop-hung", "another loop may have served it");
+}
+
+#[test]
+fn requests_before_eventlets_hub_are_others_than_those_on_it() {
+    let told = |class: WorkerClass, kind: LoopKind, pool: PoolKind| {
+        let mut story = kept_hub(Keeps::Client("oracledb"), 12);
+        story.recording.loops[0].kind = kind;
+        let process = &mut story.recording.processes[0];
+        process.topology.class = class;
+        process.pools[0].kind = pool;
+        let (queue, limit) = (Level { looks: 40, sum: 440, max: 23 }, Some(2048));
+        let address = "127.0.0.1:8000".to_owned();
+        process.listeners.push(ListenerInfo { inode: 1, address, limit, queue, waiting: 40 });
+        let report = conclude(story.recording, &nothing_allowed);
+        let found = report.findings.iter().find(|one| one.id == "wrong-worker-class").unwrap();
+        found.recommendations[0].reason.clone()
+    };
+    let gevent = told(WorkerClass::Gevent, LoopKind::Gevent, PoolKind::GeventPool);
+    assert!(gevent.contains("12 requests are there at once"), "{gevent}");
+    let eventlet = told(WorkerClass::Eventlet, LoopKind::Eventlet, PoolKind::EventletPool);
+    assert!(eventlet.contains("23 requests are there at once"), "{eventlet}");
+}
+
 /// What is advised of a line that waits on a loop of this kind: in which library, in which system call.
 fn told_of_a_wait(kind: LoopKind, library: &str, syscall: &str, ms: f64) -> String {
     let mut story = Story::new(400);
@@ -1337,6 +1399,27 @@ fn of_lines(report: &Report, rule: &str) -> Vec<String> {
 }
 
 #[test]
+fn who_was_killed_for_memory_was_not_killed_for_a_timeout() {
+    let told = |report: &Report, rule: &str| {
+        let found = report.findings.iter().find(|one| one.id == rule);
+        found.map_or(String::new(), |one| one.summary.clone())
+    };
+    let all = ended_workers().into_iter();
+    let all: Vec<Report> =
+        all.map(|(_, story)| conclude(story.recording, &nothing_allowed)).collect();
+    assert_eq!(
+        told(&all[0], "oom-killed"),
+        "the kernel killed worker 100 for memory, in GET /sandboxes, lifecycle.py:88 list_sandboxes: it had 480 MiB \
+         when last looked at; its control group may use 512 MiB"
+    );
+    // The request was old enough for gunicorn, too.
+    assert!(told(&all[1], "worker-timeout-ahead").starts_with("a worker was held for 5.0 s"));
+    assert!(told(&all[1], "oom-killed").starts_with("the kernel killed worker 100"));
+    assert_eq!(told(&all[2], "oom-killed"), "");
+    assert!(all[3].undecided.iter().any(|(rule, _)| *rule == "oom-killed"));
+}
+
+#[test]
 fn how_long_a_call_may_take_is_told_once_and_with_a_number() {
     let story = supervised(WorkerClass::Sync, Some(4), 2.5, true);
     let report = conclude(story.recording, &nothing_allowed);
@@ -1347,6 +1430,20 @@ fn how_long_a_call_may_take_is_told_once_and_with_a_number() {
     let advice = report.advice();
     let one = advice.iter().find(|one| one.line().is_some()).unwrap();
     assert!(one.reason.contains("it took 2.5 s, 62 % of what gunicorn may kill"), "{}", one.reason);
+    // A sleep has no timeout; a lock of SQLite's has a cure.
+    let near = |syscall: &'static str, native: &[(&str, &str)]| {
+        let mut story = Story::of_threads(400, 1, 1);
+        let stack = story.stack(&[("/srv/app/orders.py", 33, "sums")]);
+        let native = Some(story.native(native));
+        let part = Part { native, ..story.asleep(2_500.0, stack, syscall, None) };
+        story.stall(1_000.0, part);
+        let story = under_gunicorn(story, WorkerClass::Sync, Some(4));
+        let report = conclude(story.recording, &nothing_allowed);
+        of_lines(&report, "worker-timeout-ahead").concat()
+    };
+    let sleep = near("clock_nanosleep", &[("/usr/bin/python3.12", "time_sleep")]);
+    assert_eq!(sleep, "sleep for at most 1.9 s, or do it after the answer");
+    assert!(near("clock_nanosleep", &QUERY).contains("journal_mode=WAL"));
     // Where the timeout is far it is told without a number, by the other.
     let story = supervised(WorkerClass::Sync, Some(30), 2.5, true);
     let report = conclude(story.recording, &nothing_allowed);
@@ -1417,7 +1514,8 @@ fn a_query_that_waits_for_its_turn_at_sqlite_now_and_then_needs_no_timeout() {
         let report = conclude(story.recording, &nothing_allowed);
         of_lines(&report, "threads-occupied").concat()
     };
-    assert!(told(2).contains("journal_mode=WAL"), "{}", told(2));
+    assert!(told(2).starts_with("make it cheaper, and `PRAGMA journal_mode=WAL`"), "{}", told(2));
+    assert!(told(8).starts_with("`PRAGMA journal_mode=WAL`"), "{}", told(8));
     assert!(told(0).starts_with("make it cheaper"), "{}", told(0));
 }
 

@@ -137,6 +137,7 @@ prop_compose! {
     ) -> ProcessInfo {
         ProcessInfo {
             patches: None,
+ killed_for_memory: None,
  tasks_waiting: None,
             occupancy: stallspy::model::Occupancy::default(),
             pid: Pid(ids.0),

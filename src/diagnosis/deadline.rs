@@ -122,10 +122,7 @@ impl Deadline {
         if process.topology.role != Role::Worker {
             return Known::None;
         }
-        // One that has ended is no longer listed.
-        let load = case
-            .load_of(process.pid)
-            .or_else(|| case.loads.iter().find(|load| load.master == Some(process.ppid)));
+        let load = case.load_of(process.pid);
         let (supervisor, (silence, sign)): (&Supervisor, _) = match process.topology.server.as_str()
         {
             "gunicorn" if is_for_long_tasks(case.recording, process) => return Known::None,

@@ -33,19 +33,23 @@ pub fn for_line(
     share: f64,
 ) -> Option<Recommendation> {
     let recording = case.recording;
-    let mut advice = match (deadline.silence, part.cause) {
+    let advice = match (deadline.silence, part.cause) {
+        (Silence::Request, Cause::BlockingCall) if thread_remedy::has_cure(case, blame) => {
+            thread_remedy::for_thread(case, blame)
+        }
         (Silence::Request, Cause::BlockingCall) => {
-            let waits = remedy::wait_kind(&recording.tables, blame);
-            if thread_remedy::has_cure(case, blame) || waits == Some(WaitKind::Sleep) {
-                thread_remedy::for_thread(case, blame)
-            } else {
-                let most = deadline.call_timeout(part.length, part.of, share);
-                let command =
-                    format!("give the call a timeout of at most {most} s, or do it after the answer");
-                let reason =
-                    "it then fails before its worker is killed, and its client gets an answer";
-                recommendation(recording, blame, command, reason)
-            }
+            let most = deadline.call_timeout(part.length, part.of, share);
+            let (command, reason) = match remedy::wait_kind(&recording.tables, blame) {
+                Some(WaitKind::Sleep) => (
+                    format!("sleep for at most {most} s, or do it after the answer"),
+                    "its worker gives no sign of life before it is done",
+                ),
+                _ => (
+                    format!("give the call a timeout of at most {most} s, or do it after the answer"),
+                    "it then fails before its worker is killed, and its client gets an answer",
+                ),
+            };
+            recommendation(recording, blame, command, reason)
         }
         (Silence::Request, Cause::Cpu | Cause::CCall | Cause::GilWait) => recommendation(
             recording,
@@ -77,6 +81,11 @@ pub fn for_line(
         // The collector, memory and the CPUs are no matter of the line that met with them.
         _ => return None,
     };
+    Some(with_distance(advice, part, deadline))
+}
+
+/// With how near it came.
+fn with_distance(mut advice: Recommendation, part: Part, deadline: &Deadline) -> Recommendation {
     let at_least = if part.is_cut { "at least " } else { "" };
     advice.reason.push_str(&format!(
         "; it took {at_least}{}, {} of what {} may kill its worker for",
@@ -84,5 +93,5 @@ pub fn for_line(
         wording::percent(part.length.share_of(deadline.least())),
         deadline.supervisor.name
     ));
-    Some(advice)
+    advice
 }

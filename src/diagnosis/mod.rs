@@ -70,10 +70,15 @@ pub struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    /// The server that a process works for.
+    /// The server that a process works for, or did.
     #[must_use]
     pub fn load_of(&self, pid: Pid) -> Option<&'a Load> {
-        self.loads.iter().find(|load| load.workers.contains(&pid))
+        // One that has ended is no longer listed.
+        let of_ended = || {
+            let ended = self.recording.get_process(pid).filter(|one| one.ended.is_some())?;
+            self.loads.iter().find(|load| load.master == Some(ended.ppid))
+        };
+        self.loads.iter().find(|load| load.workers.contains(&pid)).or_else(of_ended)
     }
 
     /// The size of a server without a loop.
@@ -119,7 +124,8 @@ pub trait Rule: Debug + Sync {
 
 /// All rules. Of two findings that explain the same share of time and matter the same, the one
 /// further up comes first.
-pub static RULES: [&dyn Rule; 25] = [
+pub static RULES: [&dyn Rule; 26] = [
+    &rules::oom_killed::OomKilled,
     &rules::worker_timeout_ahead::WorkerTimeoutAhead,
     &rules::loop_hung::LoopHung,
     &rules::sync_starved::SyncStarved,

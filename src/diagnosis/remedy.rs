@@ -8,7 +8,9 @@ use super::MEDIUM_LENGTH;
 use super::blocked::{Blame, Blocked};
 use super::greenlets::{self, Hub};
 use super::ways::Ways;
-use crate::model::{Cause, LoopKind, Patches, Peer, Recommendation, Recording, Remedy, Tables};
+use crate::model::{
+    Cause, FrameId, LoopKind, Patches, Peer, Recommendation, Recording, Remedy, Tables,
+};
 use crate::units::Nanos;
 
 /// Lines to recommend something for: the costliest few. With more, none gets done.

@@ -17,8 +17,10 @@ const NOTICED: (u64, u64) = (1, 10);
 /// What to do about it.
 #[must_use]
 pub fn for_thread(case: &Case<'_>, blame: &Blame) -> Recommendation {
-    if let Some(kind) = lock_of(case, blame) {
-        return for_lock(case, blame, kind);
+    match lock_of(case, blame) {
+        Some(LockKind::Sqlite) => return for_sqlite(case, blame),
+        Some(LockKind::Thread) => return for_lock(case, blame),
+        None => {}
     }
     let load = blame.process.and_then(|pid| case.load_of(pid));
     let is_sized = load.is_some_and(|load| case.size_of(load).is_some());
@@ -112,13 +114,8 @@ fn is_awaited(case: &Case<'_>, blame: &Blame) -> bool {
 /// The lock that a line waits for: one of its process's where it spent most of its time so; `SQLite`'s where the longest
 /// that it did was that, or a part of its time that counts.
 fn lock_of(case: &Case<'_>, blame: &Blame) -> Option<LockKind> {
-    let waited = |kind| -> Nanos {
-        let waits = case.lock_waits.iter();
-        let own = waits.filter(|wait| wait.frame == blame.frame && wait.kind == kind);
-        own.map(|wait| wait.until.since(wait.from)).sum()
-    };
     let is_part = |kind, (of, all)| {
-        let waited = waited(kind);
+        let waited = waited(case, blame, kind);
         waited > Nanos::ZERO && waited >= blame.total.scaled(of, all)
     };
     let is_longest = || wait_kind(&case.recording.tables, blame) == Some(WaitKind::Sqlite);
@@ -128,25 +125,40 @@ fn lock_of(case: &Case<'_>, blame: &Blame) -> Option<LockKind> {
     is_part(LockKind::Thread, MOSTLY).then_some(LockKind::Thread)
 }
 
-fn for_lock(case: &Case<'_>, blame: &Blame, kind: LockKind) -> Recommendation {
-    let (command, reason) = match kind {
-        LockKind::Thread => {
-            let held = holder(case, blame).map_or(String::new(), |line| {
-                format!(": it is held during {}", wording::place(case.recording, line))
-            });
-            (
-                format!("hold the lock that requests queue for here for less{held}"),
-                "one is let through at a time, and each of the others keeps its thread meanwhile: more threads \
-                 only queue here",
-            )
-        }
-        LockKind::Sqlite => (
-            FOR_SQLITE.to_owned(),
-            "SQLite lets one connection write at a time; the others sleep and try again, each keeps its thread \
-             meanwhile, and more threads only queue here",
-        ),
+/// The time that a line waited for a lock of this kind.
+fn waited(case: &Case<'_>, blame: &Blame, kind: LockKind) -> Nanos {
+    let waits = case.lock_waits.iter();
+    let own = waits.filter(|wait| wait.frame == blame.frame && wait.kind == kind);
+    own.map(|wait| wait.until.since(wait.from)).sum()
+}
+
+fn for_lock(case: &Case<'_>, blame: &Blame) -> Recommendation {
+    let held = holder(case, blame).map_or(String::new(), |line| {
+        format!(": it is held during {}", wording::place(case.recording, line))
+    });
+    recommendation(
+        case.recording,
+        blame,
+        format!("hold the lock that requests queue for here for less{held}"),
+        "one is let through at a time, and each of the others keeps its thread meanwhile: more threads \
+         only queue here",
+    )
+}
+
+fn for_sqlite(case: &Case<'_>, blame: &Blame) -> Recommendation {
+    let is_most = waited(case, blame, LockKind::Sqlite) >= blame.total.scaled(MOSTLY.0, MOSTLY.1);
+    let command = match is_most {
+        true => FOR_SQLITE.to_owned(),
+        // A query that computes: what it reads is not to be written meanwhile.
+        false => format!("make it cheaper, and {FOR_SQLITE}"),
     };
-    recommendation(case.recording, blame, command, reason)
+    recommendation(
+        case.recording,
+        blame,
+        command,
+        "SQLite lets one connection write at a time; the others sleep and try again, each keeps its thread \
+         meanwhile, and more threads only queue here",
+    )
 }
 
 /// The line that takes most of the time while the lock is held: of what else the same function does.

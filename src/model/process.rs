@@ -159,6 +159,10 @@ pub struct ProcessInfo {
     /// When it ended, if it ended while it was watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
+    /// Whether the kernel killed it for memory, as its control group counts; `None` where it did not end, or nobody
+    /// counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed_for_memory: Option<bool>,
     /// CPU time it used while it was watched.
     pub cpu: Nanos,
     /// Its resident memory at the last look, in bytes.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::Nanos;
+use crate::units::{Nanos, Timestamp};
 
 /// What a server's counters said while it was watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -13,6 +13,9 @@ pub struct RequestTally {
     /// The same at the last look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<u64>,
+    /// When they were last seen to be more than before.
+    #[serde(default, rename = "risen_ns", skip_serializing_if = "Option::is_none")]
+    pub risen: Option<Timestamp>,
     /// Requests in flight, each for the time since the look before, added up: nanoseconds.
     pub in_flight: Nanos,
     /// For how long they were looked at.

@@ -167,6 +167,9 @@ pub struct Particulars {
     /// Lines that took enough of it for a stall of their own, beside the culprit; in the order in which they were met.
     #[serde(default)]
     pub others: Vec<OtherLine>,
+    /// Of a loop's that goes on: when its server last counted a request in it. One iteration of a hub may serve many.
+    #[serde(default)]
+    pub served: Option<Timestamp>,
     /// Of one call of a request that had several: the whole request.
     #[serde(default)]
     pub request: Option<WholeRequest>,

@@ -20,6 +20,7 @@ pub mod loop_watch;
 pub mod named;
 pub mod natives;
 pub mod notes;
+mod oom_watch;
 pub mod pace;
 mod parked_greenlets;
 pub mod pool_watch;
@@ -50,6 +51,7 @@ use children_left::serving_children;
 use crowd_watch::CrowdWatch;
 use kin::{Candidates, Kin};
 use notes::Notes;
+use oom_watch::OomWatch;
 use pace::Pace;
 use process_watch::{AttachError, ProcessWatch};
 use spending::Spending;
@@ -113,6 +115,7 @@ pub struct Sampler {
     /// Children of masters that turned out to serve nobody, and are watched no longer.
     housekeepers: HashSet<Pid>,
     crowds: CrowdWatch,
+    ooms: OomWatch,
     notes: Notes,
 }
 
@@ -138,6 +141,7 @@ impl Sampler {
             kin: Kin::default(),
             housekeepers: HashSet::new(),
             crowds: CrowdWatch::default(),
+            ooms: OomWatch::default(),
             notes,
         }
     }
@@ -154,6 +158,7 @@ impl Sampler {
         watch.warm(&mut self.notes.natives);
         // A failure shows again at the first look.
         let _ = watch.introduce(&mut self.notes);
+        self.ooms.join(&self.procfs, pid);
         self.processes.push(watch);
         self.adopt_children();
         Ok(())
@@ -219,7 +224,8 @@ impl Sampler {
                     gone.end(&mut self.notes);
                     gone.finish(&mut self.notes);
                     gone.close(&mut self.notes);
-                    self.bury(gone.info());
+                    let killed = self.ooms.claim(gone.pid, pace::now());
+                    self.bury(ProcessInfo { killed_for_memory: killed, ..gone.info() });
                 }
                 Ok(()) if !self.follow_children && watch.keeps_house() => {
                     self.housekeepers.insert(watch.pid);
@@ -229,6 +235,7 @@ impl Sampler {
             }
         }
         self.crowds.see(&self.procfs, &mut self.processes, &mut self.notes);
+        self.ooms.see(pace::now());
     }
 
     /// Keeps what is known of a process that ended, as far as there is room: a server whose workers
@@ -284,6 +291,7 @@ impl Sampler {
                     if !self.follow_children && watch.keeps_house() {
                         self.housekeepers.insert(child);
                     } else {
+                        self.ooms.join(&self.procfs, child);
                         self.processes.push(watch);
                     }
                 }

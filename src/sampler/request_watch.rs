@@ -60,6 +60,10 @@ impl RequestWatch {
         if seen == Counts::default() {
             return;
         }
+        let before = self.last.and_then(|(_, last)| last.requests);
+        if before.is_some_and(|before| seen.requests > Some(before)) {
+            tally.risen = Some(at);
+        }
         tally.first = tally.first.or(seen.requests);
         tally.last = seen.requests.or(tally.last);
         if let Some(in_flight) = seen.in_flight {

@@ -8,7 +8,7 @@
 
 use super::queueing::Station;
 use super::whatif::SATURATED;
-use crate::model::{Costs, Load, LoopLoad};
+use crate::model::{Costs, Load, LoopLoad, WorkerClass};
 
 /// One request on a hub, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,10 +49,19 @@ impl OnHub {
     }
 }
 
-/// How many there are. Greenlets that are done count until the hub has turned once, and their clients may have sent the
-/// next request, which then waits before it: the two are the same requests, unless the hub takes no more.
+/// How many there are.
+///
+/// gevent's greenlets that are done count until the hub has turned once (`Group._discard` is called by the hub,
+/// <https://github.com/gevent/gevent/blob/24.2.1/src/gevent/pool.py>), and their clients may have sent the next request,
+/// which then waits before it: the two are the same requests, unless the hub takes no more. eventlet's leave their pool
+/// when they are done (`GreenPool._spawn_done`, by `GreenThread._resolve_links`,
+/// <https://github.com/eventlet/eventlet/blob/0.36.1/eventlet/greenthread.py>): its hub takes all that wait, serves
+/// one after the other, and those who ask again wait until the next turn.
 fn there(load: &Load) -> Option<f64> {
     let (greenlets, queued) = (load.greenlets?, load.queued.unwrap_or(0.0));
+    if load.class == WorkerClass::Eventlet {
+        return Some(greenlets + queued);
+    }
     let limit =
         load.number("worker_connections").map(|limit| f64::from(limit) * load.worker_count());
     let is_full = limit.is_some_and(|limit| greenlets >= limit * NEARLY_ALL);

@@ -33,7 +33,7 @@ pub mod trials;
 mod waits;
 
 pub use capabilities::Capabilities;
-pub use cgroup::{MemoryLimit, QuotaFile, ThrottleCounts};
+pub use cgroup::{MemoryLimit, OomFile, QuotaFile, ThrottleCounts};
 pub use children::{Descendants, NewestPid, descendants};
 pub use clock_steps::coarse_step;
 pub use container::{Container, Engine};

@@ -272,6 +272,7 @@ fn requests(pid: i32) -> RequestTally {
     RequestTally {
         first: Some(first),
         last: Some(first + 240),
+        risen: None,
         in_flight: Nanos::from_secs(45),
         looked: Nanos::from_secs(30),
         in_flight_max: 4,
@@ -303,6 +304,7 @@ fn processes() -> Vec<ProcessInfo> {
     };
     let process = |pid, ppid, role, threads: &[(i32, &str, u64)]| ProcessInfo {
         patches: None,
+        killed_for_memory: None,
         tasks_waiting: None,
         occupancy: Occupancy::default(),
         budget: Default::default(),

@@ -4,8 +4,7 @@
 //! containers. Where there is none this says so and passes; `target/cgroup.rs` and
 //! `sampler/throttle_watch.rs` have their own tests over made-up groups.
 
-use std::path::{Path, PathBuf};
-
+use crate::control_group::Group;
 use crate::interpreters::some_interpreters;
 use crate::profiler::record;
 use crate::say;
@@ -17,56 +16,15 @@ use crate::turn::each;
 const QUOTA_US: u64 = 20_000;
 const PERIOD_US: u64 = 100_000;
 
-/// A control group of our own; gone when dropped.
-struct Group(PathBuf);
-
-impl Group {
-    /// A group with a quota of [`QUOTA_US`], where this machine lets us make one.
-    fn make(name: &str) -> Option<Group> {
-        let v1 = Path::new("/sys/fs/cgroup/cpu");
-        let v2 = Path::new("/sys/fs/cgroup");
-        let limits = if v1.join("cpu.cfs_quota_us").exists() {
-            [
-                ("cpu.cfs_period_us", PERIOD_US.to_string()),
-                ("cpu.cfs_quota_us", QUOTA_US.to_string()),
-            ]
-        } else {
-            std::fs::read_to_string(v2.join("cgroup.controllers")).ok()?;
-            // Both give the whole limit, so that either file will do.
-            let limit = format!("{QUOTA_US} {PERIOD_US}");
-            [("cpu.max", limit.clone()), ("cpu.max", limit)]
-        };
-        let above = if limits[0].0 == "cpu.max" { v2 } else { v1 };
-        let folder = above.join(format!("stallspy-test-{name}-{}", std::process::id()));
-        std::fs::create_dir(&folder).ok()?;
-        let group = Group(folder);
-        for (file, limit) in limits {
-            std::fs::write(group.0.join(file), limit).ok()?;
-        }
-        Some(group)
-    }
-
-    fn take(&self, pid: i32) -> bool {
-        std::fs::write(self.0.join("cgroup.procs"), pid.to_string()).is_ok()
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Its last process may still be on its way out.
-        for _ in 0..100 {
-            if std::fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-    }
-}
-
 #[test]
 fn a_spent_quota_is_named_and_no_line_is() {
     each(&some_interpreters(), |python| {
-        let Some(group) = Group::make(&python.minor().to_string()) else {
+        let v1 = [
+            ("cpu.cfs_period_us", PERIOD_US.to_string()),
+            ("cpu.cfs_quota_us", QUOTA_US.to_string()),
+        ];
+        let v2 = [("cpu.max", format!("{QUOTA_US} {PERIOD_US}"))];
+        let Some(group) = Group::make(&python.minor().to_string(), "cpu", &v1, &v2) else {
             say("no control group can be made here: nothing is told of quotas");
             return;
         };

@@ -102,6 +102,7 @@ impl Story {
             serving_children: Vec::new(),
             attached: ATTACHED,
             ended: None,
+            killed_for_memory: None,
             cpu: Nanos::ZERO,
             rss_bytes: 0,
             cpus: 2,

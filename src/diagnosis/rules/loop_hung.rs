@@ -13,10 +13,11 @@ use crate::units::Nanos;
 /// server counts as down for others too.
 pub const HUNG_AFTER: Nanos = Nanos::from_secs(1);
 
-/// Whether a stall is a hang.
+/// Whether a stall is a hang: nothing came back since it began, nor since its server last counted a request in it.
 #[must_use]
 pub fn is_hung(stall: &Stall) -> bool {
-    stall.ongoing && stall.length().lo > HUNG_AFTER
+    let serves = |last| stall.ended.lo.since(last) <= HUNG_AFTER;
+    stall.ongoing && stall.length().lo > HUNG_AFTER && !stall.particulars.served.is_some_and(serves)
 }
 
 /// See `docs/findings/loop-hung.md`.

@@ -15,6 +15,7 @@ pub mod loop_blocked_by_native;
 pub mod loop_hung;
 pub mod many_small_callbacks;
 pub mod not_under_load;
+pub mod oom_killed;
 pub mod page_faults;
 pub mod pool_saturated;
 pub mod single_process_state;

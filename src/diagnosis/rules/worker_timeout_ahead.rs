@@ -108,6 +108,8 @@ struct Hold<'a> {
     parts: Vec<(usize, &'a Stall)>,
     length: Nanos,
     is_killed: bool,
+    /// Its end was not seen.
+    is_cut: bool,
 }
 
 impl Hold<'_> {
@@ -119,10 +121,6 @@ impl Hold<'_> {
     /// The part that took longest.
     fn longest(&self) -> Option<&Stall> {
         self.parts.iter().map(|(_, stall)| *stall).max_by_key(|stall| stall.duration())
-    }
-
-    fn is_whole(&self) -> bool {
-        !self.is_killed && self.parts.iter().all(|(_, stall)| !stall.ongoing)
     }
 }
 
@@ -143,9 +141,13 @@ fn holds<'a>(case: &Case<'a>, deadlines: &'a BTreeMap<Pid, Deadline>) -> Vec<Hol
             parts: Vec::new(),
             length,
             is_killed: false,
+            is_cut: false,
         });
         hold.parts.push((index, stall));
-        hold.is_killed |= length >= deadline.least() && is_end;
+        let process = case.recording.get_process(stall.pid);
+        let is_for_memory = process.is_some_and(|one| one.killed_for_memory == Some(true));
+        hold.is_killed |= length >= deadline.least() && is_end && !is_for_memory;
+        hold.is_cut |= is_end || stall.ongoing;
     }
     holds.into_values().collect()
 }
@@ -167,7 +169,7 @@ fn silences(silence: Silence, stall: &Stall, is_end: bool) -> bool {
 }
 
 /// Whether its process ended in the middle of it.
-fn ended_with(case: &Case<'_>, stall: &Stall) -> bool {
+pub(super) fn ended_with(case: &Case<'_>, stall: &Stall) -> bool {
     let ended = case.recording.get_process(stall.pid).and_then(|process| process.ended);
     !stall.ongoing && ended.is_some_and(|ended| ended.since(stall.ended.lo) <= ENDS_WITHIN)
 }
@@ -282,7 +284,7 @@ fn recommendations(case: &Case<'_>, near: &[&Hold<'_>], worst: &Hold<'_>) -> Vec
     let mut all: Vec<Recommendation> = Vec::new();
     all.extend(lines(case, near, worst).into_iter().map(|(_, advice)| advice));
     let longest = near.iter().map(|hold| hold.length).max().unwrap_or(worst.length);
-    all.push(raised(worst, longest, near.iter().all(|hold| hold.is_whole())));
+    all.push(raised(worst, longest, !near.iter().any(|hold| hold.is_cut)));
     let waits = worst.longest().is_some_and(|stall| stall.cause == Cause::BlockingCall);
     if deadline.silence == Silence::Request && waits {
         all.push(threads(worst));
@@ -307,7 +309,7 @@ fn lines(case: &Case<'_>, near: &[&Hold<'_>], worst: &Hold<'_>) -> Vec<(FrameId,
             cause: stall.cause,
             length: stall.duration(),
             of: hold.length,
-            is_cut: stall.ongoing || hold.is_killed,
+            is_cut: hold.is_cut,
         };
         deadline_remedy::for_line(case, blame, part, worst.deadline, NEAR)
     };

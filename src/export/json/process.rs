@@ -24,6 +24,8 @@ pub(super) struct ProcessOut<'a> {
     command: &'a str,
     attached_ns: Timestamp,
     ended_ns: Option<Timestamp>,
+    /// `null` where it did not end, or nobody counts such kills.
+    killed_for_memory: Option<bool>,
     cpus: u32,
     cpu_ns: Nanos,
     rss_bytes: u64,
@@ -141,6 +143,7 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
         command: &process.command,
         attached_ns: process.attached,
         ended_ns: process.ended,
+        killed_for_memory: process.killed_for_memory,
         cpus: process.cpus,
         cpu_ns: process.cpu,
         rss_bytes: process.rss_bytes,

@@ -79,6 +79,7 @@ impl ProcessWatch {
             serving_children: Vec::new(),
             attached,
             ended: None,
+            killed_for_memory: None,
             cpu: Nanos::ZERO,
             rss_bytes: stat.rss_bytes,
             cpus: procfs.cpus_allowed(pid).unwrap_or(1),

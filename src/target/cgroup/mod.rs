@@ -6,9 +6,11 @@
 //! cannot be read is no limit. Never writes, and never waits for a file that is none.
 
 mod memory;
+mod oom;
 mod quota;
 
 pub use memory::MemoryLimit;
+pub use oom::OomFile;
 pub use quota::{QuotaFile, ThrottleCounts};
 
 use std::ffi::OsStr;
