@@ -418,6 +418,12 @@ fn stories() -> Vec<(&'static str, Report)> {
     let mut story = starved_workers();
     story.recording.processes[0].residents = Some(residents());
     rows.push(("all busy, and timers live there", story));
+    let mut story = starved_workers();
+    story.recording.processes[0].residents = Some(residents());
+    story.recording.processes[0].turns.run_delay = Nanos::from_millis(4_000);
+    story.recording.processes[0].cpu = Nanos::from_millis(6_000);
+    story.recording.processes[0].gil = GilTally { looks: 10_000, held: 6_000 };
+    rows.push(("all busy, timers, CPUs are short", story));
 
     for (name, workers, delay_ms, cpu_ms) in [
         ("16 sync workers compute on 2 CPUs", 16, 8_000, 1_200),
@@ -1183,6 +1189,7 @@ fn what_was_not_told_goes_by_the_others_of_its_line() {
 fn nothing_is_advised_twice() {
     for (name, report) in stories() {
         let words: Vec<&str> = report.advice().iter().map(|one| one.command.as_str()).collect();
+        assert!(words.iter().all(|one| !one.is_empty()), "{name}: {words:#?}");
         let mut once = words.clone();
         once.sort_unstable();
         once.dedup();

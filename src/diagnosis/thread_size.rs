@@ -177,7 +177,16 @@ impl<'a> ThreadSize<'a> {
         if self.keeps_cpus_busy() {
             return Some(Limit::Cores);
         }
-        (self.found.capacity < self.as_it_is * WORTH_IT).then_some(self.found.limit)
+        // What the arithmetic thinks better of than was measured may be the size that is there.
+        let is_little = self.found.capacity < self.as_it_is * WORTH_IT || self.is_there();
+        is_little.then_some(self.found.limit)
+    }
+
+    /// Whether it is the size that is there, and nothing is to be typed.
+    fn is_there(&self) -> bool {
+        let shape = self.found.shape;
+        (self.workers_now, self.work.threads) == (shape.workers, Some(shape.threads))
+            && self.pool.is_none()
     }
 
     /// Whether its threads use all the CPUs that are left to them: what requests compute is the same in any size.
