@@ -1460,7 +1460,7 @@ fn how_long_a_call_may_take_is_told_once_and_with_a_number() {
 
 #[test]
 fn what_keeps_a_loop_from_its_sign_is_taken_off_it_and_the_gain_is_told() {
-    let mut story = supervised(WorkerClass::Asgi, Some(4), 2.5, true);
+    let mut story = supervised(WorkerClass::Asgi, Some(4), 3.5, true);
     story.recording.processes[1].requests.first = Some(0);
     story.recording.processes[1].requests.last = Some(400);
     let report = conclude(story.recording, &nothing_allowed);
