@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::control_group::Group;
@@ -52,7 +54,12 @@ fn a_worker_that_the_kernel_kills_for_memory_is_told_and_gunicorns_timeout_is_no
         }
         let load = server.load(&["--url-mix", REQUEST, "--connections", "1", "--seconds", "20"]);
         let (report, _) = record(server.pid(), 5, &[]);
+        // Without their master they end when they look for it: the group is to be empty.
+        let left = children(server.pid());
         drop((load, server));
+        for pid in left {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
         let list = |name: &str| report[name].as_array().expect("a list").clone();
         let ended: Vec<Value> =
             { list("processes").into_iter() }.filter(|one| !one["ended_ns"].is_null()).collect();
