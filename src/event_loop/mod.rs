@@ -22,7 +22,7 @@ pub use crate::python::tasks::TaskNames;
 use crate::model::{CallbackRun, LoopKind};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
-use crate::python::frames::RawStack;
+use crate::python::frames::{Fingerprint, RawStack};
 use crate::python::running_loop::AsyncioTables;
 use crate::python::threads::Thread;
 use crate::target::modules::Modules;
@@ -194,6 +194,11 @@ pub trait Clock: fmt::Debug {
     fn sleeps_in_poll(&mut self, at: Timestamp) -> bool {
         let _ = at;
         false
+    }
+
+    /// The stack that the last look walked, and where the thread stood in it, of a clock that walks one.
+    fn walked(&self) -> Option<&(RawStack, Fingerprint)> {
+        None
     }
 
     /// Whether the loop runs on the thread with this stack: what a loop that has ended left behind

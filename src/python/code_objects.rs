@@ -1,6 +1,7 @@
 //! Code objects: names, files, line tables and local variables' names, cached by address.
 
-use std::cell::RefCell;
+use std::any::Any;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -43,6 +44,7 @@ pub struct CodeObject {
     lines: RefCell<HashMap<u64, Option<u32>>>,
     /// Ids under which frames of this code were written down, by line.
     ids: RefCell<HashMap<Option<u32>, FrameId>>,
+    known_as: OnceCell<Box<dyn Any>>,
 }
 
 impl CodeObject {
@@ -69,6 +71,12 @@ impl CodeObject {
     /// The id of a frame of this code at `line`, made once.
     pub fn interned(&self, line: Option<u32>, make: impl FnOnce() -> FrameId) -> FrameId {
         *self.ids.borrow_mut().entry(line).or_insert_with(make)
+    }
+
+    /// What the layer above makes of it, found out once. There is one such thing: `None` if it is of
+    /// another type.
+    pub fn known_as<T: Any>(&self, find_out: impl FnOnce(&CodeObject) -> T) -> Option<&T> {
+        self.known_as.get_or_init(|| Box::new(find_out(self))).downcast_ref()
     }
 
     /// Which slot of `localsplus` holds the variable `name`.
@@ -231,5 +239,6 @@ fn read(
         start: addr.at(offsets.code_adaptive.unwrap_or(0)),
         lines: RefCell::default(),
         ids: RefCell::default(),
+        known_as: OnceCell::new(),
     })
 }

@@ -1,6 +1,7 @@
 //! Single frames: reading their headers and what lies around them, and what the bytes say.
 
 use super::Interpreter;
+use super::stretches::Stretches;
 use crate::layout::shape::LastInstruction;
 use crate::target::{Fields, ReadError};
 use crate::units::Addr;
@@ -9,9 +10,11 @@ use crate::units::Addr;
 /// at 104 in 3.9 is the furthest field).
 const HEADER: usize = 112;
 
-/// Bytes read where a frame has to be read by itself, and how many of them lie before it.
-const PIECE: usize = 1024;
-const BEFORE: u64 = 512;
+/// Where a frame has to be read by itself, its page is read from its beginning on: the frames of those
+/// that called it lie before it. At least so many bytes before it are read, and behind it.
+const AROUND: u64 = 512;
+/// The smallest page of any supported kernel.
+const PAGE: u64 = 4096;
 
 /// The first bytes of a frame; only [`header_len`] of them are read.
 pub(super) type Header = [u8; HEADER];
@@ -72,6 +75,14 @@ pub(super) fn header_len(python: &Interpreter<'_>) -> usize {
     usize::try_from(python.layout.offsets.frame.localsplus).map_or(HEADER, |len| len.min(HEADER))
 }
 
+/// The header of the frame at `addr`, if it is among what was read.
+pub(super) fn header_in(read: &Stretches, python: &Interpreter<'_>, addr: Addr) -> Option<Header> {
+    let mut header = EMPTY;
+    let len = header_len(python);
+    header.get_mut(..len)?.copy_from_slice(read.get(addr, len)?);
+    Some(header)
+}
+
 pub(super) fn read_header(python: &Interpreter<'_>, addr: Addr) -> Result<Header, ReadError> {
     let mut header = [0; HEADER];
     let len = header_len(python);
@@ -96,7 +107,7 @@ pub(super) fn read_values(python: &Interpreter<'_>, addr: Addr) -> Option<Values
 /// another are often neighbours.
 #[derive(Debug, Default)]
 pub(super) struct Nearby {
-    pieces: Vec<(Addr, [u8; PIECE])>,
+    pieces: Vec<(Addr, Vec<u8>)>,
     used: usize,
 }
 
@@ -116,12 +127,16 @@ impl Nearby {
         if let Some(header) = found {
             return Ok(header);
         }
-        let from = Addr(addr.0.saturating_sub(BEFORE));
+        let in_page = addr.0 % PAGE;
+        let before = if in_page < AROUND { AROUND } else { in_page };
+        let from = Addr(addr.0.saturating_sub(before));
         if self.used == self.pieces.len() {
-            self.pieces.push((from, [0; PIECE]));
+            self.pieces.push((from, Vec::new()));
         }
         if let Some((at, bytes)) = self.pieces.get_mut(self.used) {
             *at = from;
+            let size = before.saturating_add(len as u64).saturating_add(AROUND);
+            bytes.resize(usize::try_from(size).unwrap_or(len), 0);
             if memory.read(from, bytes).is_ok() {
                 self.used = self.used.saturating_add(1);
                 return within(from, bytes, addr, len).ok_or(ReadError::Unmapped(addr));
@@ -132,7 +147,7 @@ impl Nearby {
 }
 
 /// The header at `addr`, if it lies wholly within `bytes`, read at `from`.
-fn within(from: Addr, bytes: &[u8; PIECE], addr: Addr, len: usize) -> Option<Header> {
+fn within(from: Addr, bytes: &[u8], addr: Addr, len: usize) -> Option<Header> {
     let start = usize::try_from(addr.0.checked_sub(from.0)?).ok()?;
     let wanted = bytes.get(start..start.checked_add(len)?)?;
     let mut header = [0; HEADER];

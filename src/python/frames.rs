@@ -1,18 +1,19 @@
 //! Frame chains: from a thread state to the frames it runs, leaf first.
 //!
 //! A chain is read mostly in one system call: the frames of the last walk are read again in one
-//! batch together with the thread's pointer to its innermost frame, and only frames not among them
-//! cost a read of their own. The thread runs on meanwhile, so a chain is believed only once it was
+//! batch, with what lies between them, together with the thread's pointer to its innermost frame, and
+//! only frames that lie elsewhere cost a read of their own. The thread runs on meanwhile, so a chain is believed only once it was
 //! seen twice: as in the last walk, or by a second read of all of it.
 
 use super::Interpreter;
 use super::frame_headers::{
-    EMPTY, Header, Link, Nearby, Values, header_len, read_header, read_values,
+    EMPTY, Link, Nearby, Values, header_in, header_len, read_header, read_values,
 };
+use super::stretches::Stretches;
 use super::threads::Thread;
 use crate::layout::shape::FrameLink;
 use crate::model::Truncation;
-use crate::target::{ReadError, RemoteMemoryExt, Span};
+use crate::target::{Fields, ReadError, RemoteMemoryExt, Span};
 use crate::units::Addr;
 
 /// Most frames of one stack. CPython's own recursion limit is 1000 by default; deeper stacks keep
@@ -94,21 +95,15 @@ enum Again {
 pub struct Walker {
     /// All frames of the last walk, shims included; then some of earlier walks, latest first.
     known: Vec<Addr>,
-    /// How many of them are of the last walk.
-    depth: usize,
     nearby: Nearby,
-    /// What was just read of them.
-    headers: Vec<Header>,
+    /// What was just read of them and around them.
+    ahead: Stretches,
+    /// What was read of the chain when it was read again, if it was.
+    again: Option<Stretches>,
     /// The last chain that was seen twice, shims included; empty if the last walk failed.
     proven: Vec<(Addr, Link)>,
     /// The `_PyCFrame` of the last walk (3.11, 3.12).
     cframe: Option<Addr>,
-}
-
-struct Prefetched {
-    top: Addr,
-    /// How many of the frames of the last walk were read again.
-    good: usize,
 }
 
 impl Walker {
@@ -137,11 +132,9 @@ impl Walker {
         thread: &Thread,
     ) -> Result<Option<RawStack>, ReadError> {
         let proven = std::mem::take(&mut self.proven);
-        let Prefetched { top, good } = self.prefetch(python, thread, MAX_PREFETCH)?;
+        let top = self.prefetch(python, thread, MAX_PREFETCH)?;
         let mut truncated = None;
         let mut chain: Vec<(Addr, Link)> = Vec::with_capacity(self.known.len());
-        // Where the walk is among the frames of the last one: mostly they come in the same order.
-        let mut place = 0;
         let mut next = top;
         // A chain that comes back to where it was has been read while it moved (Brent 1980).
         let mut milestone = Addr(0);
@@ -151,7 +144,7 @@ impl Walker {
                 truncated = Some(Truncation::DepthLimit);
                 break;
             }
-            let header = match self.prefetched(next, good, &mut place) {
+            let header = match header_in(&self.ahead, python, next) {
                 Some(header) => header,
                 None => match self.nearby.header(python, next) {
                     Ok(header) => header,
@@ -165,7 +158,7 @@ impl Walker {
             if chain.len().is_power_of_two() {
                 milestone = next;
             } else if next == milestone {
-                self.remember(&chain, good);
+                self.remember(python, &chain);
                 return Ok(None);
             }
             let link = Link::decode(python, &header)?;
@@ -176,7 +169,7 @@ impl Walker {
             chain.push((next, link));
             next = link.previous;
         }
-        self.remember(&chain, good);
+        self.remember(python, &chain);
         let again = if chain == proven { &mut [][..] } else { &mut chain[..] };
         if !self.holds_still(python, thread, top, again)? {
             return Ok(None);
@@ -195,7 +188,7 @@ impl Walker {
     /// Whether the chain is seen twice in a row: the same frames of the same functions. Where each
     /// is in its function is taken from the last look, which reads all of them at once.
     fn holds_still(
-        &self,
+        &mut self,
         python: &Interpreter<'_>,
         thread: &Thread,
         top: Addr,
@@ -215,34 +208,26 @@ impl Walker {
     /// may have become another function's: as all below it was the same before and after, it is
     /// then taken as it is now.
     fn look_again(
-        &self,
+        &mut self,
         python: &Interpreter<'_>,
         thread: &Thread,
         top: Addr,
         chain: &mut [(Addr, Link)],
     ) -> Result<Again, ReadError> {
-        let offsets = &python.layout.offsets.thread;
-        let (mut word, mut inner) = ([0; 8], [0; 8]);
-        let mut headers: Vec<Header> = vec![EMPTY; chain.len()];
-        let len = header_len(python);
-        let mut spans: Vec<Span<'_>> = Vec::with_capacity(chain.len().saturating_add(2));
-        for ((addr, _), header) in chain.iter().zip(headers.iter_mut()) {
-            spans.push((*addr, header.get_mut(..len).unwrap_or_default()));
+        let mut frames = self.again.take().unwrap_or_default();
+        let addrs = chain.iter().map(|(addr, _)| *addr);
+        frames.cover(addrs.clone(), header_len(python));
+        let mut pointers = self.read_with_pointers(python, thread, &mut frames)?;
+        if pointers.is_none() {
+            frames.cover_alone(addrs, header_len(python));
+            pointers = self.read_with_pointers(python, thread, &mut frames)?;
         }
-        spans.push((thread.state.at(offsets.frame), &mut word));
-        let cframe = self.cframe.filter(|_| has_cframe(python));
-        if let Some(cframe) = cframe {
-            spans.push((cframe.at(offsets.cframe_current_frame), &mut inner));
-        }
-        let wanted = spans.len();
-        if python.memory.read_batch(&mut spans)? < wanted {
-            return Ok(Again::Moved);
-        }
-        let pointer = Addr(u64::from_le_bytes(word));
-        let is_top = leads_to(top, cframe, pointer, Addr(u64::from_le_bytes(inner)));
+        let Some((pointer, inner)) = pointers else { return Ok(Again::Moved) };
+        let is_top = leads_to(top, self.cframe.filter(|_| has_cframe(python)), pointer, inner);
         let mut again = if is_top { Again::Same } else { Again::Moved };
-        for (index, ((_, link), header)) in chain.iter_mut().zip(&headers).enumerate() {
-            let now = Link::decode(python, header)?;
+        for (index, (addr, link)) in chain.iter_mut().enumerate() {
+            let header = header_in(&frames, python, *addr).ok_or(ReadError::Unmapped(*addr))?;
+            let now = Link::decode(python, &header)?;
             if now.previous != link.previous || now.is_shim != link.is_shim || !now.is_frame() {
                 return Ok(Again::Moved);
             }
@@ -251,7 +236,33 @@ impl Walker {
             }
             *link = now;
         }
+        if !chain.is_empty() {
+            self.again = Some(frames);
+        }
         Ok(again)
+    }
+
+    /// Reads these frames and then what leads to the innermost one: the thread's pointer, and what the
+    /// `_PyCFrame` holds. `None` if any of it cannot be read.
+    fn read_with_pointers(
+        &self,
+        python: &Interpreter<'_>,
+        thread: &Thread,
+        frames: &mut Stretches,
+    ) -> Result<Option<(Addr, Addr)>, ReadError> {
+        let offsets = &python.layout.offsets.thread;
+        let (mut word, mut inner) = ([0; 8], [0; 8]);
+        let mut spans = frames.spans();
+        spans.push((thread.state.at(offsets.frame), &mut word));
+        if let Some(cframe) = self.cframe.filter(|_| has_cframe(python)) {
+            spans.push((cframe.at(offsets.cframe_current_frame), &mut inner));
+        }
+        let wanted = spans.len();
+        if python.memory.read_batch(&mut spans)? < wanted {
+            return Ok(None);
+        }
+        frames.were_read(wanted);
+        Ok(Some((Addr(u64::from_le_bytes(word)), Addr(u64::from_le_bytes(inner)))))
     }
 
     /// Where the thread stands now.
@@ -297,8 +308,8 @@ impl Walker {
         python: &Interpreter<'_>,
         thread: &Thread,
     ) -> Result<Fingerprint, ReadError> {
-        let Prefetched { top, good } = self.prefetch(python, thread, 1)?;
-        let header = match self.prefetched(top, good, &mut 0) {
+        let top = self.prefetch(python, thread, 1)?;
+        let header = match header_in(&self.ahead, python, top) {
             Some(header) => header,
             None if top.is_null() => return Ok(Fingerprint { top, instruction: 0 }),
             None => read_header(python, top)?,
@@ -308,35 +319,48 @@ impl Walker {
     }
 
     /// Puts the frames of the walk just made before those of earlier ones. Those that could not be
-    /// read, behind the first `good`, are forgotten.
-    fn remember(&mut self, chain: &[(Addr, Link)], good: usize) {
+    /// read are forgotten.
+    fn remember(&mut self, python: &Interpreter<'_>, chain: &[(Addr, Link)]) {
         let mut walked: Vec<Addr> = chain.iter().map(|(addr, _)| *addr).collect();
         let depth = walked.len();
         let room = depth.saturating_add(MAX_EARLIER).min(MAX_PREFETCH.max(depth));
-        for (index, addr) in self.known.iter().enumerate() {
+        for addr in &self.known {
             if walked.len() >= room {
                 break;
             }
             let last_walks = walked.get(..depth).unwrap_or_default();
-            if index < good && !last_walks.contains(addr) {
+            if !last_walks.contains(addr) && header_in(&self.ahead, python, *addr).is_some() {
                 walked.push(*addr);
             }
         }
         self.known = walked;
-        self.depth = depth;
     }
 
-    /// The header of a frame, if it was one of the first `good` of the last walk; looked for from
-    /// `place` on, which moves behind it.
-    fn prefetched(&self, addr: Addr, good: usize, place: &mut usize) -> Option<Header> {
-        let known = self.known.get(..good)?;
-        let (before, from) = known.split_at_checked(*place)?;
-        let found = match from.iter().position(|frame| *frame == addr) {
-            Some(index) => place.checked_add(index)?,
-            None => before.iter().position(|frame| *frame == addr)?,
-        };
-        *place = found.checked_add(1)?;
-        self.headers.get(found).copied()
+    /// What [`Walker::fingerprint`] would have shown at the walk just made.
+    #[must_use]
+    pub fn print(&self) -> Fingerprint {
+        let none = Fingerprint { top: Addr(0), instruction: 0 };
+        self.proven
+            .first()
+            .map_or(none, |(top, link)| Fingerprint { top: *top, instruction: link.instruction })
+    }
+
+    /// The value of local variable `index` of a frame of the chain just walked, as it was then if that
+    /// was read along: see [`local`].
+    ///
+    /// # Errors
+    /// When the frame cannot be read.
+    pub fn local(
+        &self,
+        python: &Interpreter<'_>,
+        frame: Addr,
+        index: usize,
+    ) -> Result<Addr, ReadError> {
+        let read = self.again.as_ref().unwrap_or(&self.ahead);
+        match read.get(slot(python, frame, index), 8) {
+            Some(word) => Fields(word).pointer(0).map(|value| python.untag(value)),
+            None => local(python, frame, index),
+        }
     }
 
     /// The innermost frame and up to `most` frames of the last walk, in one system call where
@@ -346,37 +370,33 @@ impl Walker {
         python: &Interpreter<'_>,
         thread: &Thread,
         most: usize,
-    ) -> Result<Prefetched, ReadError> {
+    ) -> Result<Addr, ReadError> {
         let offsets = &python.layout.offsets.thread;
-        let ahead = self.known.len().min(most);
         let (mut word, mut inner) = ([0; 8], [0; 8]);
-        self.headers.resize(ahead.max(self.headers.len()), EMPTY);
+        self.again = None;
+        self.ahead.cover(self.known.iter().copied().take(most), header_len(python));
         let has_cframe = has_cframe(python);
-        let mut spans: Vec<Span<'_>> = Vec::with_capacity(ahead.saturating_add(2));
-        spans.push((thread.state.at(offsets.frame), &mut word));
+        let mut spans: Vec<Span<'_>> = vec![(thread.state.at(offsets.frame), &mut word)];
         let guess = self.cframe.filter(|_| has_cframe);
         if let Some(cframe) = guess {
             spans.push((cframe.at(offsets.cframe_current_frame), &mut inner));
         }
         let fixed = spans.len();
-        let len = header_len(python);
-        for (addr, buffer) in self.known.iter().zip(self.headers.iter_mut()).take(ahead) {
-            spans.push((*addr, buffer.get_mut(..len).unwrap_or_default()));
-        }
+        spans.append(&mut self.ahead.spans());
         let filled = python.memory.read_batch(&mut spans)?;
         if filled == 0 {
             return Err(ReadError::Unmapped(thread.state));
         }
+        self.ahead.were_read(filled.saturating_sub(fixed));
         let pointer = Addr(u64::from_le_bytes(word));
-        let top = if !has_cframe {
+        Ok(if !has_cframe {
             pointer
         } else if guess == Some(pointer) && filled >= 2 {
             Addr(u64::from_le_bytes(inner))
         } else {
             self.cframe = Some(pointer);
             python.memory.read_pointer(pointer.at(offsets.cframe_current_frame))?
-        };
-        Ok(Prefetched { top, good: filled.saturating_sub(fixed).min(ahead) })
+        })
     }
 }
 
@@ -399,7 +419,10 @@ fn has_cframe(python: &Interpreter<'_>) -> bool {
 /// # Errors
 /// When the frame cannot be read.
 pub fn local(python: &Interpreter<'_>, frame: Addr, index: usize) -> Result<Addr, ReadError> {
+    Ok(python.untag(python.memory.read_pointer(slot(python, frame, index))?))
+}
+
+fn slot(python: &Interpreter<'_>, frame: Addr, index: usize) -> Addr {
     let slot = (index as u64).saturating_mul(8);
-    let addr = frame.at(python.layout.offsets.frame.localsplus).at(slot);
-    Ok(python.untag(python.memory.read_pointer(addr)?))
+    frame.at(python.layout.offsets.frame.localsplus).at(slot)
 }

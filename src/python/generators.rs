@@ -282,7 +282,7 @@ mod tests {
     }
 
     fn ask(layout: &Layout, memory: &ImageMemory) -> Result<Generator, ReadError> {
-        let python = Interpreter { memory, layout, runtime: Addr(0), clock_offset: 0 };
+        let python = Interpreter { memory, layout, runtime: Addr(0), clock_offset: 0, types: None };
         state_of(&python, GENERATOR)
     }
 

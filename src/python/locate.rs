@@ -46,6 +46,7 @@ impl Located {
             layout: &self.layout,
             runtime: self.runtime,
             clock_offset: self.clock_offset,
+            types: None,
         }
     }
 

@@ -51,21 +51,17 @@ fn parked_at(python: &Interpreter<'_>, futex: Addr) -> Option<Addr> {
 }
 
 fn on_stack(python: &Interpreter<'_>, futex: Addr, sp: Addr) -> Option<Addr> {
-    let mut seen = Vec::new();
+    let mut objects = Vec::new();
     for word in words(python, sp) {
-        if seen.contains(&word) {
-            continue;
-        }
-        seen.push(word);
-        let is_it = word.is_plausible()
-            && word.0.trailing_zeros() >= 3
-            && python.memory.read_pointer(word.at(LOCK)) == Ok(futex)
-            && is_rlock(python, word);
-        if is_it {
-            return Some(word);
+        if word.is_plausible() && word.0.trailing_zeros() >= 3 && !objects.contains(&word) {
+            objects.push(word);
         }
     }
-    None
+    let places: Vec<Addr> = objects.iter().map(|object| object.at(LOCK)).collect();
+    let locks = python.memory.read_each(&places).ok()?;
+    let of_futex = objects.into_iter().zip(locks).filter(|(_, lock)| *lock == Some(futex.0));
+    let mut of_futex = of_futex.map(|(object, _)| object);
+    of_futex.find(|object| is_rlock(python, *object))
 }
 
 fn is_rlock(python: &Interpreter<'_>, object: Addr) -> bool {

@@ -27,6 +27,7 @@ pub mod locks;
 pub mod modules;
 pub mod objects;
 pub mod running_loop;
+mod stretches;
 pub mod suspended;
 pub mod task_lists;
 pub mod tasks;
@@ -34,7 +35,7 @@ pub mod thread_names;
 pub mod threads;
 pub mod trio_tasks;
 
-use objects::Objects;
+use objects::{Objects, TypeCache};
 
 use crate::layout::Layout;
 use crate::layout::shape::StackReferences;
@@ -52,13 +53,19 @@ pub struct Interpreter<'a> {
     pub runtime: Addr,
     /// Its `CLOCK_MONOTONIC` minus the host's, in nanoseconds: 0 outside time namespaces.
     pub clock_offset: i64,
+    /// Types that readers of the process have met; `None` where each is to read for itself.
+    pub types: Option<&'a TypeCache>,
 }
 
 impl<'a> Interpreter<'a> {
     /// A reader of this interpreter's objects.
     #[must_use]
     pub fn objects(&self) -> Objects<'a> {
-        Objects::new(self.memory, self.layout)
+        let objects = Objects::new(self.memory, self.layout);
+        match self.types {
+            Some(types) => objects.sharing(types),
+            None => objects,
+        }
     }
 
     /// A reference as found in a frame, without its tag bits.

@@ -496,7 +496,16 @@ impl LoopWatch {
         }
         // In this order: what is read after a thread was found asleep holds while it sleeps.
         let cpu = thread.settle(scene);
-        let Ok(print) = thread.fingerprint(scene) else { return Ok(Capture::Moved) };
+        // Asleep ever since before the clock was read: the stack that it walked is this one.
+        let slept = self.asleep_before.is_some() && self.asleep_before == thread.rest_mark();
+        let walked = self.clock.walked().filter(|_| slept).cloned();
+        let print = match &walked {
+            Some((_, print)) => *print,
+            None => match thread.fingerprint(scene) {
+                Ok(print) => print,
+                Err(_) => return Ok(Capture::Moved),
+            },
+        };
         let sched = thread.files.sched(at);
         let last = self.captured.as_ref().map(|last| last.standing);
         let standing = if cpu == CpuState::Running {
@@ -532,7 +541,7 @@ impl LoopWatch {
             thread.note_seen(at, last.look.stack, cpu);
             return Ok(Capture::Look);
         }
-        let stack = match thread.walk(scene) {
+        let stack = match walked.map_or_else(|| thread.walk(scene), |(stack, _)| Ok(stack)) {
             Ok(stack) => stack,
             Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
             Err(_) => return Ok(Capture::Moved),

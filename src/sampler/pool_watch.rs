@@ -126,7 +126,7 @@ impl PoolWatch {
     fn look(&mut self, python: &Interpreter<'_>) -> Result<Vec<(usize, PoolReading)>, ReadError> {
         let pools = &self.pools;
         self.ahead.read(python.memory, |memory| {
-            let python = Interpreter { memory, ..*python };
+            let python = Interpreter { memory, types: None, ..*python };
             let mut seen = Vec::with_capacity(pools.len());
             for (pool, place) in pools {
                 seen.extend(pool.look(&python)?.map(|reading| (*place, reading)));

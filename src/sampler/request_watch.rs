@@ -90,7 +90,7 @@ impl RequestWatch {
         class: WorkerClass,
     ) -> Counts {
         self.ahead.read(python.memory, |memory| {
-            counts(&Interpreter { memory, ..*python }, objects, class)
+            counts(&Interpreter { memory, types: None, ..*python }, objects, class)
         })
     }
 }

@@ -2,32 +2,26 @@
 //!
 //! (<https://asgi.readthedocs.io/en/latest/specs/www.html#http-connection-scope>)
 
-use super::{dict_behind, innermost};
+use super::dict_behind;
+use super::landmarks::Reader;
 use crate::python::Interpreter;
-use crate::python::code_objects::CodeCache;
-use crate::python::frames::{RawStack, local};
+use crate::python::frames::local;
 use crate::target::ReadError;
-use crate::units::{Addr, Timestamp};
+use crate::units::Addr;
 
 /// The parameter's name in the specification; servers and frameworks all use it.
 const SCOPE: &str = "scope";
 /// Most entries of a scope that are read. The specification has 13; frameworks add a few.
 const MAX_ENTRIES: usize = 64;
 
-/// `GET /path` of the request that the innermost `scope` in the stack describes; the path without
-/// its query, which may hold secrets.
-#[must_use]
-pub fn endpoint(
-    python: &Interpreter<'_>,
-    codes: &mut CodeCache,
-    stack: &RawStack,
-    now: Timestamp,
-) -> Option<String> {
-    innermost(python, codes, stack, now, |frame, code| {
-        let scope = local(python, frame.addr, code.local_index(SCOPE)?);
-        Some(scope.and_then(|scope| describe(python, scope)).ok().flatten())
-    })
-}
+/// By the innermost `scope` in the stack; the path without its query, which may hold secrets.
+pub(super) const READER: Reader = Reader {
+    is_carrier: |code| code.local_index(SCOPE).is_some(),
+    tell: |python, frame, code| {
+        let Some(index) = code.local_index(SCOPE) else { return Ok(None) };
+        describe(python, local(python, frame.addr, index)?)
+    },
+};
 
 /// `GET /path` by the `scope` itself; `None` where it is none of a request.
 pub(super) fn describe(python: &Interpreter<'_>, scope: Addr) -> Result<Option<String>, ReadError> {

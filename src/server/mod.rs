@@ -17,6 +17,7 @@ pub mod granian;
 pub mod gunicorn;
 pub mod hub;
 pub mod hypercorn;
+mod landmarks;
 pub mod monkey;
 pub mod pools;
 pub mod request_clock;
@@ -34,8 +35,10 @@ pub mod werkzeug;
 pub mod wsgi;
 
 use std::fmt;
+use std::rc::Rc;
 
 pub use facts::{Facts, Place};
+use landmarks::{Landmarks, READERS};
 
 use crate::model::{Role, WorkerClass, WorkerTopology};
 use crate::python::Interpreter;
@@ -149,29 +152,6 @@ pub fn recognise(facts: &Facts<'_>) -> Recognised {
     PROBES.iter().find_map(|probe| probe.recognise(facts)).unwrap_or_else(bare::recognised)
 }
 
-/// Most frames of one stack whose variables are tried.
-const MAX_TRIED: usize = 8;
-
-/// What the innermost frame tells that can. `ask` gives `None` of a frame that has no such variable.
-fn innermost<T>(
-    python: &Interpreter<'_>,
-    codes: &mut CodeCache,
-    stack: &RawStack,
-    now: Timestamp,
-    mut ask: impl FnMut(&RawFrame, &CodeObject) -> Option<Option<T>>,
-) -> Option<T> {
-    let mut tried = 0;
-    for frame in &stack.frames {
-        let Ok(code) = codes.get(python, frame.code, now) else { continue };
-        let Some(told) = ask(frame, &code) else { continue };
-        tried += 1;
-        if told.is_some() || tried >= MAX_TRIED {
-            return told;
-        }
-    }
-    None
-}
-
 /// What a process is to a reloader whose code is in `file`: it starts its own program again, and that
 /// runs under `child`.
 fn under_reloader(facts: &Facts<'_>, file: &str, child: &str) -> Option<Role> {
@@ -192,8 +172,11 @@ fn dict_behind(objects: &Objects<'_>, value: Addr) -> Result<Option<Addr>, ReadE
     Ok((kind == "dict").then_some(value))
 }
 
+/// Most frames of one stack whose variables each reader tries.
+const MAX_TRIED: usize = 8;
+
 /// The request that a stack serves, `GET /path`, by whichever protocol; the path without its query,
-/// which may hold secrets.
+/// which may hold secrets. Of each protocol the innermost frame counts that tells one.
 #[must_use]
 pub fn endpoint(
     python: &Interpreter<'_>,
@@ -201,8 +184,17 @@ pub fn endpoint(
     stack: &RawStack,
     now: Timestamp,
 ) -> Option<String> {
-    asgi::endpoint(python, codes, stack, now)
-        .or_else(|| wsgi::endpoint(python, codes, stack, now))
-        .or_else(|| twisted_web::endpoint(python, codes, stack, now))
-        .or_else(|| request_objects::endpoint(python, codes, stack, now))
+    let mut carriers: [Vec<(RawFrame, Rc<CodeObject>)>; READERS.len()] = Default::default();
+    for frame in &stack.frames {
+        let Ok(code) = codes.get(python, frame.code, now) else { continue };
+        let Some(marks) = Landmarks::of(&code) else { continue };
+        for (found, carries) in carriers.iter_mut().zip(marks.carries) {
+            if carries && found.len() < MAX_TRIED {
+                found.push((*frame, Rc::clone(&code)));
+            }
+        }
+    }
+    READERS.iter().zip(&carriers).find_map(|(reader, found)| {
+        found.iter().find_map(|(frame, code)| (reader.tell)(python, frame, code).ok().flatten())
+    })
 }

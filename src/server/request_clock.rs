@@ -11,7 +11,7 @@ use super::request_places::{Found, Kinds, Learnt, is_worker, learn, request};
 use crate::event_loop::{Clock, Reading, Running, Sight, View};
 use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
-use crate::python::frames::{RawStack, Walker, local};
+use crate::python::frames::{Fingerprint, RawStack, Walker, local};
 use crate::python::objects::{DATETIME_DATA as DATA, DATETIME_PACKED as PACKED};
 use crate::target::ReadError;
 use crate::units::{Addr, Bounds, Nanos, Timestamp};
@@ -67,6 +67,7 @@ pub fn find(sight: &mut Sight<'_>, known: Known) -> Discovery {
             seen: known.free_at,
             serving: None,
             requests: 0,
+            walked: None,
         })
     });
     Discovery { clock, learnt }
@@ -84,6 +85,8 @@ struct RequestClock {
     serving: Option<Serving>,
     /// How many requests were seen.
     requests: u64,
+    /// The stack of the last look.
+    walked: Option<(RawStack, Fingerprint)>,
 }
 
 /// The request that holds the thread.
@@ -115,10 +118,12 @@ impl RequestClock {
         now: Timestamp,
     ) -> Result<Running, ReadError> {
         let frame = found.frame.addr;
-        let read = found.read.map_or(Ok(Addr(0)), |index| local(python, frame, index))?;
-        let object = local(python, frame, found.key)?;
+        let read =
+            found.read.map_or(Ok(Addr(0)), |index| self.walker.local(python, frame, index))?;
+        let object = self.walker.local(python, frame, found.key)?;
         let key = [object, read];
-        let shown = found.start.and_then(|index| shown(python, frame, index));
+        let start = found.start.and_then(|index| self.walker.local(python, frame, index).ok());
+        let shown = start.and_then(|object| shown(python, object));
         let port = found.client.filter(|_| shown.is_none());
         let port = port.and_then(|(frame, index)| port_of(python, frame, index));
         // One whose beginning was not written down yet is not known to be the one that has it now.
@@ -155,8 +160,10 @@ impl RequestClock {
 }
 
 /// What the variable that tells when a request began holds, if it is set.
-fn shown(python: &Interpreter<'_>, frame: Addr, index: usize) -> Option<Shown> {
-    let object = local(python, frame, index).ok().filter(|value| value.is_plausible())?;
+fn shown(python: &Interpreter<'_>, object: Addr) -> Option<Shown> {
+    if !object.is_plausible() {
+        return None;
+    }
     let mut packed = [0; PACKED];
     python.memory.read(object.at(DATA), &mut packed).ok()?;
     Some(Shown { object, packed })
@@ -187,6 +194,7 @@ fn stamp(shown: Nanos, wall_ahead: Nanos, between: Bounds<Timestamp>) -> Option<
 
 impl Clock for RequestClock {
     fn look(&mut self, view: &View<'_>) -> Result<Reading, ReadError> {
+        self.walked = None;
         let stack = match self.walker.walk(&view.python, view.thread) {
             Ok(stack) => stack,
             Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
@@ -205,11 +213,16 @@ impl Clock for RequestClock {
                 },
             };
         self.seen = self.seen.max(view.now);
+        self.walked = Some((stack, self.walker.print()));
         Ok(reading)
     }
 
     fn still(&mut self, at: Timestamp) {
         self.seen = self.seen.max(at);
+    }
+
+    fn walked(&self) -> Option<&(RawStack, Fingerprint)> {
+        self.walked.as_ref()
     }
 
     fn is_on(&self, _: &RawStack) -> bool {

@@ -5,13 +5,14 @@
 //! the framework itself are asked: what an application or a client library calls `request` may be
 //! one that it sends. Reads objects, decides nothing.
 
-use super::{asgi, innermost};
+use super::asgi;
+use super::landmarks::Reader;
 use crate::python::Interpreter;
-use crate::python::code_objects::{CodeCache, CodeObject};
-use crate::python::frames::{RawStack, local};
+use crate::python::code_objects::CodeObject;
+use crate::python::frames::local;
 use crate::python::objects::Objects;
 use crate::target::ReadError;
-use crate::units::{Addr, Timestamp};
+use crate::units::Addr;
 
 /// Longest target of a request that is read, in bytes: what servers take is 8 KiB of it at most.
 const MAX_TARGET: usize = 8192;
@@ -57,21 +58,15 @@ const HANDLERS: &[&str] = &["get", "post", "put", "delete", "patch", "head", "op
 /// The class of tornado's requests.
 const TORNADOS_REQUEST: &str = "HTTPServerRequest";
 
-/// `GET /path` of the innermost request in the stack; the path without its query, which may hold
-/// secrets.
-#[must_use]
-pub fn endpoint(
-    python: &Interpreter<'_>,
-    codes: &mut CodeCache,
-    stack: &RawStack,
-    now: Timestamp,
-) -> Option<String> {
-    innermost(python, codes, stack, now, |frame, code| {
-        let (variable, kept) = carrier(code)?;
-        let object = local(python, frame.addr, code.local_index(variable)?);
-        Some(object.and_then(|object| describe(python, object, kept)).ok().flatten())
-    })
-}
+/// By the innermost request in the stack; the path without its query, which may hold secrets.
+pub(super) const READER: Reader = Reader {
+    is_carrier: |code| carrier(code).is_some(),
+    tell: |python, frame, code| {
+        let found = carrier(code).and_then(|(name, kept)| Some((code.local_index(name)?, kept)));
+        let Some((index, kept)) = found else { return Ok(None) };
+        describe(python, local(python, frame.addr, index)?, kept)
+    },
+};
 
 /// The variable of a frame that may hold a request, and how.
 fn carrier(code: &CodeObject) -> Option<(&'static str, Kept)> {

@@ -4,8 +4,7 @@
 //! next. Takes stacks, gives the frame of the request in them, and whether a stack without one is
 //! that of a thread that waits for requests. Never reads a request.
 
-use std::rc::Rc;
-
+use super::landmarks::Landmarks;
 use crate::python::Interpreter;
 use crate::python::code_objects::{CodeCache, CodeObject};
 use crate::python::frames::{RawFrame, RawStack, local};
@@ -127,44 +126,70 @@ pub fn request(
     let mut innermost = None;
     let mut outermost = None;
     let mut client = None;
-    let mut callee: Option<Rc<CodeObject>> = None;
+    let mut is_over = false;
     for frame in &stack.frames {
         let Ok(code) = codes.get(python, frame.code, now) else { continue };
-        if code.name == LOOP.1 && code.filename.ends_with(LOOP.0) {
+        let Some(Landmarks { mark, .. }) = Landmarks::of(&code) else { continue };
+        if mark.is_loop {
             // Called by a loop's callback: it holds the loop.
             (innermost, outermost) = (None, None);
         }
-        if GREENLETS.iter().any(|part| code.filename.contains(part)) {
+        if mark.has_greenlets {
             return None;
         }
         if innermost.is_none()
-            && let Some(found) = server_frame(frame, &code, callee.as_deref())
+            && let Some(place) = mark.place
         {
-            innermost = Some(found);
+            innermost = server_frame(frame, &code, place, is_over);
         }
-        if any_application && let Some(key) = application_frame(&code) {
+        if any_application && let Some(key) = mark.environ {
             outermost =
                 Some(Some(Found { frame: *frame, key, read: None, start: None, client: None }));
         }
         if client.is_none() {
-            client = code.local_index(CLIENT).map(|index| (frame.addr, index));
+            client = mark.client.map(|index| (frame.addr, index));
         }
-        callee = Some(code);
+        is_over = mark.is_afterwards;
     }
     let found = innermost.or(outermost).flatten()?;
     Some(Found { client: found.client.or(client), ..found })
 }
 
-/// Whether `frame` is a server's own; `Some(None)` where it is, but the request is over.
+/// What a function is to who looks for the request in a stack.
+#[derive(Debug)]
+pub(super) struct Mark {
+    is_loop: bool,
+    has_greenlets: bool,
+    is_afterwards: bool,
+    place: Option<&'static Place>,
+    /// The slots of an application's environ, and of a client's address.
+    environ: Option<usize>,
+    client: Option<usize>,
+}
+
+impl Mark {
+    pub(super) fn of(code: &CodeObject) -> Mark {
+        let file = code.filename.as_str();
+        let is = |place: &&Place| code.name == place.function && file.ends_with(place.file);
+        Mark {
+            is_loop: code.name == LOOP.1 && file.ends_with(LOOP.0),
+            has_greenlets: GREENLETS.iter().any(|part| file.contains(part)),
+            is_afterwards: file.ends_with(AFTERWARDS),
+            place: PLACES.iter().find(is),
+            environ: application_frame(code),
+            client: code.local_index(CLIENT),
+        }
+    }
+}
+
+/// A server's own frame; `Some(None)` where the request `is_over`.
 fn server_frame(
     frame: &RawFrame,
     code: &CodeObject,
-    callee: Option<&CodeObject>,
+    place: &Place,
+    is_over: bool,
 ) -> Option<Option<Found>> {
-    let place = PLACES
-        .iter()
-        .find(|place| code.name == place.function && code.filename.ends_with(place.file))?;
-    if callee.is_some_and(|callee| callee.filename.ends_with(AFTERWARDS)) {
+    if is_over {
         return Some(None);
     }
     let key = code.local_index(place.key)?;

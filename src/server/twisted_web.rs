@@ -4,12 +4,11 @@
 //! objects, decides nothing.
 //! (<https://github.com/twisted/twisted/blob/twisted-24.3.0/src/twisted/web/server.py#L231>)
 
-use super::innermost;
+use super::landmarks::Reader;
 use crate::python::Interpreter;
-use crate::python::code_objects::CodeCache;
-use crate::python::frames::{RawStack, local};
+use crate::python::frames::local;
 use crate::target::ReadError;
-use crate::units::{Addr, Timestamp};
+use crate::units::Addr;
 
 /// The file of the request's class.
 const FILE: &str = "twisted/web/server.py";
@@ -18,24 +17,14 @@ const METHODS: &[&str] = &["render", "process"];
 /// Longest path shown, in bytes.
 const MAX_PATH: usize = 2048;
 
-/// `GET /path` of the innermost request in the stack; the path without its query, which may hold
-/// secrets.
-#[must_use]
-pub fn endpoint(
-    python: &Interpreter<'_>,
-    codes: &mut CodeCache,
-    stack: &RawStack,
-    now: Timestamp,
-) -> Option<String> {
-    innermost(python, codes, stack, now, |frame, code| {
-        let name = code.name.rsplit('.').next()?;
-        if !METHODS.contains(&name) || !code.filename.ends_with(FILE) {
-            return None;
-        }
-        let request = local(python, frame.addr, 0);
-        Some(request.and_then(|request| describe(python, request)).ok().flatten())
-    })
-}
+/// By the innermost request in the stack; the path without its query, which may hold secrets.
+pub(super) const READER: Reader = Reader {
+    is_carrier: |code| {
+        let name = code.name.rsplit('.').next().unwrap_or_default();
+        METHODS.contains(&name) && code.filename.ends_with(FILE)
+    },
+    tell: |python, frame, _| describe(python, local(python, frame.addr, 0)?),
+};
 
 fn describe(python: &Interpreter<'_>, request: Addr) -> Result<Option<String>, ReadError> {
     let objects = python.objects();

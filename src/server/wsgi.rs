@@ -6,13 +6,14 @@
 //! (<https://peps.python.org/pep-3333/#environ-variables>,
 //! <https://github.com/benoitc/gunicorn/blob/23.0.0/gunicorn/http/message.py#L169>)
 
-use super::{dict_behind, innermost};
+use super::dict_behind;
+use super::landmarks::Reader;
 use crate::python::Interpreter;
-use crate::python::code_objects::CodeCache;
-use crate::python::frames::{RawStack, local};
+use crate::python::code_objects::CodeObject;
+use crate::python::frames::local;
 use crate::python::objects::Objects;
 use crate::target::ReadError;
-use crate::units::{Addr, Timestamp};
+use crate::units::Addr;
 
 /// What the dict is called: gunicorn, werkzeug, wsgiref, Django, Flask, Bottle, Pyramid, waitress;
 /// Falcon and uWSGI's examples.
@@ -25,28 +26,25 @@ const GUNICORN: &str = "/gunicorn/workers/";
 /// environment, which on a large host has a few hundred.
 const MAX_ENTRIES: usize = 512;
 
-/// `GET /path` of the request that the innermost environ in the stack describes; the path without
-/// its query, which may hold secrets.
-#[must_use]
-pub fn endpoint(
-    python: &Interpreter<'_>,
-    codes: &mut CodeCache,
-    stack: &RawStack,
-    now: Timestamp,
-) -> Option<String> {
-    innermost(python, codes, stack, now, |frame, code| {
-        let environ = NAMES.iter().find_map(|name| code.local_index(name));
-        let in_gunicorn = || code.filename.contains(GUNICORN);
-        let request = code.local_index(GUNICORN_REQUEST).filter(|_| in_gunicorn());
-        if environ.is_none() && request.is_none() {
-            return None;
-        }
+/// By the innermost environ in the stack; the path without its query, which may hold secrets.
+pub(super) const READER: Reader = Reader {
+    is_carrier: |code| environ(code).is_some() || request(code).is_some(),
+    tell: |python, frame, code| {
         let value = |index| local(python, frame.addr, index);
-        let by_environ = environ.map(|index| value(index).and_then(|dict| describe(python, dict)));
-        let by_request = || request.map(|at| value(at).and_then(|req| of_request(python, req)));
-        let told = |told: Option<Result<Option<String>, ReadError>>| told?.ok().flatten();
-        Some(told(by_environ).or_else(|| told(by_request())))
-    })
+        let by_environ = environ(code).map(|at| value(at).and_then(|dict| describe(python, dict)));
+        if let Some(Ok(Some(told))) = by_environ {
+            return Ok(Some(told));
+        }
+        request(code).map_or(Ok(None), |at| of_request(python, value(at)?))
+    },
+};
+
+fn environ(code: &CodeObject) -> Option<usize> {
+    NAMES.iter().find_map(|name| code.local_index(name))
+}
+
+fn request(code: &CodeObject) -> Option<usize> {
+    code.local_index(GUNICORN_REQUEST).filter(|_| code.filename.contains(GUNICORN))
 }
 
 /// By the dict itself. One that lacks the keys (gunicorn's is empty at first) gives `None`.

@@ -179,6 +179,17 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_is_left_out_of_many() {
+        let words = Box::new([1_u64, 2, 3]);
+        let base = Addr(std::ptr::from_ref(&*words) as u64);
+        let memory = ourselves();
+        let places = [Addr(16), base, Addr(16), Addr(24), base.at(16), base.at(8), Addr(32)];
+        let each = memory.read_each(&places);
+        assert_eq!(each, Ok(vec![None, Some(1), None, None, Some(3), Some(2), None]));
+        assert_eq!(memory.read_each(&[]), Ok(Vec::new()));
+    }
+
+    #[test]
     fn a_dead_process_is_gone() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = Pid(child.id().cast_signed());

@@ -135,6 +135,28 @@ pub trait RemoteMemoryExt: RemoteMemory {
         }
     }
 
+    /// The word at each of `places`; `None` where it cannot be read. One call, and one more for each
+    /// that cannot.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] and [`ReadError::Denied`].
+    fn read_each(&self, places: &[Addr]) -> Result<Vec<Option<u64>>, ReadError> {
+        let mut words = vec![[0; 8]; places.len()];
+        let mut good = vec![false; places.len()];
+        let mut from = 0_usize;
+        while let (Some(places), Some(words)) = (places.get(from..), words.get_mut(from..))
+            && !places.is_empty()
+        {
+            let spans = places.iter().zip(words).map(|(at, word)| (*at, &mut word[..]));
+            let mut spans: Vec<Span<'_>> = spans.collect();
+            let filled = self.read_batch(&mut spans)?;
+            good.iter_mut().skip(from).take(filled).for_each(|good| *good = true);
+            from = from.saturating_add(filled).saturating_add(1);
+        }
+        let read = words.into_iter().zip(good);
+        Ok(read.map(|(word, good)| good.then(|| u64::from_le_bytes(word))).collect())
+    }
+
     /// `len` bytes. The caller bounds `len`.
     ///
     /// # Errors

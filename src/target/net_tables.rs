@@ -76,8 +76,14 @@ const FRESH_SPACE: Nanos = Nanos::from_secs(2);
 pub enum Remote {
     /// It is connected to this.
     Is(SocketAddr),
+    /// It is being connected to this, or was and is being closed.
+    Passing(SocketAddr),
+    /// It listens at this.
+    Listens(SocketAddr),
     /// It was made since connections were last asked for, or is of another kind.
     NotYet,
+    /// The kernel told of all TCP sockets that anybody holds, and it is none of them.
+    NoTcp,
     /// It is not among the connections there are, or they cannot be told.
     NotAsked,
 }
@@ -157,6 +163,19 @@ impl NetTables {
         if is_due {
             self.connections.remove(&space);
         }
+        let held = if is_due { self.diag(procfs, &space).and_then(SockDiag::held) } else { None };
+        let was_told = held.is_some();
+        let mut passing = None;
+        if let Some(held) = held {
+            let (connected, others): (Vec<_>, Vec<_>) =
+                held.into_iter().partition(|(is_connected, _)| *is_connected);
+            passing = others.into_iter().find(|(_, one)| one.inode == inode);
+            let connected = connected.into_iter().map(|(_, one)| one).collect();
+            keep(&mut self.connections, space.clone(), now, connected);
+        }
+        if let Some((_, one)) = passing {
+            return Remote::Passing(one.remote);
+        }
         let known = match self.connections.get(&space) {
             Some((_, known)) => Some(Rc::clone(known)),
             None => self.connections(procfs, pid, now),
@@ -164,9 +183,17 @@ impl NetTables {
         let Some(known) = known else { return Remote::NotAsked };
         match known.iter().find(|one| one.inode == inode) {
             Some(found) => Remote::Is(found.remote),
-            None if is_due => Remote::NotAsked,
-            None => Remote::NotYet,
+            None if !is_due => Remote::NotYet,
+            None if was_told => self.listens(procfs, pid, inode, now),
+            None => Remote::NotAsked,
         }
+    }
+
+    /// Where a socket listens, of which the kernel told that it is not connected.
+    fn listens(&mut self, procfs: &ProcFs, pid: Pid, inode: u64, now: Timestamp) -> Remote {
+        let Some(listeners) = self.listeners(procfs, pid, now) else { return Remote::NotAsked };
+        let one = listeners.iter().find(|one| one.inode == inode && one.port.is_some());
+        one.and_then(|one| one.address.parse().ok()).map_or(Remote::NoTcp, Remote::Listens)
     }
 
     fn space(&mut self, procfs: &ProcFs, pid: Pid, now: Timestamp) -> Option<PathBuf> {
@@ -324,6 +351,31 @@ mod tests {
         let at = |ms| Timestamp(0) + Nanos::from_millis(ms);
         assert_eq!(tables.listeners(&procfs, Pid(7), at(99)).unwrap().len(), 1);
         assert_eq!(tables.listeners(&procfs, Pid(7), at(100)).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn the_kernel_tells_of_any_tcp_socket_without_its_tables() {
+        use std::os::fd::{AsRawFd, RawFd};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let procfs = ProcFs::host();
+        let us = Pid(std::process::id().cast_signed());
+        let remote = |fd: RawFd| {
+            let link = procfs.fd_link(us, fd).unwrap();
+            let inode = crate::target::peers::socket_inode(&link).unwrap();
+            NetTables::default().remote_of(&procfs, us, inode, Timestamp(0))
+        };
+        if remote(udp.as_raw_fd()) == Remote::NotAsked {
+            return; // a sandbox without netlink
+        }
+        assert_eq!(remote(udp.as_raw_fd()), Remote::NoTcp);
+        assert_eq!(remote(client.as_raw_fd()), Remote::Is(address));
+        assert_eq!(remote(listener.as_raw_fd()), Remote::Listens(address));
+        // One that has said that it will send no more, as gunicorn does before it closes.
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(remote(client.as_raw_fd()), Remote::Passing(address));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::net_tables::{NetTables, Remote};
 use super::procfs::{ProcFs, decimal};
-use super::sockets::{self, Found, Socket};
+use super::sockets::{self, ANY, Found, Socket, UDP};
 pub use super::waits::Waiting;
 use crate::units::{Nanos, Pid, Timestamp};
 
@@ -81,7 +81,14 @@ impl Peers {
             // Where each request has a new one, looking for every one would cost more than all else; those that
             // threads wait at for long are found in a moment.
             Remote::NotYet => return None,
-            Remote::NotAsked => sockets::find(procfs, pid, inode),
+            Remote::Passing(remote) => {
+                Some(Found { socket: Socket::Remote(remote.to_string()), is_settled: false })
+            }
+            Remote::Listens(local) => {
+                Some(Found { socket: Socket::Local(local.to_string()), is_settled: true })
+            }
+            Remote::NoTcp => sockets::find(procfs, pid, inode, &UDP),
+            Remote::NotAsked => sockets::find(procfs, pid, inode, &ANY),
         };
         let is_settled = found.as_ref().is_some_and(|found| found.is_settled);
         let peer = match found.map(|found| found.socket) {

@@ -19,6 +19,10 @@ const TABLE: u64 = 4 * 1024 * 1024;
 /// connected may be connected to another address, if that fails.
 const SETTLED: [&[u8]; 2] = [b"01", b"0A"];
 
+/// The tables of all sockets with an address, and of those that are none of TCP's.
+pub(super) const ANY: [&str; 4] = ["tcp", "tcp6", "udp", "udp6"];
+pub(super) const UDP: [&str; 2] = ["udp", "udp6"];
+
 /// What a socket is bound or connected to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Socket {
@@ -47,11 +51,12 @@ pub(super) struct Found {
 ///
 /// Unix sockets first: their table is short, and many wait at one of a pair, which would be looked
 /// for in all the others in vain.
-pub(super) fn find(procfs: &ProcFs, pid: Pid, inode: u64) -> Option<Found> {
+/// `tables` are those of other kinds that it may be in.
+pub(super) fn find(procfs: &ProcFs, pid: Pid, inode: u64, tables: &[&str]) -> Option<Found> {
     scan(procfs, pid, "unix", |line| unix(line, inode))
         .map(|socket| Found { socket, is_settled: true })
         .or_else(|| {
-            ["tcp", "tcp6", "udp", "udp6"].into_iter().find_map(|table| {
+            tables.iter().find_map(|table| {
                 let is_tcp = table.starts_with("tcp");
                 let (socket, state) = scan(procfs, pid, table, |line| inet(line, inode))?;
                 Some(Found { socket, is_settled: is_tcp && SETTLED.contains(&&state[..]) })
@@ -192,7 +197,7 @@ mod tests {
         std::fs::write(dir.path().join("1/net/udp"), udp).unwrap();
         let unix = "0: 3 0 0 0001 03 11\n";
         std::fs::write(dir.path().join("1/net/unix"), unix).unwrap();
-        let find = |inode| find(&ProcFs::at(dir.path()), Pid(1), inode);
+        let find = |inode| find(&ProcFs::at(dir.path()), Pid(1), inode, &ANY);
         let found = |socket, is_settled| Some(Found { socket, is_settled });
         let remote = || Socket::Remote("10.0.0.7:5432".to_owned());
         assert_eq!(find(7), found(remote(), true));

@@ -15,7 +15,7 @@ use stallspy::python::objects::ReprLimits;
 use stallspy::python::running_loop::AsyncioTables;
 use stallspy::python::thread_names::thread_names;
 use stallspy::python::threads::{Thread, ThreadIds, threads, unchanged};
-use stallspy::server::asgi;
+use stallspy::server::endpoint;
 use stallspy::target::modules::Modules;
 use stallspy::target::{ProcFs, ReadError, RemoteMemory, ThreadFiles};
 use stallspy::units::{Addr, Pid, Tid, Timestamp};
@@ -243,6 +243,6 @@ fn observe(
         callback: running.and_then(|running| clock.callback(view, &running)),
         waiting: clock.waiting(view),
         task: names.unwrap_or_default(),
-        endpoint: asgi::endpoint(&view.python, codes, stack, view.now),
+        endpoint: endpoint(&view.python, codes, stack, view.now),
     }
 }

@@ -270,7 +270,7 @@ impl Objects<'_> {
                 {
                     let own = bytes.get(..ascii.saturating_add(name.len())).unwrap_or(bytes);
                     let is_it = match self.looks_like(own, name) {
-                        Likeness::Same => self.is_str(*key)?,
+                        Likeness::Same => self.is_str(own)?,
                         Likeness::Other => false,
                         Likeness::Elsewhere => {
                             self.find_key_slowly(&[(*key, *value)], name)?.is_some()
@@ -320,8 +320,9 @@ impl Objects<'_> {
         }
     }
 
-    fn is_str(&self, addr: Addr) -> Result<bool, ReadError> {
-        match self.type_of(addr).and_then(|kind| self.type_at(kind)) {
+    fn is_str(&self, bytes: &[u8]) -> Result<bool, ReadError> {
+        let kind = Fields(bytes).pointer(self.layout.offsets.object.ob_type);
+        match kind.and_then(|kind| self.type_at(kind)) {
             Ok(kind) => Ok(kind.is(STR)),
             Err(error) if is_final(error) => Err(error),
             Err(_) => Ok(false),

@@ -17,14 +17,14 @@ mod slots;
 mod strings;
 mod types;
 
-use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
 pub use dates::{DATA as DATETIME_DATA, PACKED as DATETIME_PACKED};
 pub use dicts::DictSlot;
 pub use repr::ReprLimits;
-use types::{Type, TypeCache};
+pub use types::TypeCache;
+use types::{Type, Types};
 
 use crate::layout::Layout;
 use crate::target::{ReadError, RemoteMemory, RemoteMemoryExt};
@@ -33,11 +33,12 @@ use crate::units::Addr;
 /// Most items read of any container, whatever the caller's limit: 24 MiB of dict entries.
 const MAX_ITEMS: usize = 1 << 20;
 
-/// Reads objects. Make one for a few reads and drop it: it remembers the types it has met.
+/// Reads objects. Make one for a few reads and drop it: it remembers the types it has met, if it is
+/// not given what others have met.
 pub struct Objects<'a> {
     memory: &'a dyn RemoteMemory,
     layout: &'a Layout,
-    types: RefCell<TypeCache>,
+    types: Types<'a>,
 }
 
 impl fmt::Debug for Objects<'_> {
@@ -50,7 +51,13 @@ impl<'a> Objects<'a> {
     /// A reader of the objects in `memory`, which are laid out as `layout` says.
     #[must_use]
     pub fn new(memory: &'a dyn RemoteMemory, layout: &'a Layout) -> Objects<'a> {
-        Objects { memory, layout, types: RefCell::default() }
+        Objects { memory, layout, types: Types::Own(TypeCache::default()) }
+    }
+
+    /// The same, which knows the types that other readers of the process have met.
+    #[must_use]
+    pub fn sharing(self, types: &'a TypeCache) -> Objects<'a> {
+        Objects { types: Types::Shared(types), ..self }
     }
 
     /// The address of the object's type.
@@ -81,11 +88,11 @@ impl<'a> Objects<'a> {
     }
 
     fn type_at(&self, kind: Addr) -> Result<Rc<Type>, ReadError> {
-        if let Some(known) = self.types.borrow().get(kind) {
+        if let Some(known) = self.types.cache().get(kind) {
             return Ok(known);
         }
         let kind = Rc::new(Type::read(self, kind)?);
-        self.types.borrow_mut().insert(Rc::clone(&kind));
+        self.types.cache().insert(Rc::clone(&kind));
         Ok(kind)
     }
 

@@ -1,5 +1,7 @@
 //! Types: what an object must be before it is read as anything.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::{Objects, object_address};
@@ -101,22 +103,45 @@ fn read_name(memory: &dyn RemoteMemory, addr: Addr) -> Result<String, ReadError>
     if name.contains(char::is_control) { Err(NO_NAME) } else { Ok(name.to_owned()) }
 }
 
-/// The types met so far: few, as one reader sees few kinds of object.
-#[derive(Debug, Default)]
-pub(super) struct TypeCache(Vec<Rc<Type>>);
+/// The types met so far. One may be shared by all readers of a process, as long as somebody forgets
+/// them every now and then: a class can end, and another lie where it was.
+#[derive(Debug, Clone, Default)]
+pub struct TypeCache(RefCell<HashMap<Addr, Rc<Type>>>);
 
 impl TypeCache {
-    /// Past this many the cache starts anew.
-    const MOST: usize = 32;
+    /// Past this many the cache starts anew: all readers together see some dozens of kinds of object.
+    const MOST: usize = 256;
 
-    pub(super) fn get(&self, addr: Addr) -> Option<Rc<Type>> {
-        self.0.iter().find(|kind| kind.addr == addr).cloned()
+    /// Forgets all of them.
+    pub fn forget(&self) {
+        self.0.borrow_mut().clear();
     }
 
-    pub(super) fn insert(&mut self, kind: Rc<Type>) {
-        if self.0.len() >= TypeCache::MOST {
-            self.0.clear();
+    pub(super) fn get(&self, addr: Addr) -> Option<Rc<Type>> {
+        self.0.borrow().get(&addr).cloned()
+    }
+
+    pub(super) fn insert(&self, kind: Rc<Type>) {
+        let mut known = self.0.borrow_mut();
+        if known.len() >= TypeCache::MOST {
+            known.clear();
         }
-        self.0.push(kind);
+        known.insert(kind.addr, kind);
+    }
+}
+
+/// A reader's own types, or those of all readers.
+#[derive(Debug)]
+pub(super) enum Types<'a> {
+    Own(TypeCache),
+    Shared(&'a TypeCache),
+}
+
+impl Types<'_> {
+    pub(super) fn cache(&self) -> &TypeCache {
+        match self {
+            Types::Own(cache) => cache,
+            Types::Shared(cache) => cache,
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::model::{
 use crate::native::AddressSpace;
 use crate::python::code_objects::CodeCache;
 use crate::python::locate::{LocateError, locate};
+use crate::python::objects::TypeCache;
 use crate::python::running_loop::AsyncioTables;
 use crate::sampler::births::Complete;
 use crate::sampler::budget_watch::BudgetWatch;
@@ -102,6 +103,7 @@ impl ProcessWatch {
             located,
             directory: WorkingDirectory(directory),
             codes: CodeCache::default(),
+            types: TypeCache::default(),
             asyncio: AsyncioTables::default(),
             peers: Peers::default(),
             awaited: Awaited::default(),

@@ -38,8 +38,10 @@ use super::throttle_watch::ThrottleWatch;
 use super::waiting_tasks::count_waiting;
 use crate::model::{GilState, LoopId, ProcessInfo, Role, StackId};
 use crate::native::AddressSpace;
+use crate::python::Interpreter;
 use crate::python::code_objects::CodeCache;
 use crate::python::locate::Located;
+use crate::python::objects::TypeCache;
 use crate::python::running_loop::AsyncioTables;
 use crate::server::Recognised;
 use crate::server::pools::awaited::Awaited;
@@ -63,6 +65,7 @@ pub struct ProcessWatch {
     located: Located,
     directory: WorkingDirectory,
     codes: CodeCache,
+    types: TypeCache,
     asyncio: AsyncioTables,
     peers: Peers,
     awaited: Awaited,
@@ -284,7 +287,7 @@ impl ProcessWatch {
     ) -> (Scene<'a>, &'a mut Vec<ThreadWatch>) {
         let scene = Scene {
             pid: self.pid,
-            python: self.located.view(&self.memory),
+            python: Interpreter { types: Some(&self.types), ..self.located.view(&self.memory) },
             located: &self.located,
             memory: &self.memory,
             procfs: &self.procfs,

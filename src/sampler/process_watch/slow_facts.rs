@@ -12,6 +12,7 @@ const UNREAD_LOOPS: &[&str] = &["rloop"];
 impl ProcessWatch {
     /// Reads the slow facts again.
     pub(in crate::sampler) fn refresh(&mut self) {
+        self.types.forget();
         self.stat = self.procfs.stat(self.pid).ok();
         if let Some(stat) = &self.stat {
             self.info.rss_bytes = stat.rss_bytes;
