@@ -216,8 +216,7 @@ def sqlite_gevent(tell):
 def postgres_gevent(tell):
     """psycopg2 under gevent: psycogreen, then the database's connections are the limit, then a pool."""
     postgres = os.path.join(serving.SERVERS, "postgres.py")
-    # At its usual port, by which it is known.
-    with Helper([tell.python, "-B", postgres, "--port", "5432"]) as (_, port):
+    with Helper([tell.python, "-B", postgres]) as (_, port):
         env = {"PGPORT": port, "QUERY_MS": "400"}
         gunicorn = tell.bin("gunicorn") + ["-b", "127.0.0.1:{port}", "-k", "gevent", "tickets:app"]
         # One iteration of the hub holds all their queries, one after the other; more clients would look hung.

@@ -10,7 +10,7 @@ use crate::attribution::blocked_on::blocked_on;
 use crate::attribution::connecting::connecting;
 use crate::attribution::lock_waits::lock_waits;
 use crate::attribution::usage::usage;
-use crate::attribution::{Attribution, Witnesses, pools};
+use crate::attribution::{Attribution, Witnesses, pools, talks};
 use crate::diagnosis::blocked::Blocked;
 use crate::diagnosis::rules::loop_hung::is_hung;
 use crate::diagnosis::thread_size::ThreadSize;
@@ -31,6 +31,8 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
     let (mut stalls, disagreements) = stalls_and_disagreements(&recording);
     recording.losses.edge_disagreements = disagreements;
     pools::place(&mut recording);
+    let connecting = connecting(&recording);
+    talks::place(&mut recording, &stalls, &connecting);
     for stall in &mut stalls {
         stall.allowed = allow(&recording, stall);
     }
@@ -38,7 +40,6 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
     let lock_waits = lock_waits(&recording, &stalls);
     let loads = loads(&recording, &loops, &blocked_on(&recording), &lock_waits);
     let uses = usage(&recording);
-    let connecting = connecting(&recording);
     let sizes: Vec<ThreadSize<'_>> = loads.iter().filter_map(ThreadSize::of).collect();
     let case = Case {
         recording: &recording,

@@ -92,7 +92,13 @@ fn take_connections(process: &mut ProcessInfo, open: u32, waiting: u32) {
     process.topology.class = WorkerClass::Gevent;
     let setting = Setting { value: SettingValue::Number(20), source: SettingSource::Memory };
     process.config.insert("worker_connections".to_owned(), setting);
-    let mut incoming = ConnectionInfo { peer: None, open: Level::default(), met: 0, fresh: 0 };
+    let mut incoming = ConnectionInfo {
+        peer: None,
+        open: Level::default(),
+        met: 0,
+        fresh: 0,
+        libraries: Vec::new(),
+    };
     (0..5).for_each(|_| incoming.open.add(Some(open)));
     process.connections.push(incoming);
     let mut line = ListenerInfo {
@@ -910,6 +916,47 @@ fn the_line_that_connects_is_named_where_it_was_seen() {
 }
 
 #[test]
+fn a_database_at_another_port_is_told_by_its_driver() {
+    let told = |peers: &[&str], frames: &[(&str, u32, &str)], peer: Option<&str>| {
+        let mut story = Story::new(400);
+        for peer in peers {
+            story.connected(peer, 80, 0.0);
+        }
+        let frames = story.frames(frames);
+        let cpu = match peer {
+            Some(peer) => {
+                let peer = Some(Peer::Remote(story.recording.tables.name(peer)));
+                let stack = story.stack(&[]);
+                story.asleep(1.0, stack, "poll", peer).cpu
+            }
+            None => CpuState::Running,
+        };
+        story.sampled(frames, 5, cpu);
+        let report = conclude(story.recording, &nothing_allowed);
+        let found = report.findings.iter().find(|one| one.id == "connection-limit");
+        found.map(|found| found.summary.split(", ").next().unwrap().to_owned())
+    };
+    let (driver, pure) =
+        (format!("{VENV}/psycopg2/__init__.py"), format!("{VENV}/pymysql/connections.py"));
+    let connects = [("/srv/app/db.py", 25, "open"), (&*driver, 122, "connect")];
+    let asks = [("/srv/app/db.py", 56, "query"), (&*pure, 700, "_read_bytes")];
+    let (database, other) = ("10.0.0.7:25060", "10.0.0.8:9200");
+    let of = |name: &str, how: &str| {
+        let (count, whose) = (80, format!("{how} that is {name}"));
+        Some(format!("up to {count} connections to {database}; {whose}"))
+    };
+    let mysql = told(&[database, other], &asks, Some(database));
+    assert_eq!(mysql, None, "80 of 151 are far from the limit");
+    let postgres = of("PostgreSQL", "as psycopg2 talks to it");
+    assert_eq!(told(&[database, other], &connects, Some(database)), postgres);
+    // Greenlets wait unseen: it is the only one that can be meant.
+    assert_eq!(told(&[database], &connects, None), postgres);
+    assert_eq!(told(&[database, other], &connects, None), None);
+    let at_its_port = told(&[database, "10.0.0.7:5432"], &connects, None).unwrap();
+    assert!(at_its_port.contains("by its port"), "{at_its_port}");
+}
+
+#[test]
 fn a_worker_that_others_keep_from_a_cpu_gains_by_another() {
     let told = |cpu_ms: u64, delay_ms: u64, requests: u64| {
         let mut story = starved_workers();
@@ -1286,15 +1333,27 @@ fn more_workers_are_typed_as_the_server_takes_them() {
 
 #[test]
 fn a_semaphore_lets_no_more_through_than_the_database_it_guards_takes() {
-    let told = |connections: u32| {
+    let told = |peer: &str, connections: u32, is_driver_seen: bool| {
         let mut story = shared_pool(PoolKind::Semaphore, Some(77), 150, 50);
-        story.connected("10.0.0.7:5432", connections, 0.0);
+        story.connected(peer, connections, 0.0);
+        let driver = format!("{VENV}/psycogreen/gevent.py");
+        if is_driver_seen {
+            let query = [("/srv/app/db.py", 56, "query"), (&*driver, 30, "gevent_wait_callback")];
+            let query = story.frames(&query);
+            story.sampled(query, 5, CpuState::Running);
+        }
         let report = conclude(story.recording, &nothing_allowed);
         let found = report.findings.iter().find(|one| one.id == "pool-saturated").unwrap();
         found.recommendations[0].command.clone()
     };
-    assert!(told(77).starts_with("let more through at once where it is made, if"), "{}", told(77));
-    assert!(told(2).starts_with("`threading.Semaphore("), "{}", told(2));
+    let (usual, other) = ("10.0.0.7:5432", "10.0.0.7:25060");
+    let is_kept =
+        |command: &str| command.starts_with("let more through at once where it is made, if");
+    assert!(is_kept(&told(usual, 77, false)), "{}", told(usual, 77, false));
+    assert!(told(usual, 2, false).starts_with("`threading.Semaphore("));
+    // At another port by its driver, whose greenlets wait unseen.
+    assert!(is_kept(&told(other, 77, true)), "{}", told(other, 77, true));
+    assert!(told(other, 77, false).starts_with("`threading.Semaphore("));
 }
 
 #[test]

@@ -110,7 +110,13 @@ fn listener(number: u32) -> ListenerInfo {
 fn connection(number: u32) -> ConnectionInfo {
     let open = Level { looks: 2, sum: number.into(), max: number };
     let peer = number.is_multiple_of(2).then(|| format!("10.0.0.7:{number}"));
-    ConnectionInfo { peer, open, met: number.into(), fresh: u64::from(number / 2) }
+    ConnectionInfo {
+        peer,
+        open,
+        met: number.into(),
+        fresh: u64::from(number / 2),
+        libraries: Vec::new(),
+    }
 }
 
 fn pool(number: u32) -> PoolInfo {

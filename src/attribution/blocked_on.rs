@@ -39,8 +39,9 @@ pub fn blocked_on(recording: &Recording) -> BTreeMap<Pid, Vec<BlockedOn>> {
     }
     let sorted = sums.into_iter().map(|(pid, waits)| {
         let peers = by_peer(&recording.tables, &waits);
-        let mut all: Vec<BlockedOn> =
-            peers.into_iter().map(|(peer, time)| BlockedOn { peer, time }).collect();
+        let mut all: Vec<BlockedOn> = { peers.into_iter() }
+            .map(|(peer, time)| BlockedOn { peer, time, libraries: Vec::new() })
+            .collect();
         all.sort_by(|a, b| b.time.cmp(&a.time).then_with(|| a.peer.cmp(&b.peer)));
         (pid, all)
     });

@@ -23,6 +23,7 @@ pub mod native;
 pub mod others;
 pub mod pools;
 pub mod split;
+pub mod talks;
 pub mod throttled;
 pub mod usage;
 pub mod weight;

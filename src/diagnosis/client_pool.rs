@@ -3,7 +3,7 @@
 //!
 //! Decides no size: that is [`size`](super::size)'s.
 
-use super::services::{Service, service_at};
+use super::services::{Known, service_of};
 use crate::model::{Load, LockKind, PoolInfo, PoolKind, ProcessInfo, SharedKind, SharedPool};
 use crate::units::whole;
 
@@ -69,29 +69,33 @@ pub fn can_grow(pool: &SharedPool) -> bool {
 }
 
 /// What a database leaves to each worker.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Room {
     /// Connections of each worker.
     pub most: u32,
     /// Connections that the database takes, by default.
     pub usable: u32,
-    service: Service,
+    known: Known,
 }
 
 impl Room {
-    /// Of the service that a server's requests wait for most and whose limit is known by its port.
+    /// Of the service that a server's requests wait for most and whose limit is known.
     #[must_use]
     pub fn of(load: &Load, workers: u32) -> Option<Room> {
-        let services = load.blocked_on.iter().map(|one| service_at(&one.peer));
-        let (service, limit) = { services }.find_map(|one| one.limit.map(|limit| (one, limit)))?;
+        let services = load
+            .blocked_on
+            .iter()
+            .map(|one| service_of(&one.peer, one.libraries.iter().map(String::as_str)));
+        let (known, limit) =
+            { services }.find_map(|one| one.service.limit.map(|limit| (one, limit)))?;
         let each = f64::from(limit.usable()) * USED / f64::from(workers.max(1));
-        Some(Room { most: whole(each), usable: limit.usable(), service })
+        Some(Room { most: whole(each), usable: limit.usable(), known })
     }
 
     /// Its limit in words, `PostgreSQL takes 97 by default`.
     #[must_use]
     pub fn words(&self) -> String {
-        format!("{} takes {} by default", self.service.name, self.usable)
+        format!("{} takes {} by default", self.known.service.name, self.usable)
     }
 }
 
@@ -101,7 +105,8 @@ impl Room {
 pub fn guarded(process: &ProcessInfo, semaphore: &PoolInfo, workers: u32) -> Option<u32> {
     let guards = semaphore.limit.filter(|_| semaphore.kind.is_semaphore())?;
     let databases = process.connections.iter().filter_map(|one| {
-        let limit = service_at(one.peer.as_deref()?).limit?;
+        let libraries = one.libraries.iter().map(String::as_str);
+        let limit = service_of(one.peer.as_deref()?, libraries).service.limit?;
         let is_it = f64::from(one.open.max) >= f64::from(guards) * USED;
         is_it.then(|| whole(f64::from(limit.usable()) * USED / f64::from(workers.max(1))))
     });
@@ -117,7 +122,9 @@ pub fn in_all(load: Option<&Load>, workers: u32, size: u32) -> String {
         _ => format!("each of {workers} workers has its own, {all} connections at most in all"),
     };
     match load.and_then(|load| Room::of(load, workers)) {
-        Some(room) => format!("{whose}; by its port {} (inferred, not read)", room.words()),
+        Some(room) => {
+            format!("{whose}; {} {} (inferred, not read)", room.known.how(), room.words())
+        }
         None => format!("{whose}, which what they connect to has to take"),
     }
 }

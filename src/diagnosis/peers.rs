@@ -1,10 +1,11 @@
 //! Who the workers are connected to: each peer over all processes.
 //!
-//! Takes a recording, gives sums per peer. Knows no rule.
+//! Takes a recording, gives sums per peer, and what each is. Knows no rule.
 
 use std::collections::BTreeMap;
 
-use crate::model::{ConnectionInfo, ProcessInfo, Recording};
+use super::services::{Known, service_of};
+use crate::model::{Connecting, ConnectionInfo, ProcessInfo, Recording};
 use crate::units::to_f64;
 
 /// One peer of a server's.
@@ -15,6 +16,17 @@ pub struct Peer<'a> {
 }
 
 impl Peer<'_> {
+    /// What it is, by its port or by who was met waiting for it.
+    #[must_use]
+    pub fn known(&self, address: &str) -> Known {
+        service_of(address, self.libraries())
+    }
+
+    /// What was seen waiting for it.
+    fn libraries(&self) -> impl Iterator<Item = &str> {
+        self.by_process.iter().flat_map(|(_, one)| &one.libraries).map(String::as_str)
+    }
+
     /// Connections met at looks that had one before them, and how many were new.
     #[must_use]
     pub fn met(&self) -> (u64, u64) {
@@ -62,4 +74,22 @@ pub fn peers(recording: &Recording) -> BTreeMap<&str, Peer<'_>> {
         }
     }
     all
+}
+
+/// What the peer at an address is. A greenlet's wait is not seen in a system call, so that nobody may have been met waiting
+/// for it: then it is what a driver that was seen connecting talks to, if that is no other peer and this is the only
+/// one that is not known.
+#[must_use]
+pub fn known(all: &BTreeMap<&str, Peer<'_>>, connecting: &[Connecting], address: &str) -> Known {
+    let by_address: Vec<(&str, Known)> =
+        all.iter().map(|(address, peer)| (*address, peer.known(address))).collect();
+    let mut unknown = by_address.iter().filter(|(_, one)| one.service.name.is_empty());
+    let is_only =
+        unknown.next().is_some_and(|(one, _)| *one == address) && unknown.next().is_none();
+    let is_others =
+        |library: &str| by_address.iter().any(|(_, one)| one.service.is_driver(library));
+    let drivers = connecting.iter().map(|one| one.library.as_str());
+    let own = drivers.filter(|library| is_only && !is_others(library));
+    let libraries = all.get(address).map(Peer::libraries);
+    service_of(address, libraries.into_iter().flatten().chain(own))
 }

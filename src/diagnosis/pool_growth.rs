@@ -55,10 +55,9 @@ impl<'a> Growing<'a> {
         Some(Shared { servers: f64::from(size), kept: self.kept, in_each_process: true })
     }
 
-    /// So many are kept at once in each worker (Little), at ρ of the pool; each thread keeps one at most.
+    /// So many are kept at once in each worker (Little).
     fn wanted(self, capacity: f64, shape: Shape) -> u32 {
-        let at_once = capacity * self.kept / f64::from(shape.workers.max(1));
-        whole((at_once / TARGET_USE).ceil()).min(shape.threads)
+        connections(capacity * self.kept / f64::from(shape.workers.max(1)), shape.threads)
     }
 
     /// What a larger pool alone does, of a server of the shape it has: its size, and the requests a second; `None`
@@ -89,5 +88,28 @@ impl<'a> Growing<'a> {
         }
         let most = Room::of(self.load, most_workers).map_or(0, |room| room.most).max(self.limit);
         Some((choose(self.shared(most)), (most > self.limit).then_some(most)))
+    }
+}
+
+/// Connections for so many that are kept at once, at ρ; each thread keeps one at most. Where that is nearly as many as
+/// there are threads, it is one for each: a worker that gets more than its share of the requests has all its
+/// threads at work, and some would wait.
+fn connections(at_once: f64, threads: u32) -> u32 {
+    let wanted = at_once / TARGET_USE;
+    if wanted >= f64::from(threads) * TARGET_USE { threads } else { whole(wanted.ceil()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::connections;
+
+    #[test]
+    fn a_pool_is_for_what_is_kept_at_once_or_for_each_thread() {
+        assert_eq!(connections(9.0, 64), 12);
+        assert_eq!(connections(9.1, 64), 13);
+        assert_eq!(connections(0.0, 8), 0);
+        // 28 of 30: two would wait where all work.
+        assert_eq!(connections(21.0, 30), 30);
+        assert_eq!(connections(40.0, 30), 30, "no thread keeps two");
     }
 }

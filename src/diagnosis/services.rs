@@ -1,7 +1,8 @@
-//! What is behind a peer's address, by its port: services that are connected to often.
+//! What is behind a peer's address: services that are connected to often, by their usual port or by the driver
+//! that talks to them.
 //!
-//! Takes an address, gives what is known of the service that usually listens there. A port is a habit
-//! and no proof: whatever is concluded from it is to be said as an inference.
+//! Takes an address and libraries, gives what is known of the service. A port is a habit and no proof, and a driver talks
+//! to a pooler as it does to the database: whatever is concluded from them is to be said as an inference.
 
 use std::net::SocketAddr;
 
@@ -16,6 +17,35 @@ pub struct Service {
     pub keep: &'static str,
     /// Its drivers, by their import names.
     pub drivers: &'static [&'static str],
+    /// Their C libraries, by how the names of their files begin.
+    pub native: &'static [&'static str],
+}
+
+impl Service {
+    /// Whether this library, a package or a C library's file, is one of its drivers.
+    #[must_use]
+    pub fn is_driver(&self, library: &str) -> bool {
+        self.drivers.contains(&library) || self.native.iter().any(|name| library.starts_with(name))
+    }
+}
+
+/// A service, and how it is known that it is this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// The service.
+    pub service: Service,
+    /// The driver, where it is not known by its port.
+    pub driver: Option<String>,
+}
+
+impl Known {
+    /// How it is known: `by its port`.
+    #[must_use]
+    pub fn how(&self) -> String {
+        self.driver
+            .as_ref()
+            .map_or("by its port".to_owned(), |driver| format!("as {driver} talks to it"))
+    }
 }
 
 /// How many connections a service takes unless it is configured otherwise.
@@ -44,8 +74,17 @@ const SQL: &str = "keep a pool for the life of the worker: SQLAlchemy's `create_
 const MYSQL: &str = "keep a pool for the life of the worker: SQLAlchemy's `create_engine(…)` once and without \
      `NullPool`, Django's `CONN_MAX_AGE`";
 
-const OF_POSTGRESQL: &[&str] =
-    &["psycopg2", "psycopg", "psycopg2cffi", "asyncpg", "aiopg", "pg8000"];
+const OF_POSTGRESQL: &[&str] = &[
+    "psycopg2",
+    "psycopg",
+    "psycopg2cffi",
+    "psycopg_c",
+    "psycogreen",
+    "asyncpg",
+    "aiopg",
+    "pg8000",
+];
+const OF_LIBPQ: &[&str] = &["libpq", "_psycopg"];
 
 /// PostgreSQL: 100, of which `superuser_reserved_connections` = 3
 /// (<https://www.postgresql.org/docs/15/runtime-config-connection.html>).
@@ -59,6 +98,7 @@ const POSTGRESQL: Service = Service {
     }),
     keep: SQL,
     drivers: OF_POSTGRESQL,
+    native: OF_LIBPQ,
 };
 /// MySQL: 151 (<https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html#sysvar_max_connections>).
 const MYSQL_SERVER: Service = Service {
@@ -71,6 +111,7 @@ const MYSQL_SERVER: Service = Service {
     }),
     keep: MYSQL,
     drivers: &["pymysql", "MySQLdb", "mysql", "aiomysql", "asyncmy", "mariadb"],
+    native: &["libmysqlclient", "libmariadb", "_mysql"],
 };
 /// Redis: 10,000 (<https://redis.io/docs/latest/develop/reference/clients/#maximum-concurrent-connected-clients>).
 const REDIS: Service = Service {
@@ -84,14 +125,16 @@ const REDIS: Service = Service {
     keep: "make one `redis.Redis(…)` (or one `ConnectionPool`) for the life of the worker, not one for \
            each request",
     drivers: &["redis", "aioredis", "valkey"],
+    native: &[],
 };
 const PGBOUNCER: Service =
-    Service { name: "PgBouncer", limit: None, keep: SQL, drivers: OF_POSTGRESQL };
+    Service { name: "PgBouncer", limit: None, keep: SQL, drivers: OF_POSTGRESQL, native: OF_LIBPQ };
 const MONGODB: Service = Service {
     name: "MongoDB",
     limit: None,
     keep: "make one `MongoClient` for the life of the worker: it has a pool of its own",
     drivers: &["pymongo"],
+    native: &[],
 };
 const MEMCACHED: Service = Service {
     name: "memcached",
@@ -99,6 +142,7 @@ const MEMCACHED: Service = Service {
     keep: "make one client for the life of the worker, `pymemcache.client.hash.HashClient(…, \
            use_pooling=True)`",
     drivers: &["pymemcache", "memcache", "pylibmc", "aiomcache"],
+    native: &["libmemcached"],
 };
 const OTHER: Service = Service {
     name: "",
@@ -107,6 +151,7 @@ const OTHER: Service = Service {
            `requests.Session()` (`requests.get` opens a connection for each call), `httpx.Client()` or \
            `AsyncClient()`, `aiohttp.ClientSession()`; of anything else, a pool",
     drivers: &[],
+    native: &[],
 };
 
 /// Usual ports (<https://www.iana.org/assignments/service-names-port-numbers>).
@@ -119,12 +164,21 @@ const PORTS: [(u16, Service); 6] = [
     (11211, MEMCACHED),
 ];
 
-/// What usually listens at such an address.
+/// What usually listens at such an address; at other ports, what one of these libraries talks to.
 #[must_use]
-pub fn service_at(peer: &str) -> Service {
-    let port = peer.parse::<SocketAddr>().ok().map(|address| address.port());
-    let known = PORTS.iter().find(|(usual, _)| Some(*usual) == port);
-    known.map_or(OTHER, |(_, service)| *service)
+pub fn service_of<'a>(peer: &str, libraries: impl IntoIterator<Item = &'a str>) -> Known {
+    let address = peer.parse::<SocketAddr>().ok();
+    let at = |port: u16| PORTS.iter().find(|(usual, _)| *usual == port);
+    if let Some((_, service)) = address.and_then(|address| at(address.port())) {
+        return Known { service: *service, driver: None };
+    }
+    let by_driver = |library: &str| {
+        let service =
+            PORTS.iter().map(|(_, service)| service).find(|one| one.is_driver(library))?;
+        Some(Known { service: *service, driver: Some(library.to_owned()) })
+    };
+    let known = libraries.into_iter().filter(|_| address.is_some()).find_map(by_driver);
+    known.unwrap_or(Known { service: OTHER, driver: None })
 }
 
 #[cfg(test)]
@@ -133,9 +187,22 @@ mod tests {
 
     #[test]
     fn a_service_is_told_by_its_port() {
-        assert_eq!(service_at("10.0.0.7:5432").limit.map(Limit::usable), Some(97));
-        assert_eq!(service_at("[::1]:6379").name, "Redis");
-        assert_eq!(service_at("10.0.0.7:54321").name, "");
-        assert_eq!(service_at("/run/postgresql/.s.PGSQL.5432").limit, None, "no address");
+        let at = |peer| service_of(peer, []).service;
+        assert_eq!(at("10.0.0.7:5432").limit.map(Limit::usable), Some(97));
+        assert_eq!(at("[::1]:6379").name, "Redis");
+        assert_eq!(at("10.0.0.7:54321").name, "");
+        assert_eq!(at("/run/postgresql/.s.PGSQL.5432").limit, None, "no address");
+    }
+
+    #[test]
+    fn or_by_who_talks_to_it() {
+        let name = |peer, library| service_of(peer, ["sqlalchemy", library]).service.name;
+        assert_eq!(name("10.0.0.7:25060", "psycopg2"), "PostgreSQL");
+        assert_eq!(name("10.0.0.7:25060", "libpq.so.5.15"), "PostgreSQL");
+        assert_eq!(name("10.0.0.7:25060", "libmariadb.so.3"), "MySQL");
+        assert_eq!(name("10.0.0.7:25060", "urllib3"), "");
+        // A pooler at its own port stays one.
+        assert_eq!(name("10.0.0.7:6432", "psycopg2"), "PgBouncer");
+        assert_eq!(service_of("10.0.0.7:25060", ["pg8000"]).how(), "as pg8000 talks to it");
     }
 }

@@ -139,15 +139,25 @@ impl Group<'_> {
     fn blocked_on(&self, by_process: &BTreeMap<Pid, Vec<BlockedOn>>) -> Vec<BlockedOn> {
         let mut sums: BTreeMap<&str, Nanos> = BTreeMap::new();
         let own = self.workers.iter().filter_map(|worker| by_process.get(&worker.pid));
-        for BlockedOn { peer, time } in own.flatten() {
+        for BlockedOn { peer, time, .. } in own.flatten() {
             *sums.entry(peer).or_default() += *time;
         }
         let mut all: Vec<BlockedOn> = { sums.into_iter() }
-            .map(|(peer, time)| BlockedOn { peer: peer.to_owned(), time })
+            .map(|(peer, time)| {
+                let libraries = self.libraries(peer);
+                BlockedOn { peer: peer.to_owned(), time, libraries }
+            })
             .collect();
         all.sort_by_key(|one| std::cmp::Reverse(one.time));
         all.truncate(MOST_PEERS);
         all
+    }
+
+    /// By what its workers talk to a peer.
+    fn libraries(&self, peer: &str) -> Vec<String> {
+        let all = self.workers.iter().flat_map(|worker| &worker.connections);
+        let own = all.filter(|one| one.peer.as_deref() == Some(peer));
+        own.flat_map(|one| one.libraries.iter().cloned()).collect()
     }
 
     fn in_flight(&self, recording: &Recording) -> Option<f64> {

@@ -61,4 +61,6 @@ pub struct BlockedOn {
     pub peer: String,
     /// The time all threads together were.
     pub time: Nanos,
+    /// Packages and C libraries that were seen waiting for it.
+    pub libraries: Vec<String>,
 }

@@ -49,6 +49,9 @@ pub struct ConnectionInfo {
     pub met: u64,
     /// Of these: not there at the look before.
     pub fresh: u64,
+    /// Packages and C libraries that were seen waiting for it, `psycopg2`, `libpq.so.5`; concluded, never recorded.
+    #[serde(skip)]
+    pub libraries: Vec<String>,
 }
 
 impl ConnectionInfo {

@@ -167,7 +167,13 @@ impl SocketWatch {
             if infos.len() < MAX_PEERS && !infos.iter().any(|info| info.peer == name) {
                 // It had none at the looks before.
                 let open = Level { looks: self.looks, sum: 0, max: 0 };
-                infos.push(ConnectionInfo { peer: name, open, met: 0, fresh: 0 });
+                infos.push(ConnectionInfo {
+                    peer: name,
+                    open,
+                    met: 0,
+                    fresh: 0,
+                    libraries: Vec::new(),
+                });
             }
         }
         self.last.clear();

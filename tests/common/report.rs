@@ -369,6 +369,7 @@ fn connections() -> Vec<ConnectionInfo> {
         open: Level { looks, sum, max },
         met,
         fresh,
+        libraries: Vec::new(),
     };
     vec![
         row(Some("10.0.0.7:443"), 30, 66, 4, 64, 60),

@@ -284,6 +284,7 @@ impl Story {
             open: Level { looks: 10, sum: u64::from(open) * 10, max: open },
             met,
             fresh: (fresh * met as f64) as u64,
+            libraries: Vec::new(),
         });
         (process.requests.first, process.requests.last) = (Some(0), Some(400));
     }

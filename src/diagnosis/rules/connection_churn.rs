@@ -7,8 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::diagnosis::blocked::ratio;
-use crate::diagnosis::peers::{Peer, peers};
-use crate::diagnosis::services::service_at;
+use crate::diagnosis::peers::{Peer, known, peers};
 use crate::diagnosis::size::LEAST_REQUESTS;
 use crate::diagnosis::{Case, Rule, wording};
 use crate::model::{
@@ -58,7 +57,8 @@ fn finding(
     all: &BTreeMap<&str, Peer<'_>>,
     (address, peer): (&str, &Peer<'_>),
 ) -> Finding {
-    let service = service_at(address);
+    let known = known(all, case.connecting, address);
+    let service = known.service;
     let (met, fresh) = peer.met();
     let share = peer.fresh_share().unwrap_or(0.0);
     let line = line(case, all, address);
@@ -66,10 +66,10 @@ fn finding(
         Some(frame) => format!(", in {}", wording::place(case.recording, frame)),
         None => "; the line that connects was not seen".to_owned(),
     };
-    let name = if service.name.is_empty() {
-        String::new()
-    } else {
-        format!(" (a port of {})", service.name)
+    let name = match &known.driver {
+        _ if service.name.is_empty() => String::new(),
+        None => format!(" (a port of {})", service.name),
+        Some(driver) => format!(" ({}, {})", service.name, driver),
     };
     let mut evidence = vec![
         ratio("fresh_fraction", share),
@@ -106,11 +106,16 @@ fn line(case: &Case<'_>, all: &BTreeMap<&str, Peer<'_>>, address: &str) -> Optio
     let is_it = |name: &NameId| tables.text(*name) == address;
     let seen = || case.connecting.iter();
     let waited = seen().find(|one| one.peer.as_ref().is_some_and(is_it));
-    let drivers = service_at(address).drivers;
+    let of = |address: &str| all.get(address).map(|peer| peer.known(address).service);
+    let drivers = of(address).map_or(&[][..], |service| service.drivers);
     // Of two peers that have no driver of their own it is not known which one is meant.
-    let is_alone = all.keys().filter(|peer| service_at(peer).drivers == drivers).count() == 1;
-    let is_driver =
-        |peer: &str, one: &Connecting| service_at(peer).drivers.contains(&one.library.as_str());
+    let is_alone = { all.keys() }
+        .filter(|peer| of(peer).is_some_and(|service| service.drivers == drivers))
+        .count()
+        == 1;
+    let is_driver = |peer: &str, one: &Connecting| {
+        of(peer).is_some_and(|service| service.is_driver(&one.library))
+    };
     let is_meant = |one: &&Connecting| match drivers {
         // Not what is meant for another peer.
         [] => !all.keys().any(|peer| is_driver(peer, one)),

@@ -4,8 +4,8 @@
 //! the default of what usually listens at that port, and said as such.
 
 use crate::diagnosis::blocked::ratio;
-use crate::diagnosis::peers::{Peer, peers};
-use crate::diagnosis::services::{Limit, Service, service_at};
+use crate::diagnosis::peers::{Peer, known, peers};
+use crate::diagnosis::services::{Known, Limit};
 use crate::diagnosis::{Case, Rule};
 use crate::model::{
     Finding, Measured, PoolKind, ProcessInfo, Recommendation, Remedy, SettingKind, Severity,
@@ -43,8 +43,9 @@ impl Rule for ConnectionLimit {
     fn check(&self, case: &Case<'_>) -> Verdict {
         let all = peers(case.recording);
         let limited = all.iter().filter_map(|(address, peer)| {
-            let service = service_at(address);
-            Some(Use::of(address, peer, service, service.limit?))
+            let known = known(&all, case.connecting, address);
+            let limit = known.service.limit?;
+            Some(Use::of(address, peer, known, limit))
         });
         let reached = limited.filter(Use::can_exceed);
         let worst = reached.max_by(|a, b| a.share().total_cmp(&b.share()));
@@ -54,7 +55,7 @@ impl Rule for ConnectionLimit {
 
 struct Use<'a> {
     address: &'a str,
-    service: Service,
+    known: Known,
     limit: Limit,
     /// Workers that were connected to it.
     workers: u32,
@@ -73,14 +74,14 @@ struct Bound {
 }
 
 impl<'a> Use<'a> {
-    fn of(address: &'a str, peer: &Peer<'a>, service: Service, limit: Limit) -> Use<'a> {
+    fn of(address: &'a str, peer: &Peer<'a>, known: Known, limit: Limit) -> Use<'a> {
         let alive = peer.by_process.iter().filter(|(process, _)| process.ended.is_none()).count();
         let workers = if alive > 0 { alive } else { peer.by_process.len() };
         let bounds =
             peer.by_process.iter().filter_map(|(process, one)| bound(process, one.open.max));
         Use {
             address,
-            service,
+            known,
             limit,
             workers: u32::try_from(workers.max(1)).unwrap_or(u32::MAX),
             most: peer.most(),
@@ -117,7 +118,7 @@ impl<'a> Use<'a> {
 
     fn finding(&self, id: &str) -> Finding {
         let Limit { setting, default, reserved, .. } = self.limit;
-        let name = self.service.name;
+        let (name, how) = (self.known.service.name, self.known.how());
         let can = self.bound.zip(self.can()).filter(|(_, can)| *can > self.limit.usable());
         let can = can.map_or(String::new(), |(bound, can)| {
             format!(", and {} × {} {} allow {can}", self.workers, bound.value, bound.setting)
@@ -129,7 +130,7 @@ impl<'a> Use<'a> {
             id: id.to_owned(),
             severity,
             summary: format!(
-                "up to {} connections to {}{can}; by its port that is {name}, whose default \
+                "up to {} connections to {}{can}; {how} that is {name}, whose default \
                  {setting} is {default}{reserved} (inferred, not read)",
                 self.most, self.address
             ),
@@ -179,7 +180,7 @@ impl<'a> Use<'a> {
                     current: Some(bound.value),
                     recommended: fits,
                     suggested: Bounds { lo: 1, hi: most },
-                    limited_by: format!("{}'s {} by default", self.service.name, self.limit.setting),
+                    limited_by: format!("{}'s {} by default", self.known.service.name, self.limit.setting),
                 },
                 command: format!("or, without a pool, `{} {fits}`", bound.flag),
                 reason: format!(
