@@ -305,7 +305,13 @@ impl Sampler {
     #[must_use]
     pub fn finish(mut self) -> Recording {
         let mut processes = std::mem::take(&mut self.processes);
-        processes.iter_mut().for_each(|watch| watch.finish(&mut self.notes));
+        for watch in &mut processes {
+            // Who launched it may have met its end before a look did.
+            if self.procfs.stat(watch.pid).map_or(true, |stat| stat.has_ended()) {
+                watch.end(&mut self.notes);
+            }
+            watch.finish(&mut self.notes);
+        }
         // What follows takes its time, and watches no loop.
         let detached = pace::now();
         for mut watch in processes {
