@@ -51,11 +51,24 @@ pub fn snapshot(
         let (mut scene, watches) = watch.scene(&mut notes);
         let Some(thread) = watches.get_mut(index) else { return Ok(None) };
         thread.settle(&mut scene);
-        let stack = walk(&mut scene, thread)?;
+        let mut stack = walk(&mut scene, thread)?;
+        let python_name = names.get(&thread.thread.ident).cloned();
+        let mut seen = look(&mut scene, thread, &stack, locals, python_name.clone(), held);
+        for _ in 0..TRIES {
+            // The system call is that of the line, or the thread moved on in between.
+            if seen.syscall.is_none() || thread.is_at_rest() {
+                break;
+            }
+            thread.settle(&mut scene);
+            let again = walk(&mut scene, thread)?;
+            if again == stack {
+                break;
+            }
+            stack = again;
+            seen = look(&mut scene, thread, &stack, locals, python_name.clone(), held);
+        }
         let tid = Some(thread.tid);
         scene.awaited.meet(&scene.python, scene.codes, &stack.frames, tid, now());
-        let python_name = names.get(&thread.thread.ident).cloned();
-        let mut seen = look(&mut scene, thread, &stack, locals, python_name, held);
         if let Some(lines) = &mut lines {
             with_native(&mut scene, thread, &stack, &mut seen.frames, lines);
         }
