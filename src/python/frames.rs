@@ -9,6 +9,7 @@ use super::Interpreter;
 use super::frame_headers::{
     EMPTY, Link, Nearby, Values, header_in, header_len, read_header, read_values,
 };
+pub use super::stretches::MAX_BYTES as MAX_AT_ONCE;
 use super::stretches::Stretches;
 use super::threads::Thread;
 use crate::layout::shape::FrameLink;

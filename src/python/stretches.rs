@@ -18,7 +18,7 @@ const BEYOND: u64 = 1024;
 /// The smallest page of any supported kernel: what shares one with a frame can be read.
 const PAGE: u64 = 4096;
 /// Most bytes of all stretches: eight pieces of a thread's stack. Past it frames are read alone.
-const MAX_BYTES: usize = 128 * 1024;
+pub const MAX_BYTES: usize = 128 * 1024;
 
 /// Stretches of memory, and what was read of them.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use stallspy::layout::{AsyncioDebug, Layout, tables};
 use stallspy::python::Interpreter;
 use stallspy::python::awaits::chain;
 use stallspy::python::code_objects::CodeCache;
-use stallspy::python::frames::{MAX_DEPTH, RawFrame, Walker};
+use stallspy::python::frames::{MAX_AT_ONCE, MAX_DEPTH, RawFrame, Walker};
 use stallspy::python::generators::state_of;
 use stallspy::python::greenlets::{MAX_GREENLETS, greenlets, kin_of, parked_at};
 use stallspy::python::line_table::line_at;
@@ -133,7 +133,7 @@ proptest! {
                 prop_assert!(fits);
             }
             let _ = walker.fingerprint(&python, &A_THREAD);
-            memory.assert_within(2 * 3 * 5 * (MAX_DEPTH as u64 + 8), 4096);
+            memory.assert_within(2 * 3 * 5 * (MAX_DEPTH as u64 + 8), MAX_AT_ONCE);
 
             let memory = Counting::new(MadeUp { seed, pointers });
             let python = Interpreter { memory: &memory, layout, runtime, clock_offset: 0, types: None };

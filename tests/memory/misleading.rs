@@ -5,7 +5,7 @@ use stallspy::layout::shape::FrameLink;
 use stallspy::layout::{Layout, tables};
 use stallspy::model::Truncation;
 use stallspy::python::Interpreter;
-use stallspy::python::frames::{MAX_DEPTH, Walker};
+use stallspy::python::frames::{MAX_AT_ONCE, MAX_DEPTH, Walker};
 use stallspy::python::interpreters::interpreters;
 use stallspy::python::locate::scan;
 use stallspy::python::threads::{MAX_THREADS, Thread, threads};
@@ -137,7 +137,7 @@ fn frames_without_end() {
                     assert!(matches!(error, ReadError::Invalid(_)) && !straight, "{error:?}");
                 }
             }
-            memory.assert_within(2 * MAX_DEPTH as u64 + 8, 1024);
+            memory.assert_within(2 * MAX_DEPTH as u64 + 8, MAX_AT_ONCE);
         }
     }
 }
