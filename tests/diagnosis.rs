@@ -875,6 +875,21 @@ fn lines_of_one_function_are_one_thing_to_do() {
     assert_eq!(lines.collect::<Vec<_>>(), [Some(41), Some(90)]);
 }
 
+/// Concluded, where samples met a thread in these frames: waiting for a peer, or running.
+fn met(mut story: Story, frames: &[(&str, u32, &str)], peer: Option<&str>) -> Report {
+    let frames = story.frames(frames);
+    let cpu = match peer {
+        Some(peer) => {
+            let peer = Some(Peer::Remote(story.recording.tables.name(peer)));
+            let stack = story.stack(&[]);
+            story.asleep(1.0, stack, "poll", peer).cpu
+        }
+        None => CpuState::Running,
+    };
+    story.sampled(frames, 5, cpu);
+    conclude(story.recording, &nothing_allowed)
+}
+
 #[test]
 fn the_line_that_connects_is_named_where_it_was_seen() {
     let told = |peers: &[&str], frames: &[(&str, u32, &str)], peer: Option<&str>| {
@@ -882,17 +897,7 @@ fn the_line_that_connects_is_named_where_it_was_seen() {
         for peer in peers {
             story.connected(peer, 2, 1.0);
         }
-        let frames = story.frames(frames);
-        let cpu = match peer {
-            Some(peer) => {
-                let peer = Some(Peer::Remote(story.recording.tables.name(peer)));
-                let stack = story.stack(&[]);
-                story.asleep(1.0, stack, "poll", peer).cpu
-            }
-            None => CpuState::Running,
-        };
-        story.sampled(frames, 5, cpu);
-        let report = conclude(story.recording, &nothing_allowed);
+        let report = met(story, frames, peer);
         let found = report.findings.iter().find(|one| one.id == "connection-churn").unwrap();
         let (_, place) = found.summary.split_once("a second before").unwrap();
         place.to_owned()
@@ -922,17 +927,7 @@ fn a_database_at_another_port_is_told_by_its_driver() {
         for peer in peers {
             story.connected(peer, 80, 0.0);
         }
-        let frames = story.frames(frames);
-        let cpu = match peer {
-            Some(peer) => {
-                let peer = Some(Peer::Remote(story.recording.tables.name(peer)));
-                let stack = story.stack(&[]);
-                story.asleep(1.0, stack, "poll", peer).cpu
-            }
-            None => CpuState::Running,
-        };
-        story.sampled(frames, 5, cpu);
-        let report = conclude(story.recording, &nothing_allowed);
+        let report = met(story, frames, peer);
         let found = report.findings.iter().find(|one| one.id == "connection-limit");
         found.map(|found| found.summary.split(", ").next().unwrap().to_owned())
     };

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::Attribution;
 use super::application::origin_of;
 use crate::model::origin::Origin;
-use crate::model::{Connecting, CpuState, FrameId, NameId, Peer, Recording, StackId};
+use crate::model::{Connecting, CpuState, FrameId, NameId, Recording, StackId, Wait};
 use crate::units::Pid;
 
 /// Functions that connect, of drivers and clients and of what these call: `psycopg2.connect`,
@@ -42,10 +42,7 @@ pub fn connecting(recording: &Recording) -> Vec<Connecting> {
             CpuState::Blocked { wait } => wait.and_then(|wait| recording.tables.get_wait(wait)),
             _ => None,
         };
-        let peer = wait.and_then(|wait| match wait.peer {
-            Some(Peer::Remote(name)) => Some(name),
-            _ => None,
-        });
+        let peer = wait.and_then(Wait::remote);
         let looks = all.entry((frame, library, peer)).or_default();
         *looks = looks.saturating_add(u64::from(sample.count));
     }

@@ -7,11 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::application::{origin_of, site};
+use super::Attribution;
+use super::application::origin_of;
 use crate::model::origin::Origin;
-use crate::model::{
-    Connecting, CpuState, FrameId, FrameKind, NameId, Peer, Recording, Stall, WaitId,
-};
+use crate::model::{Connecting, CpuState, FrameId, FrameKind, NameId, Recording, Stall, WaitId};
 use crate::units::Pid;
 
 /// By process and peer; without one, all that lines of the application were seen to call.
@@ -52,7 +51,7 @@ pub fn place(recording: &mut Recording, stalls: &[Stall], connecting: &[Connecti
 
 fn of_samples(recording: &Recording) -> Libraries {
     let mut all = Libraries::new();
-    let mut seen = HashSet::new();
+    let (mut sites, mut seen) = (Attribution::new(recording), HashSet::new());
     for sample in &recording.samples {
         let peer = match sample.cpu {
             CpuState::Blocked { wait: Some(wait) } => remote(recording, wait),
@@ -61,8 +60,7 @@ fn of_samples(recording: &Recording) -> Libraries {
         if !seen.insert((sample.pid, sample.stack, peer)) {
             continue;
         }
-        let stdlib = recording.get_process(sample.pid).and_then(|one| one.stdlib.as_deref());
-        let Some(site) = site(&recording.tables, stdlib, sample.stack) else { continue };
+        let Some(site) = sites.site(sample.pid, sample.stack) else { continue };
         let below = recording.tables.frames_of(sample.stack).map(|(id, _)| id);
         let below = below.take_while(|id| *id != site.culprit);
         let names = below.filter_map(|id| library(recording, sample.pid, id));
@@ -72,10 +70,7 @@ fn of_samples(recording: &Recording) -> Libraries {
 }
 
 fn remote(recording: &Recording, wait: WaitId) -> Option<NameId> {
-    match recording.tables.get_wait(wait)?.peer {
-        Some(Peer::Remote(name)) => Some(name),
-        _ => None,
-    }
+    recording.tables.get_wait(wait)?.remote()
 }
 
 /// A package by its import name, a C library by its file's name.

@@ -82,10 +82,7 @@ impl Room {
     /// Of the service that a server's requests wait for most and whose limit is known.
     #[must_use]
     pub fn of(load: &Load, workers: u32) -> Option<Room> {
-        let services = load
-            .blocked_on
-            .iter()
-            .map(|one| service_of(&one.peer, one.libraries.iter().map(String::as_str)));
+        let services = load.blocked_on.iter().map(|one| service_of(&one.peer, &one.libraries));
         let (known, limit) =
             { services }.find_map(|one| one.service.limit.map(|limit| (one, limit)))?;
         let each = f64::from(limit.usable()) * USED / f64::from(workers.max(1));
@@ -105,8 +102,7 @@ impl Room {
 pub fn guarded(process: &ProcessInfo, semaphore: &PoolInfo, workers: u32) -> Option<u32> {
     let guards = semaphore.limit.filter(|_| semaphore.kind.is_semaphore())?;
     let databases = process.connections.iter().filter_map(|one| {
-        let libraries = one.libraries.iter().map(String::as_str);
-        let limit = service_of(one.peer.as_deref()?, libraries).service.limit?;
+        let limit = service_of(one.peer.as_deref()?, &one.libraries).service.limit?;
         let is_it = f64::from(one.open.max) >= f64::from(guards) * USED;
         is_it.then(|| whole(f64::from(limit.usable()) * USED / f64::from(workers.max(1))))
     });

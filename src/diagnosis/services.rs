@@ -166,18 +166,21 @@ const PORTS: [(u16, Service); 6] = [
 
 /// What usually listens at such an address; at other ports, what one of these libraries talks to.
 #[must_use]
-pub fn service_of<'a>(peer: &str, libraries: impl IntoIterator<Item = &'a str>) -> Known {
+pub fn service_of(peer: &str, libraries: impl IntoIterator<Item = impl AsRef<str>>) -> Known {
     let address = peer.parse::<SocketAddr>().ok();
     let at = |port: u16| PORTS.iter().find(|(usual, _)| *usual == port);
     if let Some((_, service)) = address.and_then(|address| at(address.port())) {
         return Known { service: *service, driver: None };
     }
-    let by_driver = |library: &str| {
+    let by_driver = |library: &str| -> Option<Known> {
         let service =
             PORTS.iter().map(|(_, service)| service).find(|one| one.is_driver(library))?;
         Some(Known { service: *service, driver: Some(library.to_owned()) })
     };
-    let known = libraries.into_iter().filter(|_| address.is_some()).find_map(by_driver);
+    let known = libraries
+        .into_iter()
+        .filter(|_| address.is_some())
+        .find_map(|library| by_driver(library.as_ref()));
     known.unwrap_or(Known { service: OTHER, driver: None })
 }
 
@@ -185,9 +188,11 @@ pub fn service_of<'a>(peer: &str, libraries: impl IntoIterator<Item = &'a str>) 
 mod tests {
     use super::*;
 
+    const NOBODY: [&str; 0] = [];
+
     #[test]
     fn a_service_is_told_by_its_port() {
-        let at = |peer| service_of(peer, []).service;
+        let at = |peer| service_of(peer, NOBODY).service;
         assert_eq!(at("10.0.0.7:5432").limit.map(Limit::usable), Some(97));
         assert_eq!(at("[::1]:6379").name, "Redis");
         assert_eq!(at("10.0.0.7:54321").name, "");

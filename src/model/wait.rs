@@ -44,6 +44,15 @@ pub struct Wait {
 const SLEEPS: [&str; 2] = ["clock_nanosleep", "nanosleep"];
 
 impl Wait {
+    /// The remote address of the connected socket it waits on, if it does.
+    #[must_use]
+    pub fn remote(&self) -> Option<NameId> {
+        match self.peer {
+            Some(Peer::Remote(name)) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Whether it waits for nothing but time to pass.
     #[must_use]
     pub fn is_sleep(&self, tables: &Tables) -> bool {

@@ -148,7 +148,7 @@ mod tests {
     }
 
     fn walk(layout: &Layout, memory: &ImageMemory) -> (Walked, Vec<(Addr, Addr)>) {
-        let python = Interpreter { memory, layout, runtime: RUNTIME, clock_offset: 0, types: None };
+        let python = Interpreter::new(memory, layout, RUNTIME);
         let mut seen = Vec::new();
         let walked = each_object(&python, INTERPRETER, MAX_OBJECTS, |object, kind| {
             seen.push((object, kind))

@@ -282,7 +282,7 @@ mod tests {
     }
 
     fn ask(layout: &Layout, memory: &ImageMemory) -> Result<Generator, ReadError> {
-        let python = Interpreter { memory, layout, runtime: Addr(0), clock_offset: 0, types: None };
+        let python = Interpreter::new(memory, layout, Addr(0));
         state_of(&python, GENERATOR)
     }
 

@@ -109,13 +109,7 @@ mod tests {
             };
             memory.insert(at.at(gil.last_holder), &last_holder.0.to_le_bytes());
             memory.insert(at.at(gil.locked), &locked.to_le_bytes());
-            let python = Interpreter {
-                memory: &memory,
-                layout,
-                runtime: RUNTIME,
-                clock_offset: 0,
-                types: None,
-            };
+            let python = Interpreter::new(&memory, layout, RUNTIME);
             let lock = Gil::of(&python, INTERPRETER).unwrap();
             assert!(lock.contains(at) && lock.contains(at.at(SIZE - 1)));
             assert!(!lock.contains(at.at(SIZE)) && !lock.contains(Addr(at.0 - 1)));
@@ -144,13 +138,7 @@ mod tests {
             let layout = tables().last().unwrap();
             let GilHome::Interpreter(offset) = layout.offsets.gil.home else { panic!("3.12") };
             memory.insert(INTERPRETER.at(offset), &lock.0.to_le_bytes());
-            let python = Interpreter {
-                memory: &memory,
-                layout,
-                runtime: RUNTIME,
-                clock_offset: 0,
-                types: None,
-            };
+            let python = Interpreter::new(&memory, layout, RUNTIME);
             assert_eq!(Gil::of(&python, INTERPRETER), None, "{lock}");
         }
     }
@@ -160,8 +148,7 @@ mod tests {
         let layout = tables().first().unwrap();
         let mut memory = ImageMemory::new();
         memory.insert(LOCK.at(layout.offsets.gil.locked), &0u32.to_le_bytes());
-        let python =
-            Interpreter { memory: &memory, layout, runtime: RUNTIME, clock_offset: 0, types: None };
+        let python = Interpreter::new(&memory, layout, RUNTIME);
         let found = holders(&python, &[Gil(LOCK), Gil(STATE)]);
         assert_eq!(found.first(), Some(&Ok(None)));
         assert!(matches!(found.get(1), Some(Err(_))), "{found:?}");

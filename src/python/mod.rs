@@ -58,6 +58,12 @@ pub struct Interpreter<'a> {
 }
 
 impl<'a> Interpreter<'a> {
+    /// One outside time namespaces, each of whose readers reads types for itself.
+    #[must_use]
+    pub fn new(memory: &'a dyn RemoteMemory, layout: &'a Layout, runtime: Addr) -> Interpreter<'a> {
+        Interpreter { memory, layout, runtime, clock_offset: 0, types: None }
+    }
+
     /// A reader of this interpreter's objects.
     #[must_use]
     pub fn objects(&self) -> Objects<'a> {

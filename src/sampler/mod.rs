@@ -220,12 +220,8 @@ impl Sampler {
         while let Some(watch) = self.processes.get_mut(index) {
             match watch.run(&mut self.notes, &self.pace) {
                 Err(ReadError::Gone | ReadError::Denied) => {
-                    let mut gone = self.processes.remove(index);
-                    gone.end(&mut self.notes);
-                    gone.finish(&mut self.notes);
-                    gone.close(&mut self.notes);
-                    let killed = self.ooms.claim(gone.pid, pace::now());
-                    self.bury(ProcessInfo { killed_for_memory: killed, ..gone.info() });
+                    let gone = self.processes.remove(index);
+                    self.bury(gone);
                 }
                 Ok(()) if !self.follow_children && watch.keeps_house() => {
                     self.housekeepers.insert(watch.pid);
@@ -240,7 +236,12 @@ impl Sampler {
 
     /// Keeps what is known of a process that ended, as far as there is room: a server whose workers
     /// crash at once starts thousands.
-    fn bury(&mut self, info: ProcessInfo) {
+    fn bury(&mut self, mut gone: ProcessWatch) {
+        gone.end(&mut self.notes);
+        gone.finish(&mut self.notes);
+        gone.close(&mut self.notes);
+        let killed_for_memory = self.ooms.claim(gone.pid, pace::now());
+        let info = ProcessInfo { killed_for_memory, ..gone.info() };
         if self.ended.len() >= MAX_ENDED {
             self.ended.remove(0);
             self.notes.losses.dropped += 1;
@@ -304,14 +305,14 @@ impl Sampler {
     /// Ends the recording.
     #[must_use]
     pub fn finish(mut self) -> Recording {
+        // Who launched it may have met its end before a look did.
+        let has_ended = |watch: &mut ProcessWatch| {
+            self.procfs.stat(watch.pid).map_or(true, |stat| stat.has_ended())
+        };
+        let gone: Vec<ProcessWatch> = self.processes.extract_if(.., has_ended).collect();
+        gone.into_iter().for_each(|watch| self.bury(watch));
         let mut processes = std::mem::take(&mut self.processes);
-        for watch in &mut processes {
-            // Who launched it may have met its end before a look did.
-            if self.procfs.stat(watch.pid).map_or(true, |stat| stat.has_ended()) {
-                watch.end(&mut self.notes);
-            }
-            watch.finish(&mut self.notes);
-        }
+        processes.iter_mut().for_each(|watch| watch.finish(&mut self.notes));
         // What follows takes its time, and watches no loop.
         let detached = pace::now();
         for mut watch in processes {

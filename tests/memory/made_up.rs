@@ -91,7 +91,7 @@ proptest! {
         for layout in LAYOUTS.iter() {
             let memory = Counting::new(MadeUp { seed, pointers });
             let addr = Addr(at & !7);
-            let python = Interpreter { memory: &memory, layout, runtime: addr, clock_offset: 0, types: None };
+            let python = Interpreter::new(&memory, layout, addr);
             let _ = chain(&python, addr);
             let _ = state_of(&python, addr);
             let _ = parked_at(&python, addr);
@@ -115,14 +115,14 @@ proptest! {
         for layout in LAYOUTS.iter() {
             let memory = Counting::new(MadeUp { seed, pointers });
             let runtime = Addr(at & !7);
-            let python = Interpreter { memory: &memory, layout, runtime, clock_offset: 0, types: None };
+            let python = Interpreter::new(&memory, layout, runtime);
             prop_assert!(threads(&python).is_ok_and(|threads| threads.len() <= MAX_THREADS));
             let _ = unchanged(&python, &[A_THREAD]);
             // 64 interpreters; their threads; and the links.
             memory.assert_within(64 * 2 + MAX_THREADS as u64 + 4, 4096);
 
             let memory = Counting::new(MadeUp { seed, pointers });
-            let python = Interpreter { memory: &memory, layout, runtime, clock_offset: 0, types: None };
+            let python = Interpreter::new(&memory, layout, runtime);
             let mut walker = Walker::default();
             for _ in 0..2 {
                 let stack = walker.walk(&python, &A_THREAD);
@@ -136,7 +136,7 @@ proptest! {
             memory.assert_within(2 * 3 * 5 * (MAX_DEPTH as u64 + 8), MAX_AT_ONCE);
 
             let memory = Counting::new(MadeUp { seed, pointers });
-            let python = Interpreter { memory: &memory, layout, runtime, clock_offset: 0, types: None };
+            let python = Interpreter::new(&memory, layout, runtime);
             let mut codes = CodeCache::default();
             let frame = RawFrame { addr: runtime, code: runtime.at(64), instruction: seed, is_entry: true };
             if let Ok(code) = codes.get(&python, frame.code, Timestamp(1)) {
@@ -147,12 +147,12 @@ proptest! {
             memory.assert_within(3 * 512 * 4 + 16, 256 << 10);
 
             let memory = Counting::new(MadeUp { seed, pointers });
-            let python = Interpreter { memory: &memory, layout, runtime, clock_offset: 0, types: None };
+            let python = Interpreter::new(&memory, layout, runtime);
             let _ = thread_names(&python);
             memory.assert_within(crate::MOST_READS, crate::MOST_AT_ONCE);
 
             let memory = Counting::new(MadeUp { seed, pointers });
-            let python = Interpreter { memory: &memory, layout, runtime, clock_offset: 0, types: None };
+            let python = Interpreter::new(&memory, layout, runtime);
             // Nothing made up is called an `RLock`.
             prop_assert_eq!(owner_of_awaited(&python, runtime, runtime.at(seed & 0xff8)), None);
             memory.assert_within(512, 4096);

@@ -63,7 +63,7 @@ fn layouts() -> Vec<Layout> {
 }
 
 fn view<'a>(memory: &'a dyn RemoteMemory, layout: &'a Layout) -> Interpreter<'a> {
-    Interpreter { memory, layout, runtime: Addr(BASE), clock_offset: 0, types: None }
+    Interpreter::new(memory, layout, Addr(BASE))
 }
 
 #[test]

@@ -11,8 +11,8 @@ use crate::diagnosis::peers::{Peer, known, peers};
 use crate::diagnosis::size::LEAST_REQUESTS;
 use crate::diagnosis::{Case, Rule, wording};
 use crate::model::{
-    Connecting, Finding, FrameId, Measured, NameId, Peer as End, Recommendation, Remedy, Severity,
-    Stall, Verdict, WaitId,
+    Connecting, Finding, FrameId, Measured, NameId, Recommendation, Remedy, Severity, Stall,
+    Verdict, Wait, WaitId,
 };
 use crate::units::{Nanos, to_f64};
 
@@ -130,9 +130,8 @@ fn line(case: &Case<'_>, all: &BTreeMap<&str, Peer<'_>>, address: &str) -> Optio
 fn stalled(case: &Case<'_>, address: &str) -> Option<FrameId> {
     let tables = &case.recording.tables;
     let is_to_it = |wait: WaitId| {
-        let wait = tables.get_wait(wait);
-        let peer = wait.and_then(|wait| wait.peer.as_ref());
-        matches!(peer, Some(End::Remote(name)) if tables.text(*name) == address)
+        let peer = tables.get_wait(wait).and_then(Wait::remote);
+        peer.is_some_and(|name| tables.text(name) == address)
     };
     let culprit = |stall: &Stall| {
         let culprit = stall.culprit.as_ref()?;

@@ -48,24 +48,11 @@ fn limit_of(version: Version, directory: &Path) -> Option<MemoryLimit> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
+    use super::super::tree::Tree;
     use super::*;
 
     fn limit(cgroup: &str, mount: &str, files: &[(&str, &str)]) -> Option<MemoryLimit> {
-        let tree = tempfile::tempdir().unwrap();
-        let put = |name: &str, text: &str| {
-            let path = tree.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        put("proc/7/cgroup", cgroup);
-        let point = tree.path().join("cg");
-        put("proc/self/mountinfo", &format!("31 23 0:28 / {} rw - {mount}\n", point.display()));
-        for (name, text) in files {
-            put(&format!("cg/{name}"), text);
-        }
-        ProcFs::at(tree.path().join("proc")).memory_limit(Pid(7))
+        Tree::mounted(cgroup, mount, files).procfs().memory_limit(Pid(7))
     }
 
     #[test]

@@ -8,6 +8,8 @@
 mod memory;
 mod oom;
 mod quota;
+#[cfg(test)]
+mod tree;
 
 pub use memory::MemoryLimit;
 pub use oom::OomFile;

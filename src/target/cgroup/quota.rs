@@ -97,37 +97,12 @@ fn counts(stat: &[u8]) -> Option<ThrottleCounts> {
 mod tests {
     use std::fs;
 
+    use super::super::tree::Tree;
     use super::*;
 
-    /// A `/proc` and control groups, both made up.
-    struct Tree(tempfile::TempDir);
-
-    impl Tree {
-        fn new(cgroup: &str) -> Tree {
-            let tree = Tree(tempfile::tempdir().unwrap());
-            tree.put("proc/7/cgroup", cgroup);
-            fs::create_dir_all(tree.0.path().join("proc/self")).unwrap();
-            tree
-        }
-
-        fn put(&self, name: &str, text: &str) {
-            let path = self.0.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-
-        /// A mount of ours, at `point` in the tree.
-        fn mount(&self, root: &str, point: &str, kind: &str, options: &str) {
-            let point = self.0.path().join(point);
-            let text =
-                format!("31 23 0:28 {root} {} rw - {kind} {kind} {options}\n", point.display());
-            self.put("proc/self/mountinfo", &text);
-        }
-
-        fn quotas(&self) -> Vec<(f64, ThrottleCounts)> {
-            let quotas = ProcFs::at(self.0.path().join("proc")).cpu_quotas(Pid(7));
-            quotas.iter().map(|file| (file.quota.cpus(), file.read().unwrap())).collect()
-        }
+    fn quotas(tree: &Tree) -> Vec<(f64, ThrottleCounts)> {
+        let quotas = tree.procfs().cpu_quotas(Pid(7));
+        quotas.iter().map(|file| (file.quota.cpus(), file.read().unwrap())).collect()
     }
 
     const V2_STAT: &str = "usage_usec 9\nnr_periods 40\nnr_throttled 12\nthrottled_usec 345\n";
@@ -144,7 +119,7 @@ mod tests {
         tree.put("cg/kube/cpu.max", "200000 100000\n");
         tree.put("cg/kube/cpu.stat", "nr_throttled 1\nthrottled_usec 2\n");
         let above = ThrottleCounts { periods: 1, time: Nanos(2_000) };
-        assert_eq!(tree.quotas(), [(0.5, V2), (2.0, above)]);
+        assert_eq!(quotas(&tree), [(0.5, V2), (2.0, above)]);
     }
 
     #[test]
@@ -161,7 +136,7 @@ mod tests {
         tree.put("cg/cpu/cpu.cfs_period_us", "100000\n");
         tree.put("cg/cpu/cpu.stat", "nr_throttled 0\nthrottled_time 0\n");
         let seen = ThrottleCounts { periods: 16, time: Nanos(1_010_591_393) };
-        assert_eq!(tree.quotas(), [(0.2, seen)]);
+        assert_eq!(quotas(&tree), [(0.2, seen)]);
     }
 
     #[test]
@@ -171,10 +146,10 @@ mod tests {
         tree.mount("/docker/abc", "cg", "cgroup2", "rw");
         tree.put("cg/worker/cpu.max", "50000 100000\n");
         tree.put("cg/worker/cpu.stat", V2_STAT);
-        assert_eq!(tree.quotas(), [(0.5, V2)]);
+        assert_eq!(quotas(&tree), [(0.5, V2)]);
         // One of another container shows nothing of it.
         tree.mount("/docker/xyz", "cg", "cgroup2", "rw");
-        assert_eq!(tree.quotas(), []);
+        assert_eq!(quotas(&tree), []);
     }
 
     #[test]
@@ -183,7 +158,7 @@ mod tests {
         tree.put("proc/7/mountinfo", "9 1 0:2 / /sys/fs/cgroup rw shared:4 - cgroup2 none rw\n");
         tree.put("proc/7/root/sys/fs/cgroup/app/cpu.max", "50000 100000");
         tree.put("proc/7/root/sys/fs/cgroup/app/cpu.stat", V2_STAT);
-        assert_eq!(tree.quotas(), [(0.5, V2)]);
+        assert_eq!(quotas(&tree), [(0.5, V2)]);
     }
 
     #[test]
@@ -193,7 +168,7 @@ mod tests {
             tree.mount("/", "cg", "cgroup2", "rw");
             tree.put("cg/cpu.max", "0 0");
             tree.put("cg/cpu.stat", "");
-            assert_eq!(tree.quotas(), [], "{cgroup}");
+            assert_eq!(quotas(&tree), [], "{cgroup}");
         }
         for stat in ["", "nr_throttled\n", "nr_throttled -3\nthrottled_usec 1", "\u{0}"] {
             assert_eq!(counts(stat.as_bytes()), None, "{stat:?}");
@@ -209,6 +184,6 @@ mod tests {
         fs::create_dir_all(tree.0.path().join("cg/app")).unwrap();
         let pipe = tree.0.path().join("cg/app/cpu.max");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
-        assert_eq!(tree.quotas(), []);
+        assert_eq!(quotas(&tree), []);
     }
 }
