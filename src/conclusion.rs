@@ -19,8 +19,8 @@ use crate::load::lag::Lag;
 use crate::load::loads;
 use crate::load::loops::loop_loads;
 use crate::model::{
-    Cause, Culprit, CulpritTotal, Finding, FrameId, LoopId, LoopInfo, LoopSummary, Recording,
-    Report, Severity, Stall, Tables, Verdict, WaitId,
+    Cause, Culprit, CulpritTotal, Finding, FrameId, LoopId, LoopInfo, LoopSummary, ProcessInfo,
+    Recording, Report, Severity, Stall, Tables, Verdict, WaitId,
 };
 use crate::stall;
 use crate::units::{Nanos, Timestamp, whole};
@@ -227,7 +227,16 @@ fn time(
 /// The one sentence a reader sees first: that of whatever explains most of the time.
 fn verdict(recording: &Recording, stalls: &[Stall], first: Option<&Weighed>) -> String {
     if recording.event_loops().chain(recording.request_threads()).next().is_none() {
-        return without_loops(recording);
+        // A pool that requests wait for is one without a loop, too; who else is to be watched comes first.
+        let serves_elsewhere = |process: &ProcessInfo| {
+            process.unread_loop.is_some() || !process.serving_children.is_empty()
+        };
+        let is_elsewhere = recording.processes.iter().any(serves_elsewhere);
+        let beside = first.filter(|(explained, _)| *explained > Nanos::ZERO && !is_elsewhere);
+        return match beside {
+            Some((_, finding)) => finding.summary.clone(),
+            None => without_loops(recording),
+        };
     }
     let found = first.map(|(explained, finding)| (*explained, finding.summary.clone()));
     let unruled = UNRULED.iter().filter_map(|(cause, words)| {

@@ -9,10 +9,11 @@ mod story;
 use stallspy::conclusion::conclude;
 use stallspy::diagnosis::RULES;
 use stallspy::model::{
-    Cause, ConnectionInfo, CpuQuota, CpuState, GilState, GilTally, Level, ListenerInfo, LoopId,
-    LoopKind, LoopState, LoopTally, Patches, Peer, PoolInfo, PoolKind, PoolReading, ProcessInfo,
-    Readiness, ReadyFd, Recommendation, Recording, Remedy, Report, Resident, ResidentKind,
-    ResidentPlace, Role, Setting, SettingSource, SettingValue, Stall, WorkerClass,
+    Cause, ConnectionInfo, CpuQuota, CpuState, GilHolder, GilState, GilTally, Level, ListenerInfo,
+    LoopId, LoopKind, LoopState, LoopTally, Patches, Peer, PoolInfo, PoolKind, PoolReading,
+    ProcessInfo, Readiness, ReadyFd, Recommendation, Recording, Remedy, Report, Resident,
+    ResidentKind, ResidentPlace, Role, Setting, SettingSource, SettingValue, Severity, Stall,
+    WorkerClass,
 };
 use stallspy::units::{Nanos, Pid, Tid};
 use story::{Part, Story, at};
@@ -1291,9 +1292,9 @@ fn what_lives_in_another_server_keeps_no_workers() {
 
 #[test]
 fn a_handler_is_made_def_only_where_that_puts_it_on_a_thread() {
-    let told = |framework: &str| -> String {
+    let told_of = |endpoint: &str, framework: &str| -> String {
         let mut story = Story::new(400);
-        story.endpoint = Some(story.recording.tables.name("GET /sandboxes"));
+        story.endpoint = Some(story.recording.tables.name(endpoint));
         let framework = format!("{VENV}/{framework}");
         let stack = story.frames(&[
             ("/usr/lib/python3.12/asyncio/base_events.py", 2000, "_run_once"),
@@ -1305,7 +1306,16 @@ fn a_handler_is_made_def_only_where_that_puts_it_on_a_thread() {
         let report = conclude(story.recording, &nothing_allowed);
         report.advice().first().unwrap().command.clone()
     };
+    let told = |framework: &str| told_of("GET /sandboxes", framework);
     assert!(told("starlette/routing.py").starts_with("make the handler `def`"));
+    // What serves a WebSocket awaits what comes.
+    let of_socket = told_of("WS /sandboxes", "starlette/routing.py");
+    assert!(of_socket.starts_with("`await asyncio.to_thread(…)`"), "{of_socket}");
+    let litestar = told("litestar/routes/http.py");
+    assert!(
+        litestar.starts_with("make the handler `def`, with `sync_to_thread=True`"),
+        "{litestar}"
+    );
     assert!(told("quart/app.py").starts_with("make the handler `def`"));
     assert!(told("tornado/web.py").starts_with("`await asyncio.to_thread(…)`"));
     assert!(told("sanic/app.py").starts_with("`await asyncio.to_thread(…)`"));
@@ -2139,4 +2149,205 @@ fn a_row_names_the_other_end_that_any_of_its_stalls_found() {
     let tables = &report.recording.tables;
     assert!(row.count == 2 && row.max > Nanos::from_millis(450), "{row:?}");
     assert_eq!(tables.get_wait(wait).unwrap().in_words(tables), "recvfrom() from 10.0.0.7:443");
+}
+
+#[test]
+fn websockets_that_keep_a_loop_busy_are_a_load() {
+    let told = |busy: u64, in_flight: u64| {
+        let mut story = Story::new(busy);
+        story.recording.processes[0].cpu = Nanos::from_millis(500);
+        let requests = &mut story.recording.processes[0].requests;
+        (requests.first, requests.last) = (Some(0), Some(0));
+        requests.looked = Nanos::from_secs(10);
+        requests.in_flight = requests.looked.scaled(in_flight, 1);
+        let report = conclude(story.recording, &nothing_allowed);
+        (cell(&report, "healthy"), cell(&report, "not-under-load"))
+    };
+    assert_eq!(told(400, 12), ("FOUND", "-"));
+    assert_eq!(told(400, 0), ("-", "FOUND"));
+    // Nobody sends anything.
+    assert_eq!(told(20, 12), ("-", "FOUND"));
+}
+
+#[test]
+fn a_full_pool_is_told_without_a_loop_where_somebody_can_ask() {
+    let report = |listens: bool| {
+        let mut story = Story::new(0);
+        story.recording.loops.clear();
+        let process = &mut story.recording.processes[0];
+        let name = "ThreadPoolExecutor-0".to_owned();
+        let mut pool = PoolInfo::new(PoolKind::ThreadPoolExecutor, name);
+        for _ in 0..50 {
+            pool.add(&PoolReading { limit: Some(10), busy: Some(10), waiting: Some(30) });
+        }
+        process.pools.push(pool);
+        if listens {
+            let (queue, address) = (Level::default(), "127.0.0.1:50051".to_owned());
+            let line = ListenerInfo { inode: 1, address, limit: None, queue, waiting: 0 };
+            process.listeners.push(line);
+        }
+        conclude(story.recording, &nothing_allowed)
+    };
+    let asked = report(true);
+    let of_pool =
+        "the thread pool ThreadPoolExecutor-0 is full while others wait 100 % of the time";
+    assert!(asked.verdict.starts_with(of_pool), "{}", asked.verdict);
+    let advice = advised(&asked, "pool-saturated");
+    assert_eq!(advice.command, "`ThreadPoolExecutor(max_workers=54, …)`");
+    // A program that works through a list of its own.
+    let batch = report(false);
+    assert!(batch.verdict.starts_with("no event loop was found"), "{}", batch.verdict);
+    assert_eq!(cell(&batch, "pool-saturated"), "?");
+}
+
+#[test]
+fn nothing_is_moved_away_while_cpus_are_idle() {
+    let starved = |idle_ms: u64, times: u32| {
+        let mut story = Story::new(400);
+        let render = rendering(&mut story, 0.0);
+        for n in 0..times {
+            story.stall(500.0 + 100.0 * f64::from(n), Story::starved(30.0, render.stack));
+        }
+        story.machine(idle_ms);
+        let report = conclude(story.recording, &nothing_allowed);
+        let found = report.findings.iter().find(|one| one.id == "cpu-starved").unwrap();
+        (found.summary.clone(), found.recommendations.clone())
+    };
+    let (summary, advice) = starved(1_000, 1);
+    assert!(advice[0].command.starts_with("move other programs away"), "{advice:#?}");
+    assert!(!summary.contains("idle"), "{summary}");
+    let (summary, advice) = starved(18_000, 1);
+    assert!(summary.contains("though 1.8 of 2 CPUs are idle on average"), "{summary}");
+    assert_eq!(advice, []);
+    // Often, it is a limit that is not seen.
+    let (_, advice) = starved(18_000, 20);
+    assert!(advice[0].command.contains("`nr_throttled`"), "{advice:#?}");
+}
+
+#[test]
+fn a_server_that_reloads_is_told_one_number_of_workers() {
+    let told = |cpu_ms: u64| {
+        let mut story = computing(9_000, cpu_ms);
+        if cpu_ms < 5_000 {
+            story.recording.loops[0].tally = Story::new(200).recording.loops[0].tally.clone();
+        }
+        story.recording.processes[0].topology.development = true;
+        let report = conclude(story.recording, &nothing_allowed);
+        let commands: Vec<String> = report.advice().iter().map(|one| one.command.clone()).collect();
+        (advised(&report, "dev-server").command.clone(), commands)
+    };
+    let (command, all) = told(1_000);
+    assert!(command.starts_with("`uvicorn MODULE:APP`, without `--reload`"), "{command}");
+    assert!(all.iter().all(|one| !one.contains("--workers 2")), "{all:?}");
+    let (command, _) = told(9_500);
+    assert!(command.starts_with("`uvicorn MODULE:APP --workers 2`"), "{command}");
+}
+
+#[test]
+fn what_a_line_gains_is_not_what_another_cause_takes_in_the_same_function() {
+    let mut story = Story::new(0);
+    let tally = &mut story.recording.loops[0].tally;
+    tally.polling = 500;
+    (0..500).for_each(|_| tally.count_running(Nanos::from_millis(1)));
+    let line = |story: &mut Story, line| story.stack(&[("/srv/app/feed.py", line, "handle")]);
+    let (waits, computes) = (line(&mut story, 10), line(&mut story, 13));
+    for n in 0..9 {
+        let call = story.asleep(400.0, waits, "recvfrom", None);
+        story.stall(100.0 + 1000.0 * f64::from(n), call);
+    }
+    story.stall(9_300.0, Story::computing(60.0, computes));
+    let report = conclude(story.recording, &nothing_allowed);
+    let (before, after) = effect(&report, "loop-blocked-by-call", "capacity").unwrap();
+    assert!(after > 2.0 * before, "{before} {after}");
+    let (before, after) = effect(&report, "loop-blocked-by-cpu", "capacity").unwrap();
+    assert!(after < 1.1 * before, "{before} {after}");
+}
+
+#[test]
+fn a_request_that_waits_for_the_lock_of_a_group_without_cpu_time_waits_for_the_quota() {
+    let verdict = |throttled: bool| {
+        let mut story = Story::of_threads(990, 4, 4);
+        let stack = story.stack(&[("/srv/app/views.py", 41, "render")]);
+        let waits = story.asleep(110.0, stack, "futex", Some(Peer::Gil));
+        for n in 0..9 {
+            let began = 1_000.0 + 500.0 * f64::from(n);
+            story.stall(began, waits);
+            if throttled {
+                story.throttled(began + 100.0, began + 105.0, 85.0);
+            }
+        }
+        story.crowd(WorkerClass::Gthread, 4, 4, 3, 40);
+        let report = conclude(story.recording, &nothing_allowed);
+        (report.verdict.clone(), advised(&report, "gthread-starved").command.clone())
+    };
+    let (told, command) = verdict(true);
+    assert!(told.contains("while their CPU quota (0.5 CPUs) was spent"), "{told}");
+    assert!(command.starts_with("raise the CPU limit"), "{command}");
+    let (told, _) = verdict(false);
+    assert!(!told.contains("quota"), "{told}");
+}
+
+#[test]
+fn short_pauses_of_the_collector_are_no_reason_to_change_anything() {
+    let told = |times: u32| {
+        let mut story = Story::new(400);
+        let render = rendering(&mut story, 30.0);
+        for n in 0..times {
+            story.stall(500.0 + 300.0 * f64::from(n), Part { collecting: true, ..render });
+        }
+        let report = conclude(story.recording, &nothing_allowed);
+        let found = report.findings.iter().find(|one| one.id == "gc-pause").unwrap();
+        (found.severity, found.recommendations.len())
+    };
+    assert_eq!(told(3), (Severity::Info, 0));
+    assert_eq!(told(8), (Severity::Medium, 1));
+}
+
+#[test]
+fn a_full_loop_makes_room_in_the_pool_for_those_before_it() {
+    let told = |queued: u64| {
+        let mut story = Story::new(950);
+        let process = &mut story.recording.processes[0];
+        (process.requests.first, process.requests.last) = (Some(0), Some(400));
+        process.requests.looked = Nanos::from_secs(10);
+        process.requests.in_flight = Nanos::from_secs(20);
+        let queue = Level { looks: 40, sum: 40 * queued, max: 60 };
+        let address = "0.0.0.0:8000".to_owned();
+        let line = ListenerInfo { inode: 1, address, limit: None, queue, waiting: 40 };
+        process.listeners.push(line);
+        for n in 0..22 {
+            let call = in_request(&mut story);
+            story.stall(50.0 + 440.0 * f64::from(n), call);
+        }
+        let report = conclude(story.recording, &nothing_allowed);
+        let call = report.findings.iter().find(|one| one.id == "loop-blocked-by-call").unwrap();
+        let pool = call.recommendations.get(1).map(|one| one.command.clone());
+        (call.recommendations[0].reason.clone(), pool)
+    };
+    let (reason, _) = told(0);
+    assert!(reason.contains("at least 3 of its 40 are needed"), "{reason}");
+    let (_, pool) = told(58);
+    assert!(pool.unwrap().contains("total_tokens = 80"));
+}
+
+#[test]
+fn a_request_that_waits_for_the_interpreter_lock_needs_no_timeout() {
+    let waiting = held_by(|story| {
+        let stack = story.stack(&[("/srv/app/views.py", 41, "render")]);
+        let waits = story.asleep(400.0, stack, "futex", Some(Peer::Gil));
+        // Who held it when that was read waits for it by now.
+        let holder = GilHolder { tid: Tid(7), stack, native: None, cpu: waits.cpu };
+        Part { holder: Some(holder), ..waits }
+    });
+    let commands: Vec<&str> = waiting.advice().iter().map(|one| one.command.as_str()).collect();
+    assert!(commands.iter().all(|one| !one.contains("timeout")), "{commands:#?}");
+    let in_c = held_by(|story| {
+        let render = rendering(story, 400.0);
+        Part { in_call_with_gil: Some(false), ..render }
+    });
+    let reasons: Vec<&str> = in_c.advice().iter().map(|one| one.reason.as_str()).collect();
+    assert!(
+        reasons.iter().any(|one| one.contains("lets go of the interpreter lock")),
+        "{reasons:#?}"
+    );
 }

@@ -24,6 +24,9 @@ const FAULT: Nanos = Nanos::from_micros(75);
 /// One callback is to blame from half of the time on: then no two others together outweigh it.
 const ONE_CALLBACK: (u64, u64) = (1, 2);
 
+/// Callbacks are short below half of a threshold on average: a stall of several thresholds is more than a handful of them.
+const SHORT: (u64, u64) = (1, 2);
+
 /// Time on a CPU that is less than this part of the time off it explains no stall.
 const HARDLY: (u64, u64) = (1, 4);
 
@@ -148,12 +151,12 @@ fn is_starved(facts: &Facts) -> bool {
 
 /// No callback was long: none can have been, or the longest one seen had less than half of what was
 /// looked into. A callback that was long because it got no CPU is not long by itself: what the
-/// thread waited for one may all have been in it. But where their mean is a threshold, one of them was
-/// as long, whichever had to wait.
+/// thread waited for one may all have been in it. But where their mean is not short, whichever had to wait, they are
+/// few, and each has a line.
 fn is_many(facts: &Facts, batch: &Batch) -> bool {
     let own = |length: Nanos| length.saturating_sub(facts.split.run_delay);
     let mean = own(facts.duration).scaled(1, u64::from(batch.callbacks).max(1));
-    mean < facts.threshold
+    mean < part(facts.threshold, SHORT)
         && (own(batch.longest_possible) < facts.threshold
             || own(batch.longest_seen) < part(batch.window, ONE_CALLBACK))
         && own(batch.longest_estimated) < part(facts.duration, ONE_CALLBACK)
@@ -370,14 +373,15 @@ mod tests {
         let waited = with_split(with(22, 14, 14, 30), 22, 0, 8);
         assert_eq!(judge(&waited), Cause::ManyCallbacks);
         assert_eq!(judge(&with_split(with(22, 14, 14, 30), 26, 0, 3)), Cause::Cpu);
-        // Two callbacks with 22 ms of a CPU between them: one had a threshold of them.
-        let few = |delay| {
-            let mut facts = with_split(with(22, 14, 14, 30), 30 - delay, 0, delay);
-            facts.batch.as_mut().expect("a batch").callbacks = 2;
+        // 22 ms of a CPU are more than two short ones, and no more than five.
+        let few = |callbacks| {
+            let mut facts = with_split(with(22, 14, 14, 30), 22, 0, 8);
+            facts.batch.as_mut().expect("a batch").callbacks = callbacks;
             judge(&facts)
         };
-        assert_eq!(few(8), Cause::Cpu);
-        assert_eq!(few(11), Cause::ManyCallbacks);
+        assert_eq!(few(2), Cause::Cpu);
+        assert_eq!(few(4), Cause::Cpu);
+        assert_eq!(few(5), Cause::ManyCallbacks);
         // Little was looked into, but the indices moved on.
         assert_eq!(judge(&with(3, 2, 2, 9)), Cause::ManyCallbacks);
         assert_eq!(judge(&with(3, 2, 2, 10)), Cause::Cpu);

@@ -135,7 +135,10 @@ impl<'a> Attribution<'a> {
         if let Some(gap) = witnesses.gap {
             stall.split = split::refine(gap, stall.split, witnesses);
         }
-        let throttled = self.throttles.within(stall.pid, span, stall.split);
+        // Who holds the lock that a request waits for is of the same group, and is kept off the CPUs with it.
+        let for_lock = if stall.occupies { blocked.gil } else { Nanos::ZERO };
+        let lost = stall.split.run_delay + for_lock;
+        let throttled = self.throttles.within(stall.pid, span, lost);
 
         let major_faults = major_faults(witnesses);
         stall.particulars.major_faults = major_faults;

@@ -1,13 +1,13 @@
 //! What a spent CPU quota took of a stall.
 //!
 //! Takes the rises of the control groups' accounts, gives the part that lies in one stall. Only time
-//! in which the thread itself was ready counts: a group is throttled as a whole, also while the
-//! loop's thread sleeps. Never decides a cause.
+//! in which the thread itself was ready counts, or waited for the interpreter lock of its group: a group is throttled as
+//! a whole, also while the loop's thread sleeps. Never decides a cause.
 
 use std::collections::HashMap;
 
 use super::weight::Span;
-use crate::model::{CpuQuota, Recording, Throttle, Throttled, TimeSplit};
+use crate::model::{CpuQuota, Recording, Throttle, Throttled};
 use crate::units::{Nanos, Pid};
 
 /// The rises of a recording, by process.
@@ -25,9 +25,10 @@ impl<'a> Throttles<'a> {
         throttles
     }
 
-    /// What they took of a stall that spent its time so: of several quotas the one that took most.
+    /// What they took of a stall, of whose time so much may be lost to a quota: of several quotas the one that took
+    /// most.
     #[must_use]
-    pub fn within(&self, pid: Pid, span: Span, split: TimeSplit) -> Option<Throttled> {
+    pub fn within(&self, pid: Pid, span: Span, lost: Nanos) -> Option<Throttled> {
         let rises = self.0.get(&pid)?;
         let first = rises.partition_point(|rise| rise.until <= span.start);
         let rises = rises.get(first..)?.iter().take_while(|rise| rise.from < span.end);
@@ -43,7 +44,7 @@ impl<'a> Throttles<'a> {
             }
         }
         let (quota, time, periods) = quotas.into_iter().max_by_key(|(_, time, _)| *time)?;
-        let time = time.min(split.run_delay);
+        let time = time.min(lost);
         (time > Nanos::ZERO).then_some(Throttled { quota, time, periods })
     }
 }
@@ -69,8 +70,7 @@ mod tests {
 
     fn within(rises: &[Throttle], run_delay: u64) -> Option<(u64, u64)> {
         let throttles = Throttles(HashMap::from([(Pid(1), rises.iter().collect())]));
-        let split = TimeSplit { run_delay: Nanos(run_delay), ..TimeSplit::default() };
-        throttles.within(Pid(1), SPAN, split).map(|found| (found.time.0, found.periods))
+        throttles.within(Pid(1), SPAN, Nanos(run_delay)).map(|found| (found.time.0, found.periods))
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::greenlets::Hub;
 use crate::model::origin::{Origin, origin};
 use crate::model::{
     Culprit, Frame, FrameId, LoopId, LoopKind, Measured, NameId, Recording, StackId, Stall, Tables,
-    WaitId,
+    WEBSOCKET, WaitId,
 };
 use crate::units::{Nanos, Pid};
 
@@ -47,7 +47,7 @@ pub struct Blame {
     pub kind: Option<LoopKind>,
     /// The installed package's line that called the application's code it is in, in the longest of them.
     pub caller: Option<FrameId>,
-    /// Whether every one of them served a request whose endpoint is known.
+    /// Whether every one of them served a request whose endpoint is known, none over a WebSocket.
     pub in_request: bool,
     /// How many.
     pub count: usize,
@@ -85,6 +85,7 @@ impl Blocked {
         let mut max: Option<Nanos> = None;
         let mut per_loop: BTreeMap<LoopId, Nanos> = BTreeMap::new();
         let mut culprits: BTreeMap<FrameId, Blame> = BTreeMap::new();
+        let tables = &recording.tables;
         for (index, stall) in stalls.iter().enumerate().filter(|(_, stall)| !stall.allowed) {
             let mut is_picked = false;
             for (part, time) in recording.parts(stall) {
@@ -101,9 +102,9 @@ impl Blocked {
                         .or_insert_with(|| Blame::none_yet(culprit.frame));
                     if part.duration() > blame.max {
                         let stack = part.stack;
-                        blame.caller =
-                            stack.and_then(|stack| caller(&recording.tables, stack, culprit.frame));
+                        blame.caller = stack.and_then(|stack| caller(tables, stack, culprit.frame));
                     }
+                    blame.in_request &= part.endpoint.is_some_and(|name| is_http(tables, name));
                     blame.add(&part, culprit, kind, time);
                 }
             }
@@ -158,7 +159,6 @@ impl Blame {
             self.kind = kind;
             self.process = Some(stall.pid);
         }
-        self.in_request &= stall.endpoint.is_some();
         self.count += 1;
         self.total += time;
         self.max = self.max.max(stall.duration());
@@ -179,6 +179,11 @@ impl Blame {
             max(self.max),
         ]
     }
+}
+
+/// Whether an endpoint is one of plain requests: what serves a WebSocket has to stay a coroutine.
+fn is_http(tables: &Tables, endpoint: NameId) -> bool {
+    !tables.text(endpoint).starts_with(WEBSOCKET)
 }
 
 /// The nearest frame of an installed package above a line: what called the function, or the one that called that.

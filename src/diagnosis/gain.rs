@@ -4,10 +4,12 @@
 //! Takes a blamed line and the loop it blocked most, asks [`crate::sizing::whatif`]. Adds nothing where there
 //! is too little to go by. Never words a change itself.
 
+use std::collections::BTreeSet;
+
 use super::blocked::{Blame, Blocked};
 use super::{Case, pool_size, remedy, size};
 use crate::model::{
-    CallTime, Cause, Effect, Load, LoopLoad, Measured, PoolInfo, PoolKind, ProcessInfo,
+    CallTime, Cause, Effect, FrameId, Load, LoopLoad, Measured, PoolInfo, PoolKind, ProcessInfo,
     Recommendation, Recording,
 };
 use crate::sizing::whatif::{Change, SATURATED, WhatIf, without};
@@ -46,7 +48,7 @@ fn with_effects(
     cause: Cause,
     mut advice: Recommendation,
 ) -> Vec<Recommendation> {
-    let Some((load, what)) = strongest(case, blame) else { return vec![advice] };
+    let Some((load, what)) = strongest(case, blame, cause) else { return vec![advice] };
     if load.watched < size::LEAST_WINDOW.scaled(WATCHED.0, WATCHED.1) {
         return vec![advice];
     }
@@ -70,14 +72,30 @@ fn with_effects(
 }
 
 /// The loop on which the line took most of the time, and what it would do without it.
-fn strongest<'a>(case: &Case<'a>, blame: &Blame) -> Option<(&'a LoopLoad, WhatIf)> {
+fn strongest<'a>(case: &Case<'a>, blame: &Blame, cause: Cause) -> Option<(&'a LoopLoad, WhatIf)> {
     let tables = &case.recording.tables;
-    // Lines of one function are changed together.
+    let others = blamed_otherwise(case, cause);
+    // Lines of one function are changed together, but for those that something else is to be done about.
     let is_moved = |call: &CallTime| {
-        call.frame.is_some_and(|frame| tables.is_same_function(frame, blame.frame))
+        call.frame.is_some_and(|frame| {
+            let is_together = tables.is_same_function(frame, blame.frame);
+            frame == blame.frame || is_together && !others.contains(&frame)
+        })
     };
     let all = case.loops.iter().filter_map(|load| Some((load, without(load, is_moved)?)));
     all.max_by(|(_, a), (_, b)| (a.rate * a.length).total_cmp(&(b.rate * b.length)))
+}
+
+/// Lines that are blamed for another cause, and for this one never.
+fn blamed_otherwise(case: &Case<'_>, cause: Cause) -> BTreeSet<FrameId> {
+    let (mut own, mut others) = (BTreeSet::new(), BTreeSet::new());
+    for stall in case.stalls.iter().filter(|stall| !stall.allowed) {
+        for (part, _) in case.recording.parts(stall) {
+            let lines = if part.cause == cause { &mut own } else { &mut others };
+            lines.extend(part.culprit.as_ref().map(|culprit| culprit.frame));
+        }
+    }
+    &others - &own
 }
 
 fn effects(what: &WhatIf, server: Option<&Load>) -> Vec<Effect> {
@@ -145,7 +163,8 @@ fn next_limit(
     let mut at_once = what.rate * what.length;
     let is_bound = what.busy.before >= SATURATED;
     if is_bound {
-        let of_each = |server: &Load| Some(server.in_flight? / server.worker_count());
+        // Those before it too: they come in once it is free.
+        let of_each = |server: &Load| Some(server.demand()? / server.worker_count());
         let there = server.and_then(of_each).unwrap_or(0.0);
         at_once = at_once.max(there);
     }

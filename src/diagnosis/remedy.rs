@@ -59,10 +59,15 @@ pub fn by_lines<'a>(
     all
 }
 
-/// Frameworks that run a handler that is no coroutine in a thread, by the folder of their files: Starlette and so
-/// FastAPI (`request_response`, starlette 0.41 `routing.py`), Quart (`ensure_async`, quart 0.20 `app.py`). Others, as
-/// aiohttp, Sanic, tornado and Litestar, run it on the loop.
-const RUN_HANDLERS_IN_THREADS: [&str; 2] = ["/starlette/", "/quart/"];
+/// Frameworks that run a handler that is no coroutine in a thread, by the folder of their files, and what to type:
+/// Starlette and so FastAPI (`request_response`, starlette 0.41 `routing.py`), Quart (`ensure_async`, quart 0.20
+/// `app.py`), Litestar if it is told to (`sync_to_thread`, litestar 2.25 `handlers/http_handlers/base.py`). Others, as
+/// aiohttp, Sanic and tornado, run it on the loop.
+const RUN_HANDLERS_IN_THREADS: [(&str, &str); 3] = [
+    ("/starlette/", "make the handler `def`"),
+    ("/quart/", "make the handler `def`"),
+    ("/litestar/", "make the handler `def`, with `sync_to_thread=True`"),
+];
 
 /// Where frameworks keep what calls an application's middleware, as Starlette's `BaseHTTPMiddleware.__call__`
 /// (starlette 0.41 `middleware/base.py`).
@@ -71,7 +76,7 @@ const MIDDLEWARE: &str = "/middleware/";
 /// How a call of a loop is handed to a thread.
 fn to_thread(recording: &Recording, blame: &Blame) -> String {
     let ways = Ways::of(blame.kind);
-    let is_met = |folder: &&str| has_code_below(&recording.tables, folder);
+    let is_met = |(folder, _): &&(&str, &str)| has_code_below(&recording.tables, folder);
     let is_middleware = |caller: FrameId| {
         let frame = recording.tables.get_frame(caller);
         let file = frame.and_then(|frame| frame.file);
@@ -79,13 +84,11 @@ fn to_thread(recording: &Recording, blame: &Blame) -> String {
     };
     // What a middleware calls is no handler, and has to stay a coroutine.
     let is_handler = blame.in_request && !blame.caller.is_some_and(is_middleware);
-    if is_handler
-        && blame.kind != Some(LoopKind::Twisted)
-        && RUN_HANDLERS_IN_THREADS.iter().any(is_met)
-    {
-        format!("make the handler `def`, or {}", ways.thread)
-    } else {
-        ways.thread.to_owned()
+    let runs_handlers = || RUN_HANDLERS_IN_THREADS.iter().find(is_met);
+    let is_asked = is_handler && blame.kind != Some(LoopKind::Twisted);
+    match is_asked.then(runs_handlers).flatten() {
+        Some((_, make)) => format!("{make}, or {}", ways.thread),
+        None => ways.thread.to_owned(),
     }
 }
 

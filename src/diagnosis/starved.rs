@@ -203,6 +203,9 @@ fn recommendation(
             None => return size.recommendation(),
         }
     }
+    if let Some((quota, share)) = quota {
+        return raise(quota, share);
+    }
     let mut of_class = case.loads.iter().filter(|load| load.class == class);
     let at_least = wanted(crowd).ceil();
     let command = match class {

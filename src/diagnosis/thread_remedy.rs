@@ -6,7 +6,7 @@
 use super::blocked::{Blame, Blocked};
 use super::remedy::{FOR_SQLITE, WaitKind, recommendation, wait_kind};
 use super::{Case, often, residents, wording};
-use crate::model::{FrameId, Load, LockKind, Recommendation, WorkerClass};
+use crate::model::{FrameId, Load, LockKind, Peer, Recommendation, WorkerClass};
 use crate::units::Nanos;
 
 /// A line waits for a lock from half of its time on: what else it does is the smaller part.
@@ -34,7 +34,7 @@ pub fn for_thread(case: &Case<'_>, blame: &Blame) -> Recommendation {
                 .to_owned(),
             "it waits for a pool that others use up, and more threads only wait there, too",
         )
-    } else if blame.wait.is_some() {
+    } else if blame.wait.is_some() && !is_for_gil(case, blame) {
         let what = match wait_kind(&case.recording.tables, blame) {
             Some(WaitKind::Sleep) => "sleep for less",
             _ => "give the call a timeout",
@@ -46,11 +46,25 @@ pub fn for_thread(case: &Case<'_>, blame: &Blame) -> Recommendation {
     } else {
         (
             format!("make it cheaper, or do it after the answer{}", more(more_workers(load))),
-            "it computes, and its thread serves nobody else meanwhile; of threads in one process only \
-             one computes in Python at a time",
+            match blame.releases_gil {
+                Some(true) => {
+                    "it computes in C code that lets go of the interpreter lock, and its thread serves nobody \
+                     else meanwhile"
+                }
+                _ => {
+                    "it computes, and its thread serves nobody else meanwhile; of threads in one process only \
+                     one computes in Python at a time"
+                }
+            },
         )
     };
     recommendation(case.recording, blame, command, reason)
+}
+
+/// Whether what it waited for in the longest of its stalls is the interpreter lock: others compute then.
+fn is_for_gil(case: &Case<'_>, blame: &Blame) -> bool {
+    let wait = blame.wait.and_then(|wait| case.recording.tables.get_wait(wait));
+    wait.is_some_and(|wait| matches!(wait.peer, Some(Peer::Gil)))
 }
 
 /// More threads where it is not known how that server is told.

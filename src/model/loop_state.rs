@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{CpuState, EdgeStatus, GilHolder, LockHolder, NameId, Spin, StackId};
 use crate::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
+/// How the endpoint of a WebSocket begins, `WS /feed`: where that of a request has its method.
+pub const WEBSOCKET: &str = "WS ";
+
 /// Index into [`Recording::loops`](super::Recording::loops).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -47,7 +47,7 @@ pub use lock_wait::{LockKind, LockWait};
 pub use loop_load::{BlockedOn, CallTime, LengthBin, LoopLoad};
 pub use loop_state::{
     CallbackRun, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, SchedTimes,
-    ThreadLook,
+    ThreadLook, WEBSOCKET,
 };
 pub use occupancy::Occupancy;
 pub use patches::Patches;

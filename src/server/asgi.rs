@@ -4,6 +4,7 @@
 
 use super::dict_behind;
 use super::landmarks::Reader;
+use crate::model::WEBSOCKET;
 use crate::python::Interpreter;
 use crate::python::frames::local;
 use crate::target::ReadError;
@@ -31,7 +32,7 @@ pub(super) fn describe(python: &Interpreter<'_>, scope: Addr) -> Result<Option<S
         objects.dict_texts(scope, ["type", "method", "path"], MAX_ENTRIES)?;
     Ok(match (kind.as_deref(), method, path) {
         (Some("http"), Some(method), Some(path)) => Some(format!("{method} {path}")),
-        (Some("websocket"), _, Some(path)) => Some(format!("WS {path}")),
+        (Some("websocket"), _, Some(path)) => Some(format!("{WEBSOCKET}{path}")),
         _ => None,
     })
 }

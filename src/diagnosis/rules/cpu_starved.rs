@@ -4,7 +4,7 @@
 //! outside the program.
 
 use crate::diagnosis::blocked::{Blocked, ratio};
-use crate::diagnosis::{Case, Rule, found_in, lacks, wording};
+use crate::diagnosis::{Case, MEDIUM_SHARE, Rule, found_in, lacks, wording};
 use crate::model::{Cause, Measured, Recommendation, Remedy, Stall, Throttled, Verdict};
 use crate::units::Nanos;
 
@@ -39,14 +39,22 @@ impl Rule for CpuStarved {
                 "{loops} for a CPU: your CPU quota ({}) was spent, not your code: {extent}",
                 throttled.quota.name()
             ),
-            None => format!("{loops} for a CPU, not for the application's code: {extent}"),
+            None => format!(
+                "{loops} for a CPU, not for the application's code: {extent}{}",
+                idle(case).map_or(String::new(), |(idle, cpus)| format!(
+                    ", though {idle:.1} of {cpus} CPUs are idle on average: bursts of other work, a CPU \
+                     limit that is not seen, or the machine's host"
+                ))
+            ),
         };
         let picked = || blocked.stalls.iter().filter_map(|index| stalls.get(*index));
         let delay: Nanos = picked().map(|stall| stall.split.run_delay).sum();
         let whole: Nanos = picked().map(Stall::duration).sum();
         let advice = match quota {
-            Some((throttled, spent)) => raise(throttled, spent),
-            None => Recommendation {
+            Some((throttled, spent)) => Some(raise(throttled, spent)),
+            // Nothing that the user could move away or run less of.
+            None if idle(case).is_some() && blocked.share < MEDIUM_SHARE => None,
+            None => Some(Recommendation {
                 remedy: Remedy::Platform,
                 command: fewer(case),
                 reason: "the loop's thread was ready to run and got no CPU: any line would have \
@@ -54,9 +62,9 @@ impl Rule for CpuStarved {
                     .to_owned(),
                 inputs: vec![ratio("run_delay_share", delay.share_of(whole))],
                 predicted: Vec::new(),
-            },
+            }),
         };
-        let mut verdict = found_in(self, blocked, summary, vec![advice]);
+        let mut verdict = found_in(self, blocked, summary, advice.into_iter().collect());
         if let Verdict::Found(finding) = &mut verdict {
             finding.evidence.push(ratio("run_delay_share", delay.share_of(whole)));
             finding.evidence.extend(quota.map(|(throttled, _)| quota_cpus(throttled)));
@@ -65,11 +73,22 @@ impl Rule for CpuStarved {
     }
 }
 
+/// From this share of the CPUs on that nobody uses they are not short.
+const MOSTLY_IDLE: f64 = 0.5;
+
+/// How many CPUs had nothing to do on average, and how many there are, where that is most of them.
+fn idle(case: &Case<'_>) -> Option<(f64, u32)> {
+    let known = case.loads.iter().filter_map(|load| Some((load.cores.idle?, load.cores.affinity)));
+    let least = known.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    (least.0 >= f64::from(least.1) * MOSTLY_IDLE).then_some(least)
+}
+
 /// What to do where no quota was spent: that depends on whose work keeps the CPUs busy.
 fn fewer(case: &Case<'_>) -> String {
     let general = "run fewer busy processes and threads than there are CPUs";
     let starved = case.loads.iter().filter_map(|load| Some((load, load.cores.others?)));
-    let Some((load, others)) = starved.max_by(|a, b| a.1.total_cmp(&b.1)) else {
+    let busiest = starved.max_by(|a, b| a.1.total_cmp(&b.1));
+    let Some((load, others)) = busiest.filter(|_| idle(case).is_none()) else {
         return format!(
             "in a container compare `nr_throttled` in /sys/fs/cgroup/cpu.stat before and after, and raise \
              the CPU limit if it grows; else {general}"

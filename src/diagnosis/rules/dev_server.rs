@@ -1,7 +1,7 @@
 //! The rule `dev-server`: what serves requests is meant for development.
 
 use crate::diagnosis::blocked::ratio;
-use crate::diagnosis::{Case, Rule, often, residents, wording};
+use crate::diagnosis::{Case, Rule, often, residents, size, wording};
 use crate::model::{Finding, ListenerInfo, Load, Recommendation, Remedy, Severity, Verdict};
 use crate::sizing::shape::{MOST_THREADS, TARGET_USE};
 use crate::units::{to_f64, whole};
@@ -82,24 +82,30 @@ fn workers_of(load: &Load) -> u32 {
     load.cores.rule_of_thumb()
 }
 
+/// Workers of a server with loops: one for each CPU; `None` for one, which it has unless it is told: where more would
+/// repeat what lives in it, or have as little to do.
+fn loops_workers(load: &Load) -> Option<u32> {
+    let is_one = residents::is_single(load) || size::loops_to_keep(load).is_some();
+    (!is_one).then(|| load.cores.whole()).filter(|count| *count > 1)
+}
+
 /// The command line for production, and why.
 fn instead(load: &Load, threads: u32) -> (String, String) {
     let workers = workers_of(load);
-    let cpus = if residents::is_single(load) { 1 } else { load.cores.whole() };
+    let option = loops_workers(load).map_or(String::new(), |count| format!(" --workers {count}"));
     let reloads = "it watches files and starts anew when one changes; one process serves everybody";
     match load.server.as_str() {
         "uvicorn" => (
-            format!("`uvicorn MODULE:APP --workers {cpus}`, without `--reload`"),
-            reloads.to_owned(),
-        ),
-        "hypercorn" => (
-            format!("`hypercorn MODULE:APP --workers {cpus}`, without `--reload`"),
-            reloads.to_owned(),
-        ),
-        "sanic" => (
             format!(
-                "`sanic MODULE:APP --workers {cpus}`, without `--dev`, `--auto-reload` and `debug`"
+                "`uvicorn MODULE:APP{option}`, without `--reload` (`fastapi run` for `fastapi dev`)"
             ),
+            reloads.to_owned(),
+        ),
+        "hypercorn" => {
+            (format!("`hypercorn MODULE:APP{option}`, without `--reload`"), reloads.to_owned())
+        }
+        "sanic" => (
+            format!("`sanic MODULE:APP{option}`, without `--dev`, `--auto-reload` and `debug`"),
             reloads.to_owned(),
         ),
         "gunicorn" => ("drop `--reload`".to_owned(), reloads.to_owned()),

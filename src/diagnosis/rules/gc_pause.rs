@@ -4,8 +4,10 @@
 //! wherever the next object happens to be made.
 
 use crate::diagnosis::blocked::{Blocked, count};
-use crate::diagnosis::{Case, Rule, found_in, lacks, wording};
-use crate::model::{Cause, Recommendation, Remedy, Stall, Verdict};
+use crate::diagnosis::{
+    Case, HIGH_LENGTH, HIGH_SHARE, MEDIUM_LENGTH, MEDIUM_SHARE, Rule, found_in, lacks, wording,
+};
+use crate::model::{Cause, Recommendation, Remedy, Severity, Stall, Verdict};
 
 /// See `docs/findings/gc-pause.md`.
 #[derive(Debug)]
@@ -18,6 +20,17 @@ impl Rule for GcPause {
 
     fn page(&self) -> &'static str {
         include_str!("../../../docs/findings/gc-pause.md")
+    }
+
+    /// Below what users notice it is worth knowing and no more: whoever makes objects has such pauses.
+    fn severity(&self, blocked: &Blocked) -> Severity {
+        if blocked.share >= HIGH_SHARE || blocked.max >= HIGH_LENGTH {
+            Severity::High
+        } else if blocked.share >= MEDIUM_SHARE || blocked.max >= MEDIUM_LENGTH {
+            Severity::Medium
+        } else {
+            Severity::Info
+        }
     }
 
     fn check(&self, case: &Case<'_>) -> Verdict {
@@ -48,7 +61,9 @@ impl Rule for GcPause {
         let picked = || blocked.stalls.iter().filter_map(|index| stalls.get(*index));
         let known = picked().filter(|stall| stall.particulars.generation.is_some()).count();
         let full = picked().filter(|stall| stall.particulars.generation == Some(2)).count();
-        let mut verdict = found_in(self, blocked, summary, vec![advice]);
+        let is_noticed = self.severity(&blocked) > Severity::Info;
+        let advice = is_noticed.then_some(advice).into_iter().collect();
+        let mut verdict = found_in(self, blocked, summary, advice);
         if let Verdict::Found(finding) = &mut verdict
             && known > 0
         {

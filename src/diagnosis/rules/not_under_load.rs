@@ -8,7 +8,7 @@ use super::pool_saturated;
 use crate::diagnosis::blocked::ratio;
 use crate::diagnosis::size::LEAST_REQUESTS;
 use crate::diagnosis::{Case, Rule, lacks, wording};
-use crate::model::{Finding, Measured, Severity, Verdict};
+use crate::model::{Finding, Load, Measured, Severity, Verdict};
 use crate::units::to_f64;
 
 /// Below this share of time outside the poll a loop counts as idle. A health check every second
@@ -80,8 +80,13 @@ impl Rule for NotUnderLoad {
     }
 }
 
-/// The requests served, where they were counted and are too few to show a mean.
+/// The requests served, where they were counted and are too few to show a mean. Not where requests were there all along
+/// and keep a loop busy: WebSockets and streams end late or never.
 pub(super) fn few(case: &Case<'_>) -> Option<u64> {
+    let lasting = |load: &Load| !load.loops.is_empty() && load.in_flight >= Some(1.0);
+    if case.loads.iter().any(lasting) && busiest(case.recording) >= Some(IDLE_BELOW) {
+        return None;
+    }
     let counted = case.loads.iter().map(|load| load.served);
     let served = counted.sum::<Option<u64>>().filter(|_| !case.loads.is_empty())?;
     (served < LEAST_REQUESTS).then_some(served)

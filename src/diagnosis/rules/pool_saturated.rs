@@ -34,12 +34,11 @@ impl Rule for PoolSaturated {
     }
 
     fn check(&self, case: &Case<'_>) -> Verdict {
-        if let Some(need) = lacks(case.recording) {
-            return Verdict::NotEnoughData { need };
-        }
-        match self.pools(case) {
-            Verdict::Found(finding) => Verdict::Found(finding),
-            others => self.connections(case).map_or(others, Verdict::Found),
+        let need = lacks(case.recording);
+        match (self.pools(case), need) {
+            (Verdict::Found(finding), _) => Verdict::Found(finding),
+            (_, Some(need)) => Verdict::NotEnoughData { need },
+            (others, None) => self.connections(case).map_or(others, Verdict::Found),
         }
     }
 }
@@ -53,9 +52,13 @@ impl PoolSaturated {
     /// Pools whose objects are read.
     fn pools(&self, case: &Case<'_>) -> Verdict {
         let processes = case.recording.processes.iter();
+        let has_server = lacks(case.recording).is_none();
         let pools: Vec<(&ProcessInfo, &PoolInfo)> = processes
             .flat_map(|process| process.pools.iter().map(move |pool| (process, pool)))
             .filter(|(process, pool)| is_sized(process, pool))
+            // Without a loop and threads known to serve, as gRPC's: a program that nobody asks may fill its pools by
+            // design.
+            .filter(|(process, _)| has_server || !process.listeners.is_empty())
             .collect();
         let seen = pools.iter().filter(|(_, pool)| pool.looks() >= often::LEAST_LOOKS);
         let share = |pool: &PoolInfo| pool.share(pool.full_and_waiting).unwrap_or(0.0);
