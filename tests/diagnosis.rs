@@ -9,7 +9,7 @@ mod story;
 use stallspy::conclusion::conclude;
 use stallspy::diagnosis::RULES;
 use stallspy::model::{
-    Cause, ConnectionInfo, CpuQuota, CpuState, GilHolder, GilState, GilTally, Level, ListenerInfo,
+    Cause, ConnectionInfo, CpuQuota, CrowdLook, CpuState, GilHolder, GilState, GilTally, Level, ListenerInfo,
     LoopId, LoopKind, LoopState, LoopTally, Patches, Peer, PoolInfo, PoolKind, PoolReading,
     ProcessInfo, Readiness, ReadyFd, Recommendation, Recording, Remedy, Report, Resident,
     ResidentKind, ResidentPlace, Role, Setting, SettingSource, SettingValue, Severity, Stall,
@@ -2350,4 +2350,53 @@ fn a_request_that_waits_for_the_interpreter_lock_needs_no_timeout() {
         reasons.iter().any(|one| one.contains("lets go of the interpreter lock")),
         "{reasons:#?}"
     );
+}
+
+#[test]
+fn a_size_for_bursts_is_for_those_that_are_there_while_they_last() {
+    // One gthread worker of two threads: for `looks` of 40 both are held and 18 wait, else nobody is there.
+    let told = |starved: u32, held_beside: usize| {
+        let mut story = Story::of_threads(400, 2, 0);
+        let call = in_request(&mut story);
+        story.stall(500.0, call);
+        let process = &mut story.recording.processes[0];
+        process.topology.class = WorkerClass::Gthread;
+        let crowd = process.occupancy.crowd.get_or_insert_default();
+        for look in 0..40 {
+            let (held, waiting) = if look < starved { (2, 18) } else { (0, 0) };
+            crowd.add(CrowdLook { threads: 2, held, waiting });
+        }
+        let share = u64::from(starved);
+        process.occupancy.busy = vec![0; 3];
+        process.occupancy.busy[2] = share;
+        process.occupancy.busy[held_beside] += 40 - share;
+        let mut pool =
+            PoolInfo::new(PoolKind::ThreadPoolExecutor, "ThreadPoolExecutor-0".to_owned());
+        for look in 0..40 {
+            let waiting = if look < starved { 18 } else { 0 };
+            pool.add(&PoolReading { limit: Some(2), busy: Some(2), waiting: Some(waiting) });
+        }
+        process.pools.push(pool);
+        let queue = Level { looks: 40, sum: 0, max: 0 };
+        let address = "0.0.0.0:8000".to_owned();
+        process.listeners.push(ListenerInfo { inode: 1, address, limit: None, queue, waiting: 0 });
+        (process.requests.first, process.requests.last) = (Some(0), Some(500));
+        process.cpu = Nanos::from_millis(500);
+        story.machine(19_000);
+        let report = conclude(story.recording, &nothing_allowed);
+        advised(&report, "gthread-starved").clone()
+    };
+    let there = |advice: &Recommendation| {
+        advice.inputs.iter().find(|one| one.name == "requests_at_once").unwrap().value
+    };
+    let bursts = told(20, 0);
+    assert_eq!(there(&bursts), 20.0, "{bursts:#?}");
+    assert!(bursts.reason.contains("while anybody is, 50 % of the time"), "{}", bursts.reason);
+    // 50 requests a second, in half of the time.
+    assert!((bursts.predicted[0].before - 100.0).abs() < 0.1, "{:?}", bursts.predicted);
+    // All the time, or with somebody there in between, it is the mean.
+    let always = told(40, 0);
+    assert!(!always.reason.contains("while anybody is"), "{}", always.reason);
+    let between = told(8, 2);
+    assert!((there(&between) - (2.0 + 3.6)).abs() < 0.01, "{between:#?}");
 }

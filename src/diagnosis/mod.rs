@@ -5,6 +5,7 @@
 //! guesses. The prose lives in `docs/findings/`, one page per rule, included at build time.
 
 pub mod blocked;
+mod bursts;
 pub mod client_pool;
 pub mod deadline;
 pub mod deadline_remedy;

@@ -5,6 +5,8 @@
 
 use std::net::SocketAddr;
 
+use super::blocked::ratio;
+use super::bursts::Bursts;
 use super::pool_growth::{Growing, station};
 use super::pool_size::measured;
 use super::size::{
@@ -47,10 +49,12 @@ pub struct ThreadSize<'a> {
 struct Work<'a> {
     costs: &'a Costs,
     needs: Needs,
-    /// Requests that are there at once.
+    /// Requests that are there at once; of those that come in bursts, while they do.
     demand: f64,
-    /// Requests a second that get done now.
+    /// Requests a second that get done now; of those that come in bursts, while they do.
     rate: f64,
+    /// Where they do.
+    bursts: Option<Bursts>,
     /// Threads of each worker now; `None` where greenlets on a hub do it.
     threads: Option<u32>,
     /// What requests wait for is known from below only.
@@ -60,10 +64,16 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     /// `shared` is what requests wait for a turn at, of which the wait is not theirs.
     fn on_threads(load: &'a Load, shared: Option<&SharedPool>) -> Option<Work<'a>> {
-        let (costs, demand) = (enough(load)?, load.demand()?);
+        let costs = enough(load)?;
         let needs = needs(costs, blocked(costs, shared)?);
-        let (rate, threads) = (load.rate()?, Some(load.slots?));
-        Some(Work { costs, needs, demand, rate, threads, is_bound: false })
+        // What they wait for themselves is known as a mean over all of the time.
+        let bursts = shared.is_none().then(|| Bursts::of(load)).flatten();
+        let (demand, rate) = match bursts {
+            Some(Bursts { share, there }) => (there, load.rate()? / share),
+            None => (load.demand()?, load.rate()?),
+        };
+        let threads = Some(load.slots?);
+        Some(Work { costs, needs, demand, rate, bursts, threads, is_bound: false })
     }
 
     fn on_hubs(load: &'a Load) -> Option<Work<'a>> {
@@ -71,7 +81,7 @@ impl<'a> Work<'a> {
         let on_hub = OnHub::of(load, costs)?;
         let needs = needs(costs, on_hub.asleep + on_hub.beside);
         let (demand, rate, is_bound) = (on_hub.there, load.rate()?, on_hub.is_bound);
-        Some(Work { costs, needs, demand, rate, threads: None, is_bound })
+        Some(Work { costs, needs, demand, rate, bursts: None, threads: None, is_bound })
     }
 }
 
@@ -376,8 +386,14 @@ impl<'a> ThreadSize<'a> {
         };
         let pool = self.shared.map_or(String::new(), |shared| self.about(shared));
         let peer = self.condition().unwrap_or_default();
+        let when = self.work.bursts.map_or(String::new(), |bursts| {
+            format!(
+                " while anybody is, {} of the time, which is what is predicted for",
+                wording::percent(bursts.share)
+            )
+        });
         format!(
-            "{kind}: {there} are there at once, for {slots} threads in all{pool}{peer}{safe}{kept}"
+            "{kind}: {there} are there at once{when}, for {slots} threads in all{pool}{peer}{safe}{kept}"
         )
     }
 
@@ -459,7 +475,8 @@ impl<'a> ThreadSize<'a> {
             blocked,
             Measured::new("usable_cpus", self.load.cores.usable(), "count"),
         ];
-        all.into_iter().chain(pool.into_iter().flatten()).collect()
+        let bursts = self.work.bursts.map(|bursts| ratio("present_share", bursts.share));
+        all.into_iter().chain(bursts).chain(pool.into_iter().flatten()).collect()
     }
 }
 

@@ -20,7 +20,7 @@ mod shared;
 use std::collections::BTreeMap;
 
 use crate::model::{
-    BlockedOn, Load, LockWait, LoopLoad, LoopTally, PoolKind, ProcessInfo, Recording, Role,
+    BlockedOn, Crowd, Load, LockWait, LoopLoad, LoopTally, PoolKind, ProcessInfo, Recording, Role,
     ServerConfig, WorkerClass,
 };
 use crate::units::{Nanos, Pid, to_f64};
@@ -102,6 +102,7 @@ impl Group<'_> {
             slots: now.iter().filter_map(|one| one.occupancy.limit).max(),
             busy: occupied.map(|occupied| occupied.share_of(window)),
             full: self.full(),
+            crowd: crowd(now),
             queued: queue::of(&self.workers),
             utilization: self.utilization(recording),
             costs,
@@ -188,6 +189,13 @@ impl Group<'_> {
         let most = shares.iter().copied().reduce(f64::max)?;
         Some((least, most))
     }
+}
+
+/// What the worker saw of the server as a whole that saw it starved most often.
+fn crowd(workers: &[&ProcessInfo]) -> Option<Crowd> {
+    let share = |crowd: &Crowd| crowd.starved_share().unwrap_or(0.0);
+    let all = workers.iter().filter_map(|one| one.occupancy.crowd);
+    all.max_by(|a, b| share(a).total_cmp(&share(b)))
 }
 
 /// How many greenlets serve connections, in all workers; `None` if one of them does not tell.

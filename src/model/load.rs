@@ -5,7 +5,7 @@
 //! the accept queue.
 
 use super::{
-    BlockedOn, LockKind, LoopLoad, PoolKind, Resident, ServerConfig, SettingValue, WorkerClass,
+    BlockedOn, Crowd, LockKind, LoopLoad, PoolKind, Resident, ServerConfig, SettingValue, WorkerClass,
 };
 use crate::units::{Nanos, Pid, to_f64, whole};
 
@@ -47,6 +47,8 @@ pub struct Load {
     pub busy: Option<f64>,
     /// The share of time in which a worker had no free thread, over all workers.
     pub full: Option<f64>,
+    /// Its looks as a whole, of the worker that saw it starved most often; `None` where a loop serves.
+    pub crowd: Option<Crowd>,
     /// Q: connections that waited to be accepted, and requests that waited for a thread, on average.
     pub queued: Option<f64>,
     /// U: the share of time each worker's loop was out of its poll, the least and the most.
