@@ -9,11 +9,11 @@ mod story;
 use stallspy::conclusion::conclude;
 use stallspy::diagnosis::RULES;
 use stallspy::model::{
-    Cause, ConnectionInfo, CpuQuota, CrowdLook, CpuState, GilHolder, GilState, GilTally, Level, ListenerInfo,
-    LoopId, LoopKind, LoopState, LoopTally, Patches, Peer, PoolInfo, PoolKind, PoolReading,
-    ProcessInfo, Readiness, ReadyFd, Recommendation, Recording, Remedy, Report, Resident,
-    ResidentKind, ResidentPlace, Role, Setting, SettingSource, SettingValue, Severity, Stall,
-    WorkerClass,
+    Budget, Cause, ConnectionInfo, CpuQuota, CpuState, CrowdLook, GilHolder, GilState, GilTally,
+    Level, ListenerInfo, LoopId, LoopKind, LoopState, LoopTally, Patches, Peer, PoolInfo, PoolKind,
+    PoolReading, ProcessInfo, Readiness, ReadyFd, Recommendation, Recording, Remedy, Report,
+    Resident, ResidentKind, ResidentPlace, Role, Setting, SettingSource, SettingValue, Severity,
+    Stall, WorkerClass,
 };
 use stallspy::units::{Nanos, Pid, Tid};
 use story::{Part, Story, at};
@@ -2399,4 +2399,31 @@ fn a_size_for_bursts_is_for_those_that_are_there_while_they_last() {
     assert!(!always.reason.contains("while anybody is"), "{}", always.reason);
     let between = told(8, 2);
     assert!((there(&between) - (2.0 + 3.6)).abs() < 0.01, "{between:#?}");
+}
+
+#[test]
+fn workers_have_to_fit_into_memory_while_they_load_their_data() {
+    let told = |peak: Option<u64>| {
+        let mut story = starved_workers();
+        story.machine(10_000);
+        story.recording.processes[0].budget = Budget {
+            memory_limit_bytes: Some(300 << 20),
+            memory_used_bytes: Some(130 << 20),
+            private_bytes: Some(100 << 20),
+            private_peak_bytes: peak.map(|mebibytes| mebibytes << 20),
+            ..Budget::default()
+        };
+        let report = conclude(story.recording, &nothing_allowed);
+        advised(&report, "sync-starved").clone()
+    };
+    // One more of 100 MiB fits, but of 195 MiB each there is no room for two at once.
+    assert_eq!(told(None).command, "`--workers 2`");
+    assert_eq!(told(Some(120)).command, "`--workers 2`");
+    let none = told(Some(195));
+    assert!(
+        none.command.starts_with("no more workers or threads: make workers smaller"),
+        "{none:#?}"
+    );
+    assert!(none.reason.contains("what limits it is memory"), "{none:#?}");
+    assert!(none.inputs.iter().any(|one| one.name == "memory_of_a_worker" && one.value == 195.0));
 }

@@ -176,6 +176,7 @@ prop_compose! {
                 memory_limit_bytes: Some(ids.3),
                 memory_used_bytes: None,
                 private_bytes: (ids.2 > 9).then_some(ids.4),
+                private_peak_bytes: (ids.2 > 8).then_some(ids.3),
             },
             turns: Turns { run_delay: Nanos(ids.4), voluntary: ids.3, involuntary: ids.4 },
             residents: role.checked_sub(1).map(|_| vec![resident(ids.2)]),

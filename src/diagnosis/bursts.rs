@@ -23,7 +23,7 @@ pub(super) struct Bursts {
 
 impl Bursts {
     /// Those of a server; `None` where requests come all the time, or nobody waits.
-    pub fn of(load: &Load) -> Option<Bursts> {
+    pub(super) fn of(load: &Load) -> Option<Bursts> {
         let (crowd, all) = (load.crowd?, load.demand()?);
         let share = crowd.starved_share()?;
         let there = crowd.threads.mean()? + crowd.waiting.mean()?;

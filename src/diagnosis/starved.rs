@@ -14,7 +14,7 @@ use crate::model::{
     Stall, Verdict, WorkerClass,
 };
 use crate::sizing::shape::Limit;
-use crate::units::Nanos;
+use crate::units::{Nanos, to_f64};
 
 const NEED_SIBLINGS: &str = "the server's other workers: record its master's pid";
 const NEED_LOOKS: &str = "2 s of looks at all its threads and at who waits for one";
@@ -179,9 +179,22 @@ fn no_more(crowd: &Crowd, starved: f64, limit: Limit, size: &ThreadSize<'_>) -> 
         reason: format!(
             "what limits it is {words}; more workers or threads would only queue there"
         ),
-        inputs: measured(crowd, starved),
+        inputs: { measured(crowd, starved).into_iter() }.chain(memory(limit, size)).collect(),
         predicted: Vec::new(),
     }
+}
+
+/// What a worker takes and what there is, where memory is the limit.
+fn memory(limit: Limit, size: &ThreadSize<'_>) -> impl Iterator<Item = Measured> {
+    let memory = size.load.memory;
+    let all = [
+        ("memory_of_a_worker", memory.peak.max(memory.per_worker)),
+        ("memory_of_workers_and_left", memory.left.map(|left| left.saturating_add(memory.own))),
+    ];
+    let is_it = limit == Limit::Memory;
+    let known =
+        all.into_iter().filter(move |_| is_it).filter_map(|(name, bytes)| Some((name, bytes?)));
+    known.map(|(name, bytes)| Measured::new(name, to_f64(bytes) / wording::MEBIBYTE, "MiB"))
 }
 
 fn recommendation(

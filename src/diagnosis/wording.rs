@@ -6,6 +6,9 @@ use super::blocked::Blocked;
 use crate::model::{FrameId, Recording, Tables};
 use crate::units::Nanos;
 
+/// Bytes of the unit that memory is told in.
+pub const MEBIBYTE: f64 = 1_048_576.0;
+
 /// A share of the time: `41 %`, below one per cent with a digit more.
 #[must_use]
 pub fn percent(share: f64) -> String {

@@ -20,6 +20,10 @@ pub struct Budget {
     /// Memory that is its own alone: what one more process like it takes, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_bytes: Option<u64>,
+    /// The most that was its own alone, as far as the peak of its resident memory tells: what one more process like it
+    /// takes at its worst moment, while it loads its data perhaps, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_peak_bytes: Option<u64>,
 }
 
 impl Budget {

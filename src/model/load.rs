@@ -5,7 +5,8 @@
 //! the accept queue.
 
 use super::{
-    BlockedOn, Crowd, LockKind, LoopLoad, PoolKind, Resident, ServerConfig, SettingValue, WorkerClass,
+    BlockedOn, Crowd, LockKind, LoopLoad, PoolKind, Resident, ServerConfig, SettingValue,
+    WorkerClass,
 };
 use crate::units::{Nanos, Pid, to_f64, whole};
 
@@ -195,8 +196,14 @@ impl Cores {
 /// The memory of one server, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
+    /// How many workers there are.
+    pub workers: u64,
+    /// What they have of their own alone, all together.
+    pub own: u64,
     /// What one more worker takes: what a worker has of its own alone, the largest of them.
     pub per_worker: Option<u64>,
+    /// What it takes at its worst moment: the most that a worker ever had so.
+    pub peak: Option<u64>,
     /// What is left: to the tightest limit of its control groups, or of the machine.
     pub left: Option<u64>,
     /// Whether that is a control group's limit.
@@ -204,10 +211,12 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// How many more workers fit in.
+    /// How many more workers fit in, if all of them are at their worst moment at once: they are started together.
     #[must_use]
     pub fn more_workers(&self) -> Option<u64> {
-        Some(self.left? / self.per_worker?.max(1))
+        let (left, need) = (self.left?, self.peak.max(self.per_worker)?.max(1));
+        let all = left.saturating_add(self.own) / need;
+        Some(all.saturating_sub(self.workers))
     }
 }
 

@@ -30,6 +30,7 @@ impl BudgetWatch {
         budget.memory_limit_bytes = memory.map(|memory| memory.limit);
         budget.memory_used_bytes = memory.and_then(|memory| memory.used);
         budget.private_bytes = procfs.private_bytes(pid).or(budget.private_bytes);
+        budget.private_peak_bytes = procfs.private_peak_bytes(pid).or(budget.private_peak_bytes);
         *turns = Turns::default();
         for (tid, now) in procfs.turns(pid).unwrap_or_default() {
             let before = self.before.get(&tid).copied().unwrap_or_default();

@@ -11,9 +11,6 @@ use crate::model::{
 };
 use crate::units::to_f64;
 
-/// Bytes.
-const MEBIBYTE: f64 = 1_048_576.0;
-
 /// See `docs/findings/oom-killed.md`.
 #[derive(Debug)]
 pub struct OomKilled;
@@ -86,7 +83,7 @@ fn summary(case: &Case<'_>, last: &ProcessInfo, several: usize, stalls: &[usize]
 }
 
 fn mebibytes(bytes: u64) -> f64 {
-    to_f64(bytes) / MEBIBYTE
+    to_f64(bytes) / wording::MEBIBYTE
 }
 
 /// What the control group may use, in MiB: those that did not end were asked.

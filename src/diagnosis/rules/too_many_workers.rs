@@ -4,7 +4,7 @@
 //! take memory and nothing else.
 
 use crate::diagnosis::blocked::ratio;
-use crate::diagnosis::{Case, Rule, lacks};
+use crate::diagnosis::{Case, Rule, lacks, wording};
 use crate::model::{Costs, Finding, Load, Measured, Severity, Verdict};
 use crate::units::to_f64;
 
@@ -43,7 +43,7 @@ impl Rule for TooManyWorkers {
                 load.cores.whole()
             ),
         };
-        let memory = load.memory.per_worker.map(|bytes| to_f64(bytes) / MEBIBYTE);
+        let memory = load.memory.per_worker.map(|bytes| to_f64(bytes) / wording::MEBIBYTE);
         let mut evidence = vec![
             Measured::new("threads_waiting_for_a_cpu", waiting, "count"),
             Measured::new("cpus", load.cores.usable(), "count"),
@@ -63,8 +63,6 @@ impl Rule for TooManyWorkers {
     }
 }
 
-/// Bytes.
-const MEBIBYTE: f64 = 1_048_576.0;
 /// The part of what a request needs that has to be computing: from half on a CPU is what it needs most.
 const MOSTLY: f64 = 0.5;
 

@@ -31,6 +31,8 @@ pub(super) struct ProcessOut<'a> {
     rss_bytes: u64,
     /// Of its own alone: what one more process like it takes.
     private_bytes: Option<u64>,
+    /// The most that it had so, as far as the peak of its resident memory tells.
+    private_peak_bytes: Option<u64>,
     memory_limit_bytes: Option<u64>,
     memory_used_bytes: Option<u64>,
     cpu_quota_cpus: Option<f64>,
@@ -148,6 +150,7 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
         cpu_ns: process.cpu,
         rss_bytes: process.rss_bytes,
         private_bytes: process.budget.private_bytes,
+        private_peak_bytes: process.budget.private_peak_bytes,
         memory_limit_bytes: process.budget.memory_limit_bytes,
         memory_used_bytes: process.budget.memory_used_bytes,
         cpu_quota_cpus: process.budget.quota_cpus(),

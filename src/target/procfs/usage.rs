@@ -30,6 +30,17 @@ impl ProcFs {
         clean.checked_add(dirty)
     }
 
+    /// The most of such memory that a process ever had, in bytes: what it has, and by how much its resident memory was once
+    /// larger (`VmHWM` of `status`: fs/proc/task_mmu.c, `task_mem`; in a forked process it begins anew: kernel/fork.c,
+    /// `dup_mm`).
+    #[must_use]
+    pub fn private_peak_bytes(&self, pid: Pid) -> Option<u64> {
+        let now = self.private_bytes(pid)?;
+        let status = self.bytes(pid, "status", SMALL).ok()?;
+        let (peak, resident) = (kibibytes(&status, b"VmHWM:")?, kibibytes(&status, b"VmRSS:")?);
+        now.checked_add(peak.saturating_sub(resident))
+    }
+
     /// The turns of all threads of a process. Those that end meanwhile are left out.
     ///
     /// # Errors
@@ -89,5 +100,9 @@ mod tests {
         let procfs = ProcFs::at(dir.path());
         assert_eq!(procfs.private_bytes(Pid(7)), Some(34 * 1024));
         assert_eq!(procfs.private_bytes(Pid(8)), None);
+        assert_eq!(procfs.private_peak_bytes(Pid(7)), None);
+        let status = "Name:\tpython3\nVmHWM:\t     190 kB\nVmRSS:\t      90 kB\n";
+        std::fs::write(dir.path().join("7/status"), status).unwrap();
+        assert_eq!(procfs.private_peak_bytes(Pid(7)), Some(134 * 1024));
     }
 }
