@@ -9,11 +9,11 @@ mod story;
 use stallspy::conclusion::conclude;
 use stallspy::diagnosis::RULES;
 use stallspy::model::{
-    Budget, Cause, ConnectionInfo, CpuQuota, CpuState, CrowdLook, GilHolder, GilState, GilTally,
-    Level, ListenerInfo, LoopId, LoopKind, LoopState, LoopTally, Patches, Peer, PoolInfo, PoolKind,
-    PoolReading, ProcessInfo, Readiness, ReadyFd, Recommendation, Recording, Remedy, Report,
-    Resident, ResidentKind, ResidentPlace, Role, Setting, SettingSource, SettingValue, Severity,
-    Stall, WorkerClass,
+    Budget, Cause, ConnectionInfo, Cores, CpuQuota, CpuState, CrowdLook, GilHolder, GilState,
+    GilTally, Level, ListenerInfo, LoopId, LoopKind, LoopState, LoopTally, Patches, Peer, PoolInfo,
+    PoolKind, PoolReading, ProcessInfo, Readiness, ReadyFd, Recommendation, Recording, Remedy,
+    Report, Resident, ResidentKind, ResidentPlace, Role, Setting, SettingSource, SettingValue,
+    Severity, Stall, WorkerClass,
 };
 use stallspy::units::{Nanos, Pid, Tid};
 use story::{Part, Story, at};
@@ -1975,7 +1975,9 @@ fn a_spent_quota_is_what_requests_wait_for() {
     let report = conclude(story.recording, &nothing_allowed);
     assert!(report.verdict.contains("CPU quota (0.5 CPUs) was spent"), "{}", report.verdict);
     let advice = advised(&report, "sync-starved");
-    assert!(advice.command.starts_with("raise the CPU limit"), "{advice:#?}");
+    assert!(advice.command.starts_with("raise the CPU limit to 1 CPU"), "{advice:#?}");
+    // More time on a CPU for each of them.
+    assert!(advice.predicted[0].after > 1.2 * advice.predicted[0].before, "{advice:#?}");
     // Of a quota that is there and hardly spent nothing is said.
     let mut story = starved_workers();
     story.recording.processes[0].budget.quotas = vec![quota];
@@ -2426,4 +2428,61 @@ fn workers_have_to_fit_into_memory_while_they_load_their_data() {
     );
     assert!(none.reason.contains("what limits it is memory"), "{none:#?}");
     assert!(none.inputs.iter().any(|one| one.name == "memory_of_a_worker" && one.value == 195.0));
+}
+
+#[test]
+fn a_spent_quota_is_told_by_what_a_larger_one_does() {
+    let quota =
+        |ms: u64| CpuQuota { quota: Nanos::from_millis(ms), period: Nanos::from_millis(100) };
+    // A loop that is kept off the CPUs for half of each period.
+    let mut story = Story::new(960);
+    let render = rendering(&mut story, 0.0);
+    for n in 0..90 {
+        let began = 500.0 + 100.0 * f64::from(n);
+        story.stall(began, Story::starved(60.0, render.stack));
+        story.throttled(began + 50.0, began + 55.0, 45.0);
+    }
+    let process = &mut story.recording.processes[0];
+    process.budget.quotas = vec![quota(50)];
+    (process.requests.first, process.requests.last) = (Some(0), Some(400));
+    process.cpu = Nanos::from_millis(5_000);
+    story.machine(14_000);
+    let report = conclude(story.recording, &nothing_allowed);
+    let advice = advised(&report, "cpu-starved");
+    assert!(advice.command.starts_with("raise the CPU limit to 1 CPU (Kubernetes"), "{advice:#?}");
+    let [capacity] = &advice.predicted[..] else { panic!("{advice:#?}") };
+    assert!((capacity.after / capacity.before - 2.0).abs() < 1e-9, "{capacity:?}");
+
+    // One that computes on all that a quota of one CPU gives.
+    let told = |quotas: Vec<CpuQuota>| {
+        let mut story = computing(9_000, 9_900);
+        story.recording.processes[0].budget.quotas = quotas;
+        story.machine(9_000);
+        conclude(story.recording, &nothing_allowed)
+    };
+    let full = told(vec![quota(100)]);
+    let said = "the only worker is busy 98 % of the time, computing, which uses its CPU quota up, while 0.9 CPUs";
+    assert!(full.verdict.starts_with(said), "{}", full.verdict);
+    let advice = advised(&full, "too-few-workers");
+    assert!(
+        advice.command.starts_with("`--workers 2` and a CPU limit of 2 (Kubernetes"),
+        "{advice:#?}"
+    );
+    let advice = advised(&told(Vec::new()), "too-few-workers").command.clone();
+    assert_eq!(advice, "`--workers 2`");
+}
+
+#[test]
+fn what_others_use_is_not_taken_off_a_quota_that_leaves_it_room() {
+    let cores = |quota: Option<f64>, others| Cores {
+        affinity: 8,
+        quota,
+        budget: quota.unwrap_or(8.0),
+        others: Some(others),
+        idle: None,
+    };
+    assert_eq!(cores(Some(1.0), 6.0).usable(), 1.0);
+    assert_eq!(cores(Some(4.0), 6.0).usable(), 2.0);
+    assert_eq!(cores(None, 6.0).usable(), 4.0);
+    assert_eq!(cores(None, 1.5).usable(), 6.5);
 }

@@ -17,6 +17,7 @@ mod often;
 pub mod peers;
 mod pool_growth;
 pub mod pool_size;
+mod quota;
 pub mod remedy;
 pub mod residents;
 pub mod rules;

@@ -6,9 +6,8 @@
 //! line for a moment. Together they are requests that wait for a thread.
 
 use super::blocked::{count, ratio};
-use super::rules::cpu_starved::RAISE_QUOTA;
 use super::thread_size::ThreadSize;
-use super::{Case, Rule, client_pool, lacks, often, residents, wording};
+use super::{Case, Rule, client_pool, lacks, often, quota, residents, wording};
 use crate::model::{
     CpuQuota, Crowd, Finding, Measured, ProcessInfo, Recommendation, Recording, Remedy, Role,
     Stall, Verdict, WorkerClass,
@@ -106,15 +105,16 @@ fn quota_spent(class: WorkerClass, case: &Case<'_>) -> Option<(CpuQuota, f64)> {
 }
 
 /// What to do where a quota is what keeps requests waiting.
-fn raise(quota: CpuQuota, share: f64) -> Recommendation {
+fn raise(quota: CpuQuota, share: f64, size: Option<&ThreadSize<'_>>) -> Recommendation {
+    let (to, predicted) = size.and_then(quota::of_threads).unzip();
     Recommendation {
         remedy: Remedy::Platform,
-        command: format!("{RAISE_QUOTA}; else make requests cheaper"),
+        command: format!("{}; else make requests cheaper", quota::raise(to)),
         reason: "the kernel keeps all its threads off the CPUs until the next period once the quota is spent; more \
                  workers or threads would spend it sooner"
             .to_owned(),
         inputs: vec![Measured::new("quota", quota.cpus(), "CPUs"), ratio("throttled_share", share)],
-        predicted: Vec::new(),
+        predicted: predicted.unwrap_or_default(),
     }
 }
 
@@ -210,14 +210,14 @@ fn recommendation(
                 let quota = quota.filter(|_| limit == Limit::Cores);
                 return quota.map_or_else(
                     || no_more(crowd, starved, limit, size),
-                    |(quota, share)| raise(quota, share),
+                    |(quota, share)| raise(quota, share, Some(size)),
                 );
             }
             None => return size.recommendation(),
         }
     }
     if let Some((quota, share)) = quota {
-        return raise(quota, share);
+        return raise(quota, share, None);
     }
     let mut of_class = case.loads.iter().filter(|load| load.class == class);
     let at_least = wanted(crowd).ceil();

@@ -14,7 +14,7 @@ use super::size::{
 };
 use super::{client_pool, often, residents, wording};
 use crate::model::{
-    Costs, Load, Measured, PoolKind, Recommendation, Remedy, SettingKind, SharedPool,
+    Costs, Effect, Load, Measured, PoolKind, Recommendation, Remedy, SettingKind, SharedPool,
 };
 use crate::sizing::capacity::{Needs, Shape, Shared, capacity_sharing};
 use crate::sizing::hub::OnHub;
@@ -203,6 +203,15 @@ impl<'a> ThreadSize<'a> {
     fn keeps_cpus_busy(&self) -> bool {
         let used = self.work.rate * self.work.costs.cpu;
         self.work.threads.is_some() && used >= self.load.cores.usable() * CPUS_BUSY
+    }
+
+    /// What the size that is there does with so many CPUs.
+    #[must_use]
+    pub fn with_cpus(&self, cpus: f64) -> Effect {
+        let Work { needs, demand, rate, .. } = self.work;
+        let now = Shape { workers: self.workers_now, threads: self.work.threads.unwrap_or(1) };
+        let then = capacity_sharing(needs, self.shared.map(station), now, cpus, demand);
+        effect("throughput", rate, then.max(rate), "1/s")
     }
 
     /// Another size; `None` where none does noticeably more.

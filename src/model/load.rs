@@ -173,11 +173,20 @@ pub struct Cores {
 const FAIR_SHARE: f64 = 0.5;
 
 impl Cores {
-    /// What can be counted on: its budget, less what others used of it.
+    /// What can be counted on: its budget, less what others used of it. Of a quota they use nothing, as long as there are
+    /// CPUs for it.
     #[must_use]
     pub fn usable(&self) -> f64 {
-        let left = self.budget - self.others.unwrap_or(0.0);
-        left.max(self.budget * FAIR_SHARE)
+        let left = f64::from(self.affinity).max(self.budget) - self.others.unwrap_or(0.0);
+        left.min(self.budget).max(self.budget * FAIR_SHARE)
+    }
+
+    /// The next whole number of CPUs that a quota keeps it from, no more than it may run on.
+    #[must_use]
+    pub fn beyond_quota(&self) -> Option<f64> {
+        let quota = self.quota?;
+        let next = (quota.floor() + 1.0).min(f64::from(self.affinity));
+        (next > quota).then_some(next)
     }
 
     /// Whole ones that it may use, at least one.

@@ -4,8 +4,8 @@
 //! outside the program.
 
 use crate::diagnosis::blocked::{Blocked, ratio};
-use crate::diagnosis::{Case, MEDIUM_SHARE, Rule, found_in, lacks, wording};
-use crate::model::{Cause, Measured, Recommendation, Remedy, Stall, Throttled, Verdict};
+use crate::diagnosis::{Case, MEDIUM_SHARE, Rule, found_in, lacks, quota, wording};
+use crate::model::{Cause, Load, Measured, Recommendation, Remedy, Stall, Throttled, Verdict};
 use crate::units::Nanos;
 
 /// See `docs/findings/cpu-starved.md`.
@@ -28,13 +28,13 @@ impl Rule for CpuStarved {
         }
         let starved = |stall: &Stall| stall.cause == Cause::CpuStarved;
         let Some(blocked) = Blocked::of(recording, stalls, starved) else { return Verdict::Clear };
-        let quota = spent_quota(&blocked, stalls);
+        let spent = spent_quota(&blocked, stalls);
         let loops = match blocked.loops {
             1 => "the event loop waits".to_owned(),
             several => format!("{several} event loops wait"),
         };
         let extent = wording::extent(&blocked);
-        let summary = match quota {
+        let summary = match spent {
             Some((throttled, _)) => format!(
                 "{loops} for a CPU: your CPU quota ({}) was spent, not your code: {extent}",
                 throttled.quota.name()
@@ -50,8 +50,12 @@ impl Rule for CpuStarved {
         let picked = || blocked.stalls.iter().filter_map(|index| stalls.get(*index));
         let delay: Nanos = picked().map(|stall| stall.split.run_delay).sum();
         let whole: Nanos = picked().map(Stall::duration).sum();
-        let advice = match quota {
-            Some((throttled, spent)) => Some(raise(throttled, spent)),
+        let advice = match spent {
+            Some((throttled, spent)) => {
+                let process = picked().find(|stall| stall.particulars.throttled.is_some());
+                let load = process.and_then(|stall| case.load_of(stall.pid));
+                Some(raise(load, throttled, spent))
+            }
             // Nothing that the user could move away or run less of.
             None if idle(case).is_some() && blocked.share < MEDIUM_SHARE => None,
             None => Some(Recommendation {
@@ -67,7 +71,7 @@ impl Rule for CpuStarved {
         let mut verdict = found_in(self, blocked, summary, advice.into_iter().collect());
         if let Verdict::Found(finding) = &mut verdict {
             finding.evidence.push(ratio("run_delay_share", delay.share_of(whole)));
-            finding.evidence.extend(quota.map(|(throttled, _)| quota_cpus(throttled)));
+            finding.evidence.extend(spent.map(|(throttled, _)| quota_cpus(throttled)));
         }
         verdict
     }
@@ -117,17 +121,15 @@ fn quota_cpus(throttled: Throttled) -> Measured {
     Measured::new("quota", throttled.quota.cpus(), "CPUs")
 }
 
-/// How more CPU time is had.
-pub(in crate::diagnosis) const RAISE_QUOTA: &str = "raise the CPU limit (Kubernetes: `resources.limits.cpu`, Docker: `--cpus`), or remove it and keep the request";
-
-fn raise(throttled: Throttled, spent: f64) -> Recommendation {
+fn raise(load: Option<&Load>, throttled: Throttled, spent: f64) -> Recommendation {
+    let (to, predicted) = load.and_then(quota::of_loops).unzip();
     Recommendation {
         remedy: Remedy::Platform,
-        command: format!("{RAISE_QUOTA}; or run fewer workers and threads under it"),
+        command: format!("{}; or run fewer workers and threads under it", quota::raise(to)),
         reason: "the kernel keeps everything in the control group off the CPUs until the next \
                  period once the quota is spent: any line stalls there"
             .to_owned(),
         inputs: vec![quota_cpus(throttled), ratio("throttled_share_of_run_delay", spent)],
-        predicted: Vec::new(),
+        predicted: predicted.unwrap_or_default(),
     }
 }

@@ -5,8 +5,10 @@
 
 use super::{busy_idle, wrong_worker_class};
 use crate::diagnosis::blocked::{Blocked, ratio};
-use crate::diagnosis::{Case, Rule, lacks, residents, size, wording};
-use crate::model::{Cause, Finding, Load, Measured, Recommendation, Severity, Stall, Verdict};
+use crate::diagnosis::{Case, Rule, lacks, quota, residents, size, wording};
+use crate::model::{
+    Cause, Cores, Finding, Load, Measured, Recommendation, Remedy, Severity, Stall, Verdict,
+};
 
 /// A loop that is out of its poll for so much of the time has no room: whatever comes waits for about
 /// ten times as long as it takes (M/M/1: 1 / (1 - U); Kleinrock, *Queueing Systems* I, 1975, §3.2).
@@ -43,7 +45,9 @@ impl Rule for TooFewWorkers {
         let Some(idle) = load.cores.idle else {
             return Verdict::NotEnoughData { need: "the machine's account of idle CPUs" };
         };
-        let Some(sized) = wanted(case, load) else { return Verdict::Clear };
+        let beyond = beyond_quota(case, load);
+        let quota = if beyond.is_some() { ", which uses its CPU quota up" } else { "" };
+        let Some(sized) = beyond.or_else(|| wanted(case, load)) else { return Verdict::Clear };
         let workers = load.workers.len();
         // Where more would repeat what lives in one, `single-process-state` says what to do.
         let advice = (!residents::is_single(load)).then_some(sized);
@@ -52,7 +56,7 @@ impl Rule for TooFewWorkers {
             id: self.id().to_owned(),
             severity: Severity::High,
             summary: format!(
-                "{} busy {} of the time, computing, while {idle:.1} CPUs are idle",
+                "{} busy {} of the time, computing{quota}, while {idle:.1} CPUs are idle",
                 match workers {
                     1 => "the only worker is".to_owned(),
                     several => format!("all {several} workers are"),
@@ -99,6 +103,27 @@ pub(super) fn wanted(case: &Case<'_>, load: &Load) -> Option<Recommendation> {
     let is_kept = || wrong_worker_class::is_found_of_hubs(case, load);
     (is_busy(load) && has_room && !is_kept() && !busy_idle::is_found(case))
         .then(|| size::for_loops(load))?
+}
+
+/// More workers and a quota for them, where the loops use up the one that there is.
+fn beyond_quota(case: &Case<'_>, load: &Load) -> Option<Recommendation> {
+    let cores = load.cores;
+    let per_worker = load.cores_used() / load.worker_count();
+    let has_room = per_worker >= COMPUTES && cores.idle.is_some_and(|idle| idle >= IDLE);
+    let is_kept = || wrong_worker_class::is_found_of_hubs(case, load);
+    if !quota::is_spent(load) || !has_room || is_kept() || busy_idle::is_found(case) {
+        return None;
+    }
+    let budget = f64::from(cores.affinity);
+    let free = Load { cores: Cores { quota: None, budget, ..cores }, ..load.clone() };
+    let mut advice = size::for_loops(&free)?;
+    let Remedy::Setting { recommended, .. } = advice.remedy else { return None };
+    advice.command = format!(
+        "{} and a CPU limit of {recommended} (Kubernetes: `resources.limits.cpu`, Docker: `--cpus`), or a second \
+         container like this one",
+        advice.command
+    );
+    Some(advice)
 }
 
 fn is_busy(load: &Load) -> bool {
