@@ -39,12 +39,12 @@ class Server:
             [interpreter, "-B", os.path.join(SERVERS, "sizing_load.py"), "--port", str(self.port), "--clients",
              str(clients), "--warm", str(warm), "--seconds", str(seconds)], stdout=subprocess.PIPE)
 
-    def record(self, stallspy, interpreter, clients, seconds, out):
-        """What stallspy says of this server under load: its report."""
+    def record(self, stallspy, interpreter, clients, seconds, out, recording=None):
+        """What stallspy says of this server under load: its report; the recording is kept where one is to be."""
         load = self.load(interpreter, clients, seconds + 2, 0)
         try:
             time.sleep(1)
-            return recorded(stallspy, self.process.pid, seconds, out)
+            return recorded(stallspy, self.process.pid, seconds, out, recording)
         finally:
             load.kill()
             load.communicate()
@@ -75,20 +75,38 @@ def children(pid):
         return []
 
 
-def recorded(stallspy, pid, seconds, out):
-    """What stallspy says of a running server: its report, which is kept at `out`."""
-    code = subprocess.call([stallspy, "record", "-p", str(pid), "-d", str(seconds), "-q", "-f", "json", "-o", out],
-                           stdout=subprocess.DEVNULL)
+def recorded(stallspy, pid, seconds, out, recording=None):
+    """What stallspy says of a running server: its report, which is kept at `out`, and the recording if it is to be."""
+    command = [stallspy, "record", "-p", str(pid), "-d", str(seconds), "-q", "-f", "json", "-o", out]
+    code = subprocess.call(command + (["-f", "recording", "-o", recording] if recording else []), stdout=subprocess.DEVNULL)
     if code != 0:
         sys.exit("stallspy record ended with %d" % code)
     with open(out) as file:
         return json.load(file)
 
 
+def advised_by_both(stallspy, before, after):
+    """What stallspy says of one recording with an earlier one of the same server at another size."""
+    return json.loads(subprocess.check_output([stallspy, "advise", after, "--before", before, "--json"]))
+
+
 def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
+
+
+def lasting_port():
+    """A port for what is started several times: none of those that Linux gives to clients, from 32768 on by default."""
+    for port in range(20432, 32768):
+        with socket.socket() as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                one.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    sys.exit("no port is free")
 
 
 def answers(port):

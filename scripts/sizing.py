@@ -1,7 +1,7 @@
 """Whether a recommended number of workers, threads or tokens holds: what `scripts/bench --only sizing` measures.
 
 For each workload a server of the starting size is loaded and recorded; the recommendation of the report is read
-and applied, and what is said then is read too. Then the start, the recommendation and a small grid of sizes are
+and applied, and what is said then is read too: of that recording alone, and with the one from before (`--before`). Then the start, the recommendation and a small grid of sizes are
 measured in turn, in rounds, the second one backwards. Nothing here knows what is right: the best is what was measured to be best.
 """
 import math
@@ -132,9 +132,13 @@ class Pool(Workload):
     kinds = ("workers", "threads", "connections")
     at_once = 0  # as many as come
 
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.port = serving.lasting_port()  # whatever the server's size, the database is where it was
+
     def serve(self, interpreter, size):
         workers, threads, pool = size
-        database = Database(interpreter, self.wait_ms, self.at_once)
+        database = Database(interpreter, self.port, self.wait_ms, self.at_once)
         env = {"CPU_MS": repr(self.cpu_ms), "DATABASE_PORT": str(database.port), "POOL": str(pool)}
         command = [interpreter, "-m", "gunicorn", "-b", "127.0.0.1:{port}", "-w", str(workers), "-k", "gthread",
                    "--threads", str(threads), "sizing_app:application"]
@@ -163,8 +167,8 @@ class BusyDatabase(Pool):
 class Database:
     """`sizing_database.py` in a process of its own."""
 
-    def __init__(self, interpreter, wait_ms, at_once):
-        self.port = serving.free_port()
+    def __init__(self, interpreter, port, wait_ms, at_once):
+        self.port = port
         self.process = subprocess.Popen(
             [interpreter, "-B", os.path.join(serving.SERVERS, "sizing_database.py"), "--port", str(self.port),
              "--wait-ms", repr(wait_ms), "--at-once", str(at_once)])
@@ -215,10 +219,11 @@ def workloads(seed, only):
     return [one for one in every if any(one.name.startswith(part) for part in only.split(","))]
 
 
-def record(stallspy, interpreter, workload, size, folder):
+def record(stallspy, interpreter, workload, size, folder, recording):
     server = workload.serve(interpreter, size)
     try:
-        return server.record(stallspy, interpreter, workload.clients, RECORD_SECONDS, os.path.join(folder, "report.json"))
+        return server.record(stallspy, interpreter, workload.clients, RECORD_SECONDS, os.path.join(folder, "report.json"),
+                             recording)
     finally:
         server.end()
 
@@ -226,10 +231,16 @@ def record(stallspy, interpreter, workload, size, folder):
 def run(stallspy, interpreter, seed, only, folder):
     """A dict of numbers for each workload, as they come."""
     for workload in workloads(seed, only):
-        said = record(stallspy, interpreter, workload, workload.start, folder)
-        size, command, predicted = workload.recommended(said, workload.start)
-        _, then, _ = workload.recommended(record(stallspy, interpreter, workload, size, folder), size)
-        sizes = list(dict.fromkeys([workload.start, size] + workload.grid))
+        before, after = (os.path.join(folder, name + ".stallspy") for name in ("before", "after"))
+        said = record(stallspy, interpreter, workload, workload.start, folder, before)
+        first, command, predicted = workload.recommended(said, workload.start)
+        _, then, _ = workload.recommended(record(stallspy, interpreter, workload, first, folder, after), first)
+        both = serving.advised_by_both(stallspy, before, after) if first != workload.start else said
+        size, with_both, better = workload.recommended(both, first)
+        # Where both say that another is better than what one alone does it is that which has to hold.
+        with_both = with_both if with_both != then else None
+        size, predicted = (size, better) if with_both else (first, predicted)
+        sizes = list(dict.fromkeys([workload.start, first, size] + workload.grid))
         measured = {one: [] for one in sizes}
         for number in range(ROUNDS):
             for one in sizes[::1 if number % 2 == 0 else -1]:
@@ -240,7 +251,7 @@ def run(stallspy, interpreter, seed, only, folder):
                 finally:
                     server.end()
         result = judge(workload, size, predicted, [summary(one, measured[one]) for one in sizes])
-        yield dict(result, command=command, then=then)
+        yield dict(result, command=command, then=then, with_both=with_both)
 
 
 def summary(size, rounds):
@@ -273,6 +284,11 @@ def p99(point):
     return "%s%.0f" % ("≥ " if point["p99_at_least"] else "", point["p99_ms"])
 
 
+def then(result):
+    alone, both = result["then"] or "nothing", result["with_both"]
+    return "%s; with both recordings: %s" % (alone, both) if both else alone
+
+
 HEADER = ["workload", "start", "to type", "and then", "throughput / s: start, predicted, measured", "predicted / measured",
           "best of the grid", "recommended / best", "smallest with 0.95", "of that: recommended / smallest",
           "p99, ms: start, recommended, best"]
@@ -282,7 +298,7 @@ def row(result):
     start, got, best, words = result["start"], result["recommended"], result["best"], result["words"]
     predicted = result["predicted_rps"]
     return [
-        result["workload"], words["start"], result["command"] or "nothing", result["then"] or "nothing",
+        result["workload"], words["start"], result["command"] or "nothing", then(result),
         "%.0f, %s, %.0f" % (start["rps"], "–" if predicted is None else "%.0f" % predicted, got["rps"]),
         "–" if predicted is None else "%.2f" % (predicted / max(got["rps"], 1e-9)),
         "%s: %.0f" % (words["best"], best["rps"]), "%.2f" % result["of_best"], words["smallest"], result["resources"],

@@ -14,31 +14,34 @@ use crate::attribution::{Attribution, Witnesses, pools, talks};
 use crate::diagnosis::blocked::Blocked;
 use crate::diagnosis::rules::loop_hung::is_hung;
 use crate::diagnosis::thread_size::ThreadSize;
-use crate::diagnosis::{Case, RULES, keep, wording};
+use crate::diagnosis::{Case, RULES, contrast, keep, wording};
 use crate::load::lag::Lag;
 use crate::load::loads;
 use crate::load::loops::loop_loads;
 use crate::model::{
-    Cause, Culprit, CulpritTotal, Finding, FrameId, LoopId, LoopInfo, LoopSummary, ProcessInfo,
-    Recording, Report, Severity, Stall, Tables, Verdict, WaitId,
+    Cause, Connecting, Culprit, CulpritTotal, Finding, FrameId, Load, LockWait, LoopId, LoopInfo,
+    LoopLoad, LoopSummary, ProcessInfo, Recording, Report, Severity, Stall, Tables, Verdict,
+    WaitId,
 };
 use crate::stall;
 use crate::units::{Nanos, Timestamp, whole};
 
 /// Everything a recording says. `allow` picks the stalls that the user knows and accepts.
 #[must_use]
-pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> bool) -> Report {
-    let (mut stalls, disagreements) = stalls_and_disagreements(&recording);
-    recording.losses.edge_disagreements = disagreements;
-    pools::place(&mut recording);
-    let connecting = connecting(&recording);
-    talks::place(&mut recording, &stalls, &connecting);
-    for stall in &mut stalls {
-        stall.allowed = allow(&recording, stall);
-    }
-    let loops = loop_loads(&recording, &stalls);
-    let lock_waits = lock_waits(&recording, &stalls);
-    let loads = loads(&recording, &loops, &blocked_on(&recording), &lock_waits);
+pub fn conclude(recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> bool) -> Report {
+    conclude_after(recording, &[], allow)
+}
+
+/// The same, with what its servers did in an earlier recording.
+#[must_use]
+pub fn conclude_after(
+    mut recording: Recording,
+    before: &[Load],
+    allow: &dyn Fn(&Recording, &Stall) -> bool,
+) -> Report {
+    let Grounds { stalls, connecting, loops, lock_waits, mut loads } =
+        Grounds::of(&mut recording, allow);
+    contrast::place(&mut loads, before);
     let uses = usage(&recording);
     let sizes: Vec<ThreadSize<'_>> = loads.iter().filter_map(ThreadSize::of).collect();
     let case = Case {
@@ -64,6 +67,39 @@ pub fn conclude(mut recording: Recording, allow: &dyn Fn(&Recording, &Stall) -> 
         undecided,
         verdict,
         recording,
+    }
+}
+
+/// What the servers of a recording did, to be held against what they do in a later one.
+#[must_use]
+pub fn loads_of(mut recording: Recording) -> Vec<Load> {
+    Grounds::of(&mut recording, &|_, _| false).loads
+}
+
+/// What findings rest on, but for the recording itself.
+struct Grounds {
+    stalls: Vec<Stall>,
+    connecting: Vec<Connecting>,
+    loops: Vec<LoopLoad>,
+    lock_waits: Vec<LockWait>,
+    loads: Vec<Load>,
+}
+
+impl Grounds {
+    /// Those of a recording, to which it adds what only shows when all is known.
+    fn of(recording: &mut Recording, allow: &dyn Fn(&Recording, &Stall) -> bool) -> Grounds {
+        let (mut stalls, disagreements) = stalls_and_disagreements(recording);
+        recording.losses.edge_disagreements = disagreements;
+        pools::place(recording);
+        let connecting = connecting(recording);
+        talks::place(recording, &stalls, &connecting);
+        for stall in &mut stalls {
+            stall.allowed = allow(recording, stall);
+        }
+        let loops = loop_loads(recording, &stalls);
+        let lock_waits = lock_waits(recording, &stalls);
+        let loads = loads(recording, &loops, &blocked_on(recording), &lock_waits);
+        Grounds { stalls, connecting, loops, lock_waits, loads }
     }
 }
 

@@ -131,6 +131,14 @@ pub enum Error {
         /// What the system said.
         why: String,
     },
+    /// What is to be compared with a recording is no earlier one of the same server.
+    #[error(
+        "--before takes an earlier recording of the same server at another size, and this is none: {why}"
+    )]
+    NotBefore {
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The user asked for something that cannot be.
     #[error("{0}")]
     Usage(String),
@@ -157,7 +165,7 @@ impl Error {
             | Error::Traced { .. }
             | Error::NoPause { .. } => exit::NOT_PERMITTED,
             Error::EndedEarly { .. } => exit::ENDED_EARLY,
-            Error::Usage(_) | Error::SeveralNames { .. } => exit::USAGE,
+            Error::Usage(_) | Error::SeveralNames { .. } | Error::NotBefore { .. } => exit::USAGE,
             Error::Launch { .. } | Error::File(_) | Error::Proc(_) => exit::ERROR,
         }
     }

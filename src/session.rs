@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use regex::Regex;
 
 use crate::attribution::application;
+use crate::attribution::functions::functions;
 use crate::conclusion;
 use crate::diagnosis::rules::loop_hung::HUNG_AFTER;
 use crate::diagnosis::wording;
@@ -205,6 +206,31 @@ pub fn conclude(recording: Recording, allow: &[Pattern]) -> Report {
     conclusion::conclude(recording, &|recording, stall| {
         allow.iter().any(|pattern| pattern.accepts(stall, &recording.tables))
     })
+}
+
+/// The same, held against an earlier recording of the same server at another size.
+///
+/// # Errors
+/// [`Error::NotBefore`] where that is this recording, or none of the same server.
+pub fn conclude_after(
+    recording: Recording,
+    before: Recording,
+    allow: &[Pattern],
+) -> Result<Report, Error> {
+    let not = |why| Err(Error::NotBefore { why });
+    if (before.attached, before.detached) == (recording.attached, recording.detached) {
+        return not("it is the recording itself");
+    }
+    let (own, earlier) = (functions(&recording), functions(&before));
+    if !own.is_empty() && !earlier.is_empty() && own.is_disjoint(&earlier) {
+        return not("no function of its application is met in the other one");
+    }
+    let before = conclusion::loads_of(before);
+    let report = conclusion::conclude_after(recording, &before, &|recording, stall| {
+        allow.iter().any(|pattern| pattern.accepts(stall, &recording.tables))
+    });
+    let is_met = before.iter().any(|one| report.loads.iter().any(|load| load.server == one.server));
+    if is_met { Ok(report) } else { not("no server of the other one is in it") }
 }
 
 /// Looks once at a process.

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(clippy::disallowed_methods, unreachable_pub)]
 
+#[path = "diagnosis/peers.rs"]
+mod peers;
 mod story;
 
 use stallspy::conclusion::conclude;
@@ -19,10 +21,11 @@ use stallspy::units::{Nanos, Pid, Tid};
 use story::{Part, Story, at};
 
 /// Every rule has a column. A new rule fails the test until it has one.
-const COLUMNS: [&str; 26] = [
+const COLUMNS: [&str; 27] = [
     "oom-killed",
     "worker-timeout-ahead",
     "loop-hung",
+    "peer-saturated",
     "sync-starved",
     "gthread-starved",
     "threads-occupied",
@@ -730,6 +733,7 @@ fn stories() -> Vec<(&'static str, Report)> {
     let call = in_request(&mut story);
     story.stall(500.0, call);
     reports.push(("a call that --allow accepts", conclude(story.recording, &|_, _| true)));
+    reports.extend(peers::rows());
     reports
 }
 

@@ -16,6 +16,7 @@ pub mod connecting;
 pub mod consensus;
 pub mod contributors;
 pub mod culprit;
+pub mod functions;
 pub mod holder;
 pub mod lines;
 pub mod lock_waits;

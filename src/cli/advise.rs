@@ -9,11 +9,10 @@ use regex::Regex;
 
 use super::progress::ProgressLine;
 use super::record::{parse_pid, parse_seconds};
-use super::{Color, complain};
+use super::{Color, before};
 use crate::error::{Error, exit};
 use crate::export::{write_advice, write_advice_json};
 use crate::model::Recording;
-use crate::recording;
 use crate::session::{self, Plan, Target};
 use crate::units::{Nanos, Pid};
 
@@ -22,7 +21,9 @@ use crate::units::{Nanos, Pid};
     group = ArgGroup::new("source").required(true).args(["pid", "name", "file"]),
     after_help = "Examples:\n  \
         stallspy advise -p 4242            watch for 30 s, then say what to change\n  \
-        stallspy advise today.stallspy     the same of a recording\n\n\
+        stallspy advise today.stallspy     the same of a recording\n  \
+        stallspy advise -p 4242 --before today.stallspy\n\
+        \x20                                    once that size is in force: does the database keep up?\n\n\
         Sizes need a server under load: at least 20 requests."
 )]
 pub(super) struct Args {
@@ -34,6 +35,10 @@ pub(super) struct Args {
     /// Watch the one server whose command line matches this regular expression
     #[arg(long, value_name = "REGEX")]
     name: Option<Regex>,
+    /// An earlier recording of the same server at another size: whether the database or API that requests wait for
+    /// answers more when more ask
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
     /// How many seconds to watch
     #[arg(short, long, value_name = "SECS", default_value = "30", value_parser = parse_seconds)]
     duration: Nanos,
@@ -49,7 +54,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
-    let report = session::conclude(recorded(args)?, &[]);
+    // Before anything is watched: a file that is no recording is known at once.
+    let before = args.before.as_deref().map(before::read).transpose()?;
+    let report = before::conclude(recorded(args)?, before, &[])?;
     let view = super::view::plain(args.color);
     let mut text = Vec::new();
     let written = if args.json {
@@ -64,9 +71,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
 
 fn recorded(args: &Args) -> Result<Recording, Error> {
     if let Some(file) = &args.file {
-        let loaded = recording::read_file(file).map_err(|error| Error::File(error.to_string()))?;
-        loaded.notes.iter().for_each(|note| complain(note));
-        return Ok(loaded.recording);
+        return before::read(file);
     }
     let pid = args.pid.map_or_else(|| args.name.as_ref().map(session::find), |pid| Some(Ok(pid)));
     let Some(pid) = pid.transpose()? else {

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)] // the part that writes files, where the user says
 
 mod advise;
+mod before;
 mod completions;
 mod demo;
 mod doctor;

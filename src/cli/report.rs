@@ -4,19 +4,20 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 
-use super::complain;
 use super::outputs::{OutputArgs, files, write_all};
 use super::view::ViewArgs;
+use super::{before, complain};
 use crate::error::{Error, exit};
 use crate::gate::{Gate, Pattern};
 use crate::model::GilState;
-use crate::recording;
-use crate::session;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A recording, as written by `stallspy record -f recording -o FILE`
     file: PathBuf,
+    /// An earlier recording of the same server at another size, for what both tell together (see `advise --help`)
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
     #[command(flatten)]
     outputs: OutputArgs,
     #[command(flatten)]
@@ -35,16 +36,13 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, given: Option<&ArgMatches>) -> Result<u8, Error> {
     let view = args.view.view();
     let outputs = args.outputs.outputs(given)?;
-    let loaded =
-        recording::read_file(&args.file).map_err(|error| Error::File(error.to_string()))?;
-    for note in &loaded.notes {
-        complain(note);
-    }
-    let samples = &loaded.recording.samples;
+    let recording = before::read(&args.file)?;
+    let before = args.before.as_deref().map(before::read).transpose()?;
+    let samples = &recording.samples;
     if args.view.only_gil() && samples.iter().all(|sample| sample.gil == GilState::Unknown) {
         complain("this recording does not say who held the GIL: with -g no sample is left");
     }
-    let report = session::conclude(loaded.recording, &args.allow);
+    let report = before::conclude(recording, before, &args.allow)?;
     write_all(&outputs, &report, &view)?;
     if !args.quiet {
         for file in files(&outputs) {

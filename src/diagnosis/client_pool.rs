@@ -28,6 +28,7 @@ pub fn shared_name(shared: &SharedPool) -> String {
         SharedKind::Pool(kind) => name(kind, &shared.name),
         SharedKind::Lock(LockKind::Thread) => format!("a lock at {}", shared.name),
         SharedKind::Lock(LockKind::Sqlite) => "a SQLite database's lock".to_owned(),
+        SharedKind::Peer => shared.name.clone(),
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod blocked;
 mod bursts;
 pub mod client_pool;
+pub mod contrast;
 pub mod deadline;
 pub mod deadline_remedy;
 pub mod gain;
@@ -126,10 +127,11 @@ pub trait Rule: Debug + Sync {
 
 /// All rules. Of two findings that explain the same share of time and matter the same, the one
 /// further up comes first.
-pub static RULES: [&dyn Rule; 26] = [
+pub static RULES: [&dyn Rule; 27] = [
     &rules::oom_killed::OomKilled,
     &rules::worker_timeout_ahead::WorkerTimeoutAhead,
     &rules::loop_hung::LoopHung,
+    &rules::peer_saturated::PeerSaturated,
     &rules::sync_starved::SyncStarved,
     &rules::gthread_starved::GthreadStarved,
     &rules::threads_occupied::ThreadsOccupied,

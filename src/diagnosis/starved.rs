@@ -10,7 +10,7 @@ use super::thread_size::ThreadSize;
 use super::{Case, Rule, client_pool, lacks, often, quota, residents, wording};
 use crate::model::{
     CpuQuota, Crowd, Finding, Measured, ProcessInfo, Recommendation, Recording, Remedy, Role,
-    Stall, Verdict, WorkerClass,
+    SharedKind, SharedPool, Stall, Verdict, WorkerClass,
 };
 use crate::sizing::shape::Limit;
 use crate::units::{Nanos, to_f64};
@@ -78,7 +78,9 @@ fn has_unseen_siblings(recording: &Recording, process: &ProcessInfo) -> bool {
 fn pool_waited_for(class: WorkerClass, case: &Case<'_>) -> String {
     let loads = case.loads.iter().filter(|load| load.class == class);
     let shared = { loads }.find_map(|load| load.shared.as_ref());
-    let Some(shared) = shared.filter(|shared| shared.share >= often::SELDOM) else {
+    // A peer has a finding of its own.
+    let is_told = |one: &&SharedPool| one.share >= often::SELDOM && one.kind != SharedKind::Peer;
+    let Some(shared) = shared.filter(is_told) else {
         return String::new();
     };
     let name = client_pool::shared_name(shared);

@@ -12,9 +12,10 @@ use super::pool_size::measured;
 use super::size::{
     effect, enough, error, keeping, most_that_fit, threads_option, workers_of, workers_option,
 };
-use super::{client_pool, often, residents, wording};
+use super::{client_pool, contrast, often, residents, wording};
 use crate::model::{
-    Costs, Effect, Load, Measured, PoolKind, Recommendation, Remedy, SettingKind, SharedPool,
+    Contrast, Costs, Effect, Load, Measured, PoolKind, Recommendation, Remedy, SettingKind,
+    SharedKind, SharedPool,
 };
 use crate::sizing::capacity::{Needs, Shape, Shared, capacity_sharing};
 use crate::sizing::hub::OnHub;
@@ -25,9 +26,12 @@ use crate::units::{Bounds, to_f64, whole};
 const WORTH_IT: f64 = 1.05;
 /// From this share of the CPUs that are left to a server on it keeps them busy: what is idle of them is so between two
 /// requests (1 × 2 threads of `hashlib.pbkdf2_hmac` used 0.95 of two CPUs, and 2 × 1 got a tenth less done).
-const CPUS_BUSY: f64 = 0.93;
+pub(super) const CPUS_BUSY: f64 = 0.93;
 /// From this part of what requests wait on a peer decides what more of them at once do.
-const MOST_OF_WAITING: f64 = 0.5;
+pub(super) const MOST_OF_WAITING: f64 = 0.5;
+/// A size this many times as large as one that does as well is worth going back from; with less there is room for what
+/// does not ask the peer.
+const WORTH_GOING_BACK: f64 = 1.5;
 
 /// The smallest size that gets nearly all done that any could.
 #[derive(Debug, Clone, Copy)]
@@ -242,6 +246,17 @@ impl<'a> ThreadSize<'a> {
             .then(|| self.recommendation_of_fewer())
     }
 
+    /// A smaller size that gets as much done, where a peer limits it: more threads only wait there. `None` where what is there
+    /// is hardly larger.
+    #[must_use]
+    pub fn smaller(&self) -> Option<Recommendation> {
+        self.shared.filter(|shared| shared.kind == SharedKind::Peer)?;
+        let slots = self.workers_now.saturating_mul(self.work.threads?);
+        let is_as_good = self.found.capacity * WORTH_IT >= self.as_it_is;
+        let is_larger = f64::from(slots) >= f64::from(self.found.shape.slots()) * WORTH_GOING_BACK;
+        (is_as_good && is_larger).then(|| self.recommendation())
+    }
+
     /// That the size is right; `None` where another does noticeably more.
     #[must_use]
     pub fn to_keep(&self) -> Option<Recommendation> {
@@ -406,22 +421,31 @@ impl<'a> ThreadSize<'a> {
         )
     }
 
-    /// What the prediction rests on where requests mostly wait for one peer: how fast that is when more ask it
-    /// at once cannot be told from a server that never did.
+    /// What the prediction rests on, in words.
     fn condition(&self) -> Option<String> {
+        let peer = self.rests_on()?;
+        Some(format!(
+            "; predicted as if {peer} answered that many at once as fast as it does now: if it does not, they wait \
+             for it instead of for a thread, and no more gets done; to find out, keep a recording of now (`stallspy \
+             record -p PID -d 30 -f recording -o before.stallspy`), and once it is typed `stallspy advise -p PID \
+             --before before.stallspy` tells"
+        ))
+    }
+
+    /// The peer that the prediction rests on where requests mostly wait for one: how fast that is when more ask it at
+    /// once cannot be told from a server that never did.
+    #[must_use]
+    pub fn rests_on(&self) -> Option<&'a str> {
+        if self.load.contrast.as_ref().and_then(Contrast::limit).is_some() {
+            return None;
+        }
         let one = self.load.blocked_on.first()?;
         one.peer.parse::<SocketAddr>().ok()?;
         let all = self.work.needs.blocked * to_f64(self.work.costs.requests);
-        let threads = self.work.threads.unwrap_or(1);
+        let threads = self.work.threads?;
         let (now, then) = (self.workers_now.saturating_mul(threads), self.found.shape.slots());
         let is_most = one.time.as_secs_f64() >= all * MOST_OF_WAITING;
-        (is_most && then > now).then(|| {
-            format!(
-                "; predicted as if {} answered that many at once as fast as it does now: if it does not, they \
-                 wait for it instead of for a thread, and no more gets done",
-                one.peer
-            )
-        })
+        (is_most && then > now).then_some(&one.peer)
     }
 
     /// The pool that is to have another size, and that.
@@ -441,6 +465,11 @@ impl<'a> ThreadSize<'a> {
 
     /// What the pool or lock that requests wait for has to do with it.
     fn about(&self, shared: &SharedPool) -> String {
+        if let Some(limit) = self.load.contrast.as_ref().and_then(Contrast::limit)
+            && shared.kind == SharedKind::Peer
+        {
+            return format!("; {}: more threads only wait there", contrast::sentence(limit));
+        }
         let name = client_pool::shared_name(shared);
         let workers = self.found.shape.workers;
         match (self.pool, shared.limit) {
@@ -468,11 +497,16 @@ impl<'a> ThreadSize<'a> {
     }
 
     fn inputs(&self) -> Vec<Measured> {
-        let pool = self.shared.map(|shared| {
-            [
+        let pool = self.shared.map(|shared| match shared.kind {
+            SharedKind::Peer => vec![
+                Measured::new("waited_for_turn", shared.waited, "s"),
+                Measured::new("kept_of_turn", shared.kept, "s"),
+                Measured::new("turns_at_once", shared.servers, "count"),
+            ],
+            SharedKind::Pool(_) | SharedKind::Lock(_) => vec![
                 Measured::new("waited_for_pool", shared.waited, "s"),
                 Measured::new("kept_of_pool", shared.kept, "s"),
-            ]
+            ],
         });
         let Work { needs, demand, rate, .. } = self.work;
         let [with_gil, without_gil, blocked] = measured(needs);

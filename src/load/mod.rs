@@ -109,6 +109,7 @@ impl Group<'_> {
             loops: loops.iter().filter(|one| pids.contains(&one.pid)).cloned().collect(),
             blocked_on: self.blocked_on(blocked_on),
             shared: shared::of(recording, now, lock_waits),
+            contrast: None,
             residents: { now.iter().filter_map(|one| one.residents.as_ref()) }
                 .max_by_key(|residents| residents.len())
                 .cloned()

@@ -5,7 +5,7 @@
 //! the accept queue.
 
 use super::{
-    BlockedOn, Crowd, LockKind, LoopLoad, PoolKind, Resident, ServerConfig, SettingValue,
+    BlockedOn, Contrast, Crowd, LockKind, LoopLoad, PoolKind, Resident, ServerConfig, SettingValue,
     WorkerClass,
 };
 use crate::units::{Nanos, Pid, to_f64, whole};
@@ -61,8 +61,10 @@ pub struct Load {
     /// B by peer: what the threads that serve were blocked on in the application's calls, by background
     /// samples; the largest first.
     pub blocked_on: Vec<BlockedOn>,
-    /// The pool of the application's own that requests wait for most.
+    /// The pool of the application's own, the lock or the peer whose turn requests wait for most.
     pub shared: Option<SharedPool>,
+    /// What an earlier recording of it at another size tells; `None` without one.
+    pub contrast: Option<Contrast>,
     /// What lives in a worker beside requests, of the one that has most of it.
     pub residents: Vec<Resident>,
 }
@@ -114,6 +116,8 @@ pub enum SharedKind {
     Pool(PoolKind),
     /// A lock.
     Lock(LockKind),
+    /// A peer that works on so many at once, as two recordings show.
+    Peer,
 }
 
 impl SharedKind {
@@ -122,23 +126,23 @@ impl SharedKind {
     pub fn pool(self) -> Option<PoolKind> {
         match self {
             SharedKind::Pool(kind) => Some(kind),
-            SharedKind::Lock(_) => None,
+            SharedKind::Lock(_) | SharedKind::Peer => None,
         }
     }
 
     /// Whether each worker has one of its own; else there is one for all of them.
     #[must_use]
     pub fn is_in_each_worker(self) -> bool {
-        self != SharedKind::Lock(LockKind::Sqlite)
+        !matches!(self, SharedKind::Lock(LockKind::Sqlite) | SharedKind::Peer)
     }
 }
 
-/// A pool that the application made for itself, or a lock, that its requests wait for.
+/// A pool that the application made for itself, a lock or a peer that its requests wait for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SharedPool {
     /// What it is.
     pub kind: SharedKind,
-    /// A pool's class; the line at which requests wait for a lock.
+    /// A pool's class; the line at which requests wait for a lock; a peer's address.
     pub name: String,
     /// How many there may be in use in one worker, if that is known.
     pub limit: Option<u32>,

@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod connecting;
+pub mod contrast;
 pub mod crowd;
 pub mod finding;
 pub mod frame;
@@ -35,6 +36,7 @@ pub mod wait;
 
 pub use budget::{Budget, Machine, Turns};
 pub use connecting::Connecting;
+pub use contrast::{Asked, Contrast, PeerLimit};
 pub use crowd::{Crowd, CrowdLook};
 pub use finding::{
     Effect, Finding, Measured, Recommendation, Remedy, SettingKind, Severity, Verdict,

@@ -109,8 +109,16 @@ pub fn find(task: &Task, error: f64) -> Found {
     let vary = |by: f64| {
         let needs = task.needs;
         let blocked = needs.blocked * by;
+        // One for all processes that lets several through at once was measured, and is no setting.
+        let vary = |one: Shared| match one {
+            Shared { servers, in_each_process: false, .. } if servers > 1.0 => {
+                Shared { servers: servers * by, ..one }
+            }
+            _ => one,
+        };
+        let (shared, demand) = (task.shared.map(vary), task.demand * by);
         // More waiting and more demand ask for more slots.
-        smallest(&Task { needs: Needs { blocked, ..needs }, demand: task.demand * by, ..*task })
+        smallest(&Task { needs: Needs { blocked, ..needs }, shared, demand, ..*task })
     };
     let (low, high) = (vary(1.0 - error.clamp(0.0, 0.5)), vary(1.0 + error.clamp(0.0, 0.5)));
     let span = |of: fn(Shape) -> u32| {

@@ -12,6 +12,7 @@ mod profiler;
 #[path = "../story/mod.rs"]
 mod story;
 
+mod before;
 mod errors;
 mod help;
 mod outputs;

@@ -10,10 +10,10 @@
 
 use stallspy::model::{
     CallbackRun, ConnectionInfo, CpuQuota, CpuState, EdgeStatus, Frame, FrameKind, GilHolder,
-    GilState, GilTally, Glimpse, Level, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState,
-    LoopTally, Losses, Machine, NameId, Peer, ProcessInfo, ReadyFd, Recording, Role, Sample,
-    SchedTimes, Settings, Spin, Stack, StackId, Tables, ThreadLook, Throttle, Wait, WorkerClass,
-    WorkerTopology,
+    GilState, GilTally, Glimpse, Level, ListenerInfo, LoopId, LoopInfo, LoopKind, LoopPhase,
+    LoopState, LoopTally, Losses, Machine, NameId, Peer, ProcessInfo, ReadyFd, Recording, Role,
+    Sample, SchedTimes, Settings, Spin, Stack, StackId, Tables, ThreadLook, Throttle, Wait,
+    WorkerClass, WorkerTopology,
 };
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
 
@@ -190,6 +190,36 @@ impl Story {
             idle: Nanos::from_millis(idle_ms),
             ..Machine::default()
         };
+    }
+
+    /// One worker of gunicorn's gthread of so many threads, of which so many are held at a time, each by a request that
+    /// computes for 1 ms and else waits for a database; so many requests in 10 s. Others wait for a thread.
+    pub fn asking(threads: u32, held: u32, requests: u64, waiting: u32) -> Story {
+        let mut story = Story::of_threads(400, threads, 0);
+        let stack = story.stack(&[("/srv/app/views.py", 41, "orders")]);
+        let peer = Peer::Remote(story.recording.tables.name("10.0.0.7:5432"));
+        let query = story.asleep(20.0, stack, "recvfrom", Some(peer));
+        story.stall(500.0, query);
+        story.sampled(stack, 1000 * held, query.cpu);
+        story.crowd(WorkerClass::Gthread, threads, held, waiting, 400);
+        story.machine(18_000);
+        let process = &mut story.recording.processes[0];
+        process.topology.server = "gunicorn".to_owned();
+        process.occupancy.busy = vec![0; held as usize];
+        process.occupancy.busy.push(1000);
+        (process.requests.first, process.requests.last) = (Some(0), Some(requests));
+        process.cpu = Nanos::from_millis(requests);
+        process.gil = GilTally { looks: 10_000, held: requests };
+        let mut line = ListenerInfo {
+            inode: 1,
+            address: "127.0.0.1:8000".to_owned(),
+            limit: Some(2048),
+            queue: Level::default(),
+            waiting: 0,
+        };
+        (0..50).for_each(|_| line.add(Some(waiting), None));
+        process.listeners.push(line);
+        story
     }
 
     /// A stack below the server's own frames, `(file, line, function)` root first.

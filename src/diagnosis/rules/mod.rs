@@ -17,6 +17,7 @@ pub mod many_small_callbacks;
 pub mod not_under_load;
 pub mod oom_killed;
 pub mod page_faults;
+pub mod peer_saturated;
 pub mod pool_saturated;
 pub mod single_process_state;
 pub mod slow_loop_implementation;

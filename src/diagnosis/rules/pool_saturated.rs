@@ -2,6 +2,7 @@
 //!
 //! Takes looks at pools. gthread's own threads have a rule of their own.
 
+use super::peer_saturated;
 use crate::diagnosis::blocked::ratio;
 use crate::diagnosis::hub_connections::Taken;
 use crate::diagnosis::{Case, Rule, lacks, often, pool_size, wording};
@@ -143,6 +144,11 @@ fn recommendation(
     load: Option<&Load>,
     full: f64,
 ) -> Recommendation {
+    // Whoever got another connection would wait where they lead to.
+    let is_used_up = load.is_some_and(|load| peer_saturated::limit_of(load).is_some());
+    if is_used_up && pool.kind.is_of_clients() {
+        return no_larger(pool, full);
+    }
     let is_it = |load: &&Load| {
         let shared = load.shared.as_ref();
         shared
