@@ -2490,3 +2490,21 @@ fn what_others_use_is_not_taken_off_a_quota_that_leaves_it_room() {
     assert_eq!(cores(None, 6.0).usable(), 4.0);
     assert_eq!(cores(None, 1.5).usable(), 6.5);
 }
+
+#[test]
+fn a_line_that_hardly_blocks_is_nothing_to_change_beside_one_that_does() {
+    let told = |call_ms: f64| {
+        let mut story = Story::new(900);
+        let call = in_request(&mut story);
+        for n in 0..9 {
+            story.stall(100.0 + 900.0 * f64::from(n), Part { ms: call_ms, ..call });
+        }
+        let render = rendering(&mut story, 20.0);
+        story.stall(9_000.0, render);
+        let report = conclude(story.recording, &nothing_allowed);
+        let found = report.findings.iter().find(|one| one.id == "loop-blocked-by-cpu").unwrap();
+        found.recommendations.len()
+    };
+    assert_eq!(told(400.0), 0, "20 ms beside 3.6 s");
+    assert_eq!(told(60.0), 1, "20 ms beside 0.54 s");
+}

@@ -30,7 +30,11 @@ pub fn ranked(
     cause: Cause,
     advise: impl Fn(&Recording, &Blame) -> Recommendation,
 ) -> Vec<Recommendation> {
+    // Also beside lines that other causes have.
+    let all = Blocked::of(case.recording, case.stalls, |stall| stall.culprit.is_some());
+    let most = all.and_then(|all| Some(all.culprits.first()?.total)).unwrap_or_default();
     let lines = remedy::by_lines(case.recording, blocked, advise).into_iter();
+    let lines = lines.filter(|(blame, _)| !remedy::is_little(blame, most));
     let mut changes: Vec<Vec<Recommendation>> =
         lines.map(|(blame, advice)| with_effects(case, blame, cause, advice)).collect();
     let gain = |change: &[Recommendation]| {

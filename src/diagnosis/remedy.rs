@@ -30,6 +30,11 @@ pub fn for_lines(
 /// it is below the sampling error of that time.
 const WORTH_A_WORD: u64 = 100;
 
+/// Whether a line is below the error of what was measured, where the costliest took `most`.
+pub(super) fn is_little(blame: &Blame, most: Nanos) -> bool {
+    blame.total < most.scaled(1, WORTH_A_WORD) && blame.max < MEDIUM_LENGTH
+}
+
 /// The same with the lines. Of several lines of one function the costliest stands for all: they are
 /// changed together, as is what is defined on the same line, a generator expression. Short stalls of a
 /// line below `WORTH_A_WORD` are left out.
@@ -51,8 +56,7 @@ pub fn by_lines<'a>(
         let is_said = all
             .iter()
             .any(|(known, said)| together(known.frame, blame.frame) && said.command == one.command);
-        let is_little = blame.total < most.scaled(1, WORTH_A_WORD) && blame.max < MEDIUM_LENGTH;
-        if !is_said && !is_little && all.len() < MOST_LINES {
+        if !is_said && !is_little(blame, most) && all.len() < MOST_LINES {
             all.push((blame, one));
         }
     }

@@ -56,8 +56,9 @@ pub fn several(count: usize, noun: &str) -> String {
 /// How much of the time and how long at most: `41 % of the time, longest 412 ms`.
 #[must_use]
 pub fn extent(blocked: &Blocked) -> String {
-    let up_to = if blocked.loops > 1 { "up to " } else { "" };
-    format!("{up_to}{} of the time, longest {}", percent(blocked.share), length(blocked.max))
+    let share = percent(blocked.share);
+    let up_to = if blocked.loops > 1 && !share.starts_with("under") { "up to " } else { "" };
+    format!("{up_to}{share} of the time, longest {}", length(blocked.max))
 }
 
 /// What to call the loops that stalled, with the verb's ending: `the event loop is`.
@@ -103,5 +104,16 @@ mod tests {
         let lengths = lengths.map(|us| length(Nanos::from_micros(us)));
         let expected = ["850 us", "2 ms", "4.3 ms", "10 ms", "412 ms", "1.0 s", "11.9 s"];
         assert_eq!(lengths, expected);
+    }
+
+    #[test]
+    fn an_extent_reads_as_a_sentence() {
+        let of = |loops, share| {
+            let max = Nanos::from_millis(12);
+            extent(&Blocked { stalls: Vec::new(), share, max, loops, culprits: Vec::new() })
+        };
+        assert_eq!(of(1, 0.25), "25 % of the time, longest 12 ms");
+        assert_eq!(of(2, 0.25), "up to 25 % of the time, longest 12 ms");
+        assert_eq!(of(2, 0.0005), "under 0.1 % of the time, longest 12 ms");
     }
 }
