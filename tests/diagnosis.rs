@@ -13,9 +13,9 @@ use stallspy::diagnosis::RULES;
 use stallspy::model::{
     Budget, Cause, ConnectionInfo, Cores, CpuQuota, CpuState, CrowdLook, GilHolder, GilState,
     GilTally, Level, ListenerInfo, LoopId, LoopKind, LoopState, LoopTally, Patches, Peer, PoolInfo,
-    PoolKind, PoolReading, ProcessInfo, Readiness, ReadyFd, Recommendation, Recording, Remedy,
-    Report, Resident, ResidentKind, ResidentPlace, Role, Setting, SettingSource, SettingValue,
-    Severity, Stall, WorkerClass,
+    PoolKind, PoolReading, Readiness, ReadyFd, Recommendation, Recording, Remedy, Report, Resident,
+    ResidentKind, ResidentPlace, Role, Setting, SettingSource, SettingValue, Severity, Stall,
+    WorkerClass,
 };
 use stallspy::units::{Nanos, Pid, Tid};
 use story::{Part, Story, at};
@@ -92,7 +92,9 @@ fn shared_pool(kind: PoolKind, limit: Option<u32>, threads: u32, waiting: u32) -
 }
 
 /// Makes it a gevent worker of 20 connections, with so many open and so many before it.
-fn take_connections(process: &mut ProcessInfo, open: u32, waiting: u32) {
+fn take_connections(story: &mut Story, open: u32, waiting: u32) {
+    story.listening(waiting);
+    let process = &mut story.recording.processes[0];
     process.topology.class = WorkerClass::Gevent;
     let setting = Setting { value: SettingValue::Number(20), source: SettingSource::Memory };
     process.config.insert("worker_connections".to_owned(), setting);
@@ -105,15 +107,6 @@ fn take_connections(process: &mut ProcessInfo, open: u32, waiting: u32) {
     };
     (0..5).for_each(|_| incoming.open.add(Some(open)));
     process.connections.push(incoming);
-    let mut line = ListenerInfo {
-        inode: 1,
-        address: "127.0.0.1:8000".to_owned(),
-        limit: Some(2048),
-        queue: Level::default(),
-        waiting: 0,
-    };
-    (0..50).for_each(|_| line.add(Some(waiting), None));
-    process.listeners.push(line);
     (process.requests.first, process.requests.last) = (Some(0), Some(400));
 }
 
@@ -404,7 +397,7 @@ fn stories() -> Vec<(&'static str, Report)> {
         ("a hub with room, some wait", 12, 3),
     ] {
         let mut story = Story::new(400);
-        take_connections(&mut story.recording.processes[0], open, waiting);
+        take_connections(&mut story, open, waiting);
         rows.push((name, story));
     }
     let mut story = computing(9_000, 9_500);
