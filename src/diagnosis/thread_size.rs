@@ -32,6 +32,8 @@ pub(super) const MOST_OF_WAITING: f64 = 0.5;
 /// A size this many times as large as one that does as well is worth going back from; with less there is room for what
 /// does not ask the peer.
 const WORTH_GOING_BACK: f64 = 1.5;
+/// What a peer was seen to answer at once it also answers of this many times as many: a mean varies by about as much.
+const ABOUT_AS_MANY: f64 = 1.2;
 
 /// The smallest size that gets nearly all done that any could.
 #[derive(Debug, Clone, Copy)]
@@ -436,8 +438,12 @@ impl<'a> ThreadSize<'a> {
     /// once cannot be told from a server that never did.
     #[must_use]
     pub fn rests_on(&self) -> Option<&'a str> {
-        if self.load.contrast.as_ref().and_then(Contrast::limit).is_some() {
-            return None;
+        let at_once = self.found.capacity * self.work.needs.blocked;
+        match &self.load.contrast {
+            Some(Contrast::Limited(_)) => return None,
+            // It was seen to answer about as many.
+            Some(Contrast::All(most)) if at_once <= most * ABOUT_AS_MANY => return None,
+            _ => {}
         }
         let one = self.load.blocked_on.first()?;
         one.peer.parse::<SocketAddr>().ok()?;
