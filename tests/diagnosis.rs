@@ -12,10 +12,10 @@ use stallspy::conclusion::conclude;
 use stallspy::diagnosis::RULES;
 use stallspy::model::{
     Budget, Cause, ConnectionInfo, Cores, CpuQuota, CpuState, CrowdLook, GilHolder, GilState,
-    GilTally, Level, ListenerInfo, LoopId, LoopKind, LoopState, LoopTally, Patches, Peer, PoolInfo,
-    PoolKind, PoolReading, Readiness, ReadyFd, Recommendation, Recording, Remedy, Report, Resident,
-    ResidentKind, ResidentPlace, Role, Setting, SettingSource, SettingValue, Severity, Stall,
-    WorkerClass,
+    GilTally, Level, ListenerInfo, LoopId, LoopKind, LoopState, LoopTally, Neighbour, Patches,
+    Peer, PoolInfo, PoolKind, PoolReading, ProcessInfo, Readiness, ReadyFd, Recommendation,
+    Recording, Remedy, Report, Resident, ResidentKind, ResidentPlace, Role, Setting, SettingSource,
+    SettingValue, Severity, Stall, WorkerClass,
 };
 use stallspy::units::{Nanos, Pid, Tid};
 use story::{Part, Story, at};
@@ -92,9 +92,7 @@ fn shared_pool(kind: PoolKind, limit: Option<u32>, threads: u32, waiting: u32) -
 }
 
 /// Makes it a gevent worker of 20 connections, with so many open and so many before it.
-fn take_connections(story: &mut Story, open: u32, waiting: u32) {
-    story.listening(waiting);
-    let process = &mut story.recording.processes[0];
+fn take_connections(process: &mut ProcessInfo, open: u32, waiting: u32) {
     process.topology.class = WorkerClass::Gevent;
     let setting = Setting { value: SettingValue::Number(20), source: SettingSource::Memory };
     process.config.insert("worker_connections".to_owned(), setting);
@@ -107,6 +105,15 @@ fn take_connections(story: &mut Story, open: u32, waiting: u32) {
     };
     (0..5).for_each(|_| incoming.open.add(Some(open)));
     process.connections.push(incoming);
+    let mut line = ListenerInfo {
+        inode: 1,
+        address: "127.0.0.1:8000".to_owned(),
+        limit: Some(2048),
+        queue: Level::default(),
+        waiting: 0,
+    };
+    (0..50).for_each(|_| line.add(Some(waiting), None));
+    process.listeners.push(line);
     (process.requests.first, process.requests.last) = (Some(0), Some(400));
 }
 
@@ -397,7 +404,7 @@ fn stories() -> Vec<(&'static str, Report)> {
         ("a hub with room, some wait", 12, 3),
     ] {
         let mut story = Story::new(400);
-        take_connections(&mut story, open, waiting);
+        take_connections(&mut story.recording.processes[0], open, waiting);
         rows.push((name, story));
     }
     let mut story = computing(9_000, 9_500);
@@ -966,6 +973,49 @@ fn a_worker_that_others_keep_from_a_cpu_gains_by_another() {
     // It has the one CPU that is its own.
     let no_more = "no more workers or threads: make requests cheaper, or give the server more CPUs";
     assert_eq!(told(9_800, 0, 490), no_more);
+}
+
+#[test]
+fn what_clients_on_the_machine_take_of_the_cpus_grows_with_what_is_predicted() {
+    let told = |neighbours: &[(i32, u64)], quota: Option<u64>| {
+        let mut story = starved_workers();
+        // One CPU each for it and for its clients.
+        story.machine(0);
+        let process = &mut story.recording.processes[0];
+        process.cpu = Nanos::from_millis(2_000);
+        process.budget.quotas.extend(quota.map(|millis| CpuQuota {
+            quota: Nanos::from_millis(millis),
+            period: Nanos::from_millis(100),
+        }));
+        let (pid, length) = (process.pid, story.recording.length());
+        story.recording.machine.busy = Nanos::from_millis(6_000);
+        story.recording.neighbours = neighbours
+            .iter()
+            .map(|(of, millis)| Neighbour {
+                pid: Pid(77),
+                name: "python3".to_owned(),
+                of: vec![Pid(pid.0 + of)],
+                cpu: Nanos::from_millis(*millis),
+                known: length,
+            })
+            .collect();
+        let report = conclude(story.recording, &nothing_allowed);
+        let starved = report.findings.iter().find(|one| one.id == "sync-starved").unwrap();
+        let advice = &starved.recommendations[0];
+        let of =
+            |name: &str| advice.inputs.iter().find(|one| one.name == name).map(|one| one.value);
+        let throughput = advice.predicted.iter().find(|one| one.name == "throughput");
+        (throughput.map(|one| one.after), of("cpu_of_neighbours"), of("usable_cpus"))
+    };
+    let (alone, none, usable) = told(&[], None);
+    assert_eq!((none, usable), (None, Some(1.6)), "{alone:?}");
+    // What others use stays; what its clients use grows with what they ask for.
+    let (together, each, usable) = told(&[(0, 4_000)], None);
+    assert_eq!((each.map(|each| (each * 1e6).round()), usable), (Some(10_000.0), Some(2.0)));
+    assert!(together.unwrap() < alone.unwrap() * 0.8, "{together:?} {alone:?}");
+    // Nobody's neighbour, and one that has no part in the quota.
+    assert_eq!(told(&[(1, 4_000)], None).1, None);
+    assert_eq!(told(&[(0, 4_000)], Some(100)).1, None);
 }
 
 #[test]
@@ -2476,6 +2526,7 @@ fn what_others_use_is_not_taken_off_a_quota_that_leaves_it_room() {
         quota,
         budget: quota.unwrap_or(8.0),
         others: Some(others),
+        neighbours: 0.0,
         idle: None,
     };
     assert_eq!(cores(Some(1.0), 6.0).usable(), 1.0);

@@ -12,10 +12,10 @@ use proptest::prelude::*;
 use stallspy::model::{
     Budget, CallbackRun, ConnectionInfo, CpuQuota, CpuState, EdgeStatus, Frame, FrameId, FrameKind,
     Gap, GilHolder, GilState, GilTally, Glimpse, Level, ListenerInfo, LockHolder, LoopId, LoopInfo,
-    LoopKind, LoopPhase, LoopState, LoopTally, Losses, Machine, NameId, Peer, PoolInfo, PoolKind,
-    PoolReading, ProcessInfo, Readiness, ReadyFd, Recording, Resident, ResidentKind, Role, Sample,
-    SchedTimes, Settings, Spin, Stack, StackId, Tables, ThreadInfo, ThreadLook, Throttle,
-    Truncation, Turns, Wait, WaitId, WorkerClass, WorkerTopology,
+    LoopKind, LoopPhase, LoopState, LoopTally, Losses, Machine, NameId, Neighbour, Peer, PoolInfo,
+    PoolKind, PoolReading, ProcessInfo, Readiness, ReadyFd, Recording, Resident, ResidentKind,
+    Role, Sample, SchedTimes, Settings, Spin, Stack, StackId, Tables, ThreadInfo, ThreadLook,
+    Throttle, Truncation, Turns, Wait, WaitId, WorkerClass, WorkerTopology,
 };
 use stallspy::recording::{Loaded, ReadError, read, write};
 use stallspy::units::{Bounds, Nanos, Pid, Tid, Timestamp};
@@ -376,6 +376,13 @@ prop_compose! {
                 edge_disagreements: losses.2,
             },
             machine: Machine { cpus: 3, busy: Nanos(times.2), ..Machine::default() },
+            neighbours: vec![Neighbour {
+                pid: Pid(9),
+                name: "nginx".to_owned(),
+                of: vec![Pid(7)],
+                cpu: Nanos(times.1),
+                known: Nanos(times.2),
+            }],
             own_cpu: Nanos(times.2),
         }
     }

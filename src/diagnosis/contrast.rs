@@ -107,7 +107,7 @@ fn judge(limit: PeerLimit, delay: f64, error: f64) -> Contrast {
         return Contrast::Untold(NEED_OTHER_SIZE);
     }
     if many.each < few.each * LONGER {
-        return Contrast::All(many.at_once());
+        return Contrast::All;
     }
     if many.each - delay < few.each * LONGER {
         return Contrast::Untold(NEED_CPUS);

@@ -141,8 +141,9 @@ fn effects(what: &WhatIf, server: Option<&Load>) -> Vec<Effect> {
 /// that is busy all the time takes its part of what they take now.
 fn most_by_cpu(server: &Load, busy: f64) -> Option<f64> {
     let used = server.cores_used();
+    let together = used + server.cores.neighbours;
     (used > 0.0 && busy > 0.0)
-        .then(|| server.cores.usable() / server.worker_count() / (used / busy))
+        .then(|| server.cores.together() / server.worker_count() / (together / busy))
 }
 
 /// What the pool of threads that takes the calls over has to say.

@@ -156,14 +156,13 @@ fn reason(pool: &PoolInfo, load: Option<&Load>, workers: u32, size: u32) -> Stri
 fn find_pool(load: &Load, busy: f64, waiting: f64) -> Option<(Found, Needs)> {
     let costs = enough(load)?;
     let rate = load.rate().filter(|rate| *rate > 0.0)?;
-    let gil = costs.most_gil();
     let blocked = (busy / rate - costs.cpu - costs.gil_wait - costs.run_delay).max(0.0);
-    let needs = Needs { gil, free: costs.cpu - gil, blocked };
+    let needs = Needs::of(costs, blocked);
     let task = Task {
         needs,
         shared: None,
         demand: busy + waiting,
-        cores: load.cores.usable(),
+        cores: load.cores.together(),
         fit: 1,
         most_workers: 1,
         most_threads: MOST_TOKENS,
@@ -173,12 +172,15 @@ fn find_pool(load: &Load, busy: f64, waiting: f64) -> Option<(Found, Needs)> {
 }
 
 /// What a request needs, as figures.
-pub(super) fn measured(needs: Needs) -> [Measured; 3] {
-    [
-        Measured::new("cpu_with_gil", needs.gil, "s"),
-        Measured::new("cpu_without_gil", needs.free, "s"),
-        Measured::new("blocked", needs.blocked, "s"),
-    ]
+pub(super) fn measured(needs: Needs) -> impl Iterator<Item = Measured> {
+    let all = [
+        ("cpu_with_gil", needs.gil),
+        ("cpu_without_gil", needs.free),
+        ("cpu_of_neighbours", needs.neighbours),
+        ("blocked", needs.blocked),
+    ];
+    let told = all.into_iter().filter(|(name, value)| *name != "cpu_of_neighbours" || *value > 0.0);
+    told.map(|(name, value)| Measured::new(name, value, "s"))
 }
 
 /// Calls that are about to move from a loop to a pool of threads.

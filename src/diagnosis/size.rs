@@ -32,10 +32,10 @@ pub fn for_loops(load: &Load) -> Option<Recommendation> {
     if recommended <= workers {
         return None;
     }
-    let used = load.cores_used();
+    let (used, neighbours) = (load.cores_used(), load.cores.neighbours);
     // Each does as much as it does now, as far as there are CPUs.
     let factor = (f64::from(recommended) / f64::from(workers))
-        .min(load.cores.usable() / used.max(f64::MIN_POSITIVE));
+        .min(load.cores.together() / (used + neighbours).max(f64::MIN_POSITIVE));
     let rate = load.rate().filter(|rate| *rate > 0.0);
     let predicted = rate.filter(|_| enough(load).is_some());
     let most_asked = predicted.and_then(|rate| Some(most_asked(load, rate)? / rate));
@@ -54,7 +54,8 @@ pub fn for_loops(load: &Load) -> Option<Recommendation> {
             "each worker's loop computes on one CPU at most, and others are idle; whatever the \
                  application keeps in memory is there once in each worker"
                 .to_owned(),
-        inputs: { [("cpus_used", used), ("usable_cpus", load.cores.usable())].into_iter() }
+        inputs: { [("cpus_used", used), ("usable_cpus", load.cores.together())].into_iter() }
+            .chain((neighbours > 0.0).then_some(("cpus_of_neighbours", neighbours)))
             .map(|(name, value)| Measured::new(name, value, "count"))
             .chain(rate.map(|rate| Measured::new("arrival_rate", rate, "1/s")))
             .collect(),

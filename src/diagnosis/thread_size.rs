@@ -32,8 +32,6 @@ pub(super) const MOST_OF_WAITING: f64 = 0.5;
 /// A size this many times as large as one that does as well is worth going back from; with less there is room for what
 /// does not ask the peer.
 const WORTH_GOING_BACK: f64 = 1.5;
-/// What a peer was seen to answer at once it also answers of this many times as many: a mean varies by about as much.
-const ABOUT_AS_MANY: f64 = 1.2;
 
 /// The smallest size that gets nearly all done that any could.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +69,7 @@ impl<'a> Work<'a> {
     /// `shared` is what requests wait for a turn at, of which the wait is not theirs.
     fn on_threads(load: &'a Load, shared: Option<&SharedPool>) -> Option<Work<'a>> {
         let costs = enough(load)?;
-        let needs = needs(costs, blocked(costs, shared)?);
+        let needs = Needs::of(costs, blocked(costs, shared)?);
         // What they wait for themselves is known as a mean over all of the time.
         let bursts = shared.is_none().then(|| Bursts::of(load)).flatten();
         let (demand, rate) = match bursts {
@@ -85,18 +83,10 @@ impl<'a> Work<'a> {
     fn on_hubs(load: &'a Load) -> Option<Work<'a>> {
         let costs = enough(load)?;
         let on_hub = OnHub::of(load, costs)?;
-        let needs = needs(costs, on_hub.asleep + on_hub.beside);
+        let needs = Needs::of(costs, on_hub.asleep + on_hub.beside);
         let (demand, rate, is_bound) = (on_hub.there, load.rate()?, on_hub.is_bound);
         Some(Work { costs, needs, demand, rate, bursts: None, threads: None, is_bound })
     }
-}
-
-fn needs(costs: &Costs, blocked: f64) -> Needs {
-    // The lock of one process is the limit that no more threads lift. Where few looks saw it, the upper
-    // end of its share is taken: one worker too many costs memory, one too few a fifth of the
-    // throughput (`scripts/bench --only sizing`, 1 ms of CPU and 80 ms of waiting: 1 × 59 against 2 × 30).
-    let gil = costs.most_gil();
-    Needs { gil, free: costs.cpu - gil, blocked }
 }
 
 impl<'a> ThreadSize<'a> {
@@ -142,7 +132,7 @@ impl<'a> ThreadSize<'a> {
             Some((growing, threads)) => {
                 let Work { needs, demand, .. } = work;
                 let now = Shape { workers: workers_of(load), threads };
-                let cores = load.cores.usable();
+                let cores = load.cores.together();
                 let by = |shared, shape| capacity_sharing(needs, shared, shape, cores, demand);
                 let choose = |shared| choose(load, &work, is_single, shared);
                 growing.find(now, most_workers(load, is_single), by, choose)?
@@ -169,7 +159,7 @@ impl<'a> ThreadSize<'a> {
             let is_few = shape.slots() <= load.cores.whole();
             let delay = if is_few { costs.run_delay } else { 0.0 };
             let needs = Needs { blocked: needs.blocked + delay, ..needs };
-            let cores = load.cores.usable();
+            let cores = load.cores.together();
             rate.max(capacity_sharing(needs, shared.map(station), shape, cores, demand))
         });
         ThreadSize { load, work, found, workers_now, as_it_is, shared, pool: None }
@@ -438,12 +428,8 @@ impl<'a> ThreadSize<'a> {
     /// once cannot be told from a server that never did.
     #[must_use]
     pub fn rests_on(&self) -> Option<&'a str> {
-        let at_once = self.found.capacity * self.work.needs.blocked;
-        match &self.load.contrast {
-            Some(Contrast::Limited(_)) => return None,
-            // It was seen to answer about as many.
-            Some(Contrast::All(most)) if at_once <= most * ABOUT_AS_MANY => return None,
-            _ => {}
+        if self.load.contrast.as_ref().and_then(Contrast::limit).is_some() {
+            return None;
         }
         let one = self.load.blocked_on.first()?;
         one.peer.parse::<SocketAddr>().ok()?;
@@ -515,17 +501,14 @@ impl<'a> ThreadSize<'a> {
             ],
         });
         let Work { needs, demand, rate, .. } = self.work;
-        let [with_gil, without_gil, blocked] = measured(needs);
-        let all = vec![
+        let all = [
             Measured::new("arrival_rate", rate, "1/s"),
             Measured::new("requests_at_once", demand, "count"),
-            with_gil,
-            without_gil,
-            blocked,
-            Measured::new("usable_cpus", self.load.cores.usable(), "count"),
         ];
         let bursts = self.work.bursts.map(|bursts| ratio("present_share", bursts.share));
-        all.into_iter().chain(bursts).chain(pool.into_iter().flatten()).collect()
+        let usable = Measured::new("usable_cpus", self.load.cores.together(), "count");
+        let all = all.into_iter().chain(measured(needs)).chain([usable]).chain(bursts);
+        all.chain(pool.into_iter().flatten()).collect()
     }
 }
 
@@ -543,7 +526,7 @@ fn choose(load: &Load, work: &Work<'_>, is_single: bool, shared: Option<Shared>)
         needs: work.needs,
         shared,
         demand: work.demand,
-        cores: load.cores.usable(),
+        cores: load.cores.together(),
         fit: most_that_fit(load, workers_of(load)),
         most_workers: most_workers(load, is_single),
         most_threads,

@@ -1,6 +1,6 @@
 //! P: the CPUs a server may use, and what others on the machine leave of them.
 
-use crate::model::{Cores, ProcessInfo, Recording};
+use crate::model::{Cores, Neighbour, ProcessInfo, Recording};
 use crate::units::Nanos;
 
 pub(super) fn of(recording: &Recording, workers: &[&ProcessInfo], own: Nanos) -> Cores {
@@ -17,5 +17,15 @@ pub(super) fn of(recording: &Recording, workers: &[&ProcessInfo], own: Nanos) ->
     let known = own + recording.own_cpu;
     let others = (!machine.is_empty() && machine.busy > Nanos::ZERO)
         .then(|| machine.busy.saturating_sub(known).share_of(recording.length()));
-    Cores { affinity, quota, budget, others, idle: machine.idle_cpus() }
+    // What is kept to a part of the machine does not take its CPUs from those who are not.
+    let is_shared = budget >= f64::from(machine.cpus);
+    let neighbours = if is_shared { neighbours(recording, workers) } else { 0.0 };
+    let neighbours = neighbours.min(others.unwrap_or(0.0));
+    Cores { affinity, quota, budget, others, neighbours, idle: machine.idle_cpus() }
+}
+
+/// CPUs' worth that processes used which talk to these.
+fn neighbours(recording: &Recording, workers: &[&ProcessInfo]) -> f64 {
+    let talks = |one: &&Neighbour| workers.iter().any(|worker| one.of.contains(&worker.pid));
+    recording.neighbours.iter().filter(talks).filter_map(Neighbour::cpus).sum()
 }

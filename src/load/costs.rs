@@ -8,12 +8,13 @@ use crate::model::{Costs, GilState, ProcessInfo, Recording};
 use crate::units::{Nanos, Pid, Tid, to_f64};
 
 /// The costs of a request over all `workers`, of which they served `served` and that
-/// held their threads for `occupied`.
+/// held their threads for `occupied`. `neighbours` is the CPUs' worth that those used who talk to them.
 pub(super) fn of(
     recording: &Recording,
     workers: &[&ProcessInfo],
     served: Option<u64>,
     occupied: Option<Nanos>,
+    neighbours: f64,
 ) -> Option<Costs> {
     let requests = served.filter(|served| *served > 0)?;
     let per_request = |time: Nanos| time.as_secs_f64() / to_f64(requests);
@@ -50,6 +51,7 @@ pub(super) fn of(
         gil_wait: per_request(waiting),
         // Other threads' waits are in it, where there are any that work.
         run_delay: per_request(workers.iter().map(|one| one.turns.run_delay).sum()),
+        neighbours: neighbours * per_request(recording.length()),
     })
 }
 

@@ -83,7 +83,8 @@ impl Group<'_> {
         let served = self.served();
         let pids: Vec<Pid> = self.workers.iter().map(|worker| worker.pid).collect();
         let occupied = costs::occupied(recording, &self.workers);
-        let costs = costs::of(recording, &self.workers, served, occupied);
+        let cores = cores::of(recording, &self.workers, self.all().map(|one| one.cpu).sum());
+        let costs = costs::of(recording, &self.workers, served, occupied, cores.neighbours);
         Load {
             master: self.master.map(|master| master.pid),
             workers: now.iter().map(|worker| worker.pid).collect(),
@@ -93,7 +94,7 @@ impl Group<'_> {
             development: self.all().any(|one| one.topology.development),
             config: self.config(),
             window,
-            cores: cores::of(recording, &self.workers, self.all().map(|one| one.cpu).sum()),
+            cores,
             memory: memory::of(recording, now),
             cpu: self.workers.iter().map(|one| one.cpu).sum(),
             served,

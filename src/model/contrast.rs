@@ -3,8 +3,8 @@
 /// What two recordings tell of a peer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Contrast {
-    /// It answered as many as asked as fast: so many at once in the recording in which more did.
-    All(f64),
+    /// It answered more at once as fast.
+    All,
     /// It works on so many at once, and others wait their turn.
     Limited(PeerLimit),
     /// They do not tell; what would.
@@ -17,7 +17,7 @@ impl Contrast {
     pub fn limit(&self) -> Option<&PeerLimit> {
         match self {
             Contrast::Limited(limit) => Some(limit),
-            Contrast::All(_) | Contrast::Untold(_) => None,
+            Contrast::All | Contrast::Untold(_) => None,
         }
     }
 }

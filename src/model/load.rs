@@ -168,6 +168,9 @@ pub struct Cores {
     pub budget: f64,
     /// CPUs' worth that everything else on the machine used; `None` if that was not counted.
     pub others: Option<f64>,
+    /// Of these: processes that talk to it (clients, proxies, databases), where it shares the whole machine with
+    /// them. They use more as it serves more.
+    pub neighbours: f64,
     /// CPUs' worth that had nothing to run.
     pub idle: Option<f64>,
 }
@@ -191,6 +194,13 @@ impl Cores {
         let quota = self.quota?;
         let next = (quota.floor() + 1.0).min(f64::from(self.affinity));
         (next > quota).then_some(next)
+    }
+
+    /// What it and the processes that talk to it can count on together.
+    #[must_use]
+    pub fn together(&self) -> f64 {
+        let strangers = self.others.map(|others| (others - self.neighbours).max(0.0));
+        Cores { others: strangers, ..*self }.usable()
     }
 
     /// Whole ones that it may use, at least one.
@@ -250,6 +260,8 @@ pub struct Costs {
     pub gil_wait: f64,
     /// Ready and waiting for a CPU.
     pub run_delay: f64,
+    /// CPU time of processes that talk to the server, where they share its CPUs: see [`Cores::neighbours`].
+    pub neighbours: f64,
 }
 
 impl Costs {
@@ -300,6 +312,7 @@ mod tests {
             total: None,
             gil_wait: 0.0,
             run_delay: 0.0,
+            neighbours: 0.0,
         };
         assert!((costs(0.5, 400).most_gil() - 0.0055).abs() < 1e-9);
         assert!((costs(0.5, 4).most_gil() - 0.01).abs() < 1e-9);

@@ -15,6 +15,7 @@ pub mod load;
 pub mod lock_wait;
 pub mod loop_load;
 pub mod loop_state;
+mod neighbour;
 pub mod occupancy;
 pub mod origin;
 mod patches;
@@ -51,6 +52,7 @@ pub use loop_state::{
     CallbackRun, LoopId, LoopInfo, LoopKind, LoopPhase, LoopState, LoopTally, SchedTimes,
     ThreadLook, WEBSOCKET,
 };
+pub use neighbour::Neighbour;
 pub use occupancy::Occupancy;
 pub use patches::Patches;
 pub use pool::{Level, PoolInfo, PoolKind, PoolReading, PoolWork};

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Frame, FrameId, Gap, LoopId, LoopInfo, LoopState, Machine, NameId, ProcessInfo, Role, Sample,
-    Stack, StackId, Stall, Throttle, Wait, WaitId,
+    Frame, FrameId, Gap, LoopId, LoopInfo, LoopState, Machine, NameId, Neighbour, ProcessInfo,
+    Role, Sample, Stack, StackId, Stall, Throttle, Wait, WaitId,
 };
 use crate::units::{Nanos, Pid, Timestamp};
 
@@ -239,6 +239,9 @@ pub struct Recording {
     /// The whole machine meanwhile.
     #[serde(default, skip_serializing_if = "Machine::is_empty")]
     pub machine: Machine,
+    /// Processes on it that watched ones talk to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub neighbours: Vec<Neighbour>,
     /// What could not be seen.
     pub losses: Losses,
     /// CPU time stallspy itself used.

@@ -10,8 +10,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Frame, Gap, LoopInfo, LoopState, Losses, Machine, ProcessInfo, Sample, Settings, Stack,
-    Throttle, Wait,
+    Frame, Gap, LoopInfo, LoopState, Losses, Machine, Neighbour, ProcessInfo, Sample, Settings,
+    Stack, Throttle, Wait,
 };
 use crate::units::{Nanos, Timestamp};
 
@@ -58,12 +58,14 @@ struct AnyHeader {
 }
 
 /// The last line: it says that nothing is missing.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct End {
     detached_ns: Timestamp,
     own_cpu_ns: Nanos,
     #[serde(default, skip_serializing_if = "Machine::is_empty")]
     machine: Machine,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    neighbours: Vec<Neighbour>,
 }
 
 /// Every other line while writing: a tag and one thing.

@@ -109,6 +109,7 @@ pub fn read(input: &mut dyn BufRead, file: &str) -> Result<Loaded, ReadError> {
         throttles: Vec::new(),
         samples: Vec::new(),
         machine: Machine::default(),
+        neighbours: Vec::new(),
         losses: Losses::default(),
         own_cpu: Nanos::ZERO,
     };
@@ -133,6 +134,7 @@ pub fn read(input: &mut dyn BufRead, file: &str) -> Result<Loaded, ReadError> {
         recording.detached = end.detached_ns;
         recording.own_cpu = end.own_cpu_ns;
         recording.machine = end.machine;
+        recording.neighbours = end.neighbours;
     } else {
         recording.detached = last_seen(&recording);
         notes.push(format!(

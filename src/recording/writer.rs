@@ -54,7 +54,8 @@ pub fn write(recording: &Recording, out: &mut dyn Write) -> io::Result<()> {
     }
     line(out, &LineOut::Losses(&recording.losses))?;
     let (detached_ns, own_cpu_ns) = (recording.detached, recording.own_cpu);
-    line(out, &LineOut::End(End { detached_ns, own_cpu_ns, machine: recording.machine }))
+    let (machine, neighbours) = (recording.machine, recording.neighbours.clone());
+    line(out, &LineOut::End(End { detached_ns, own_cpu_ns, machine, neighbours }))
 }
 
 fn line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {

@@ -19,6 +19,7 @@ pub mod lock_watch;
 pub mod loop_watch;
 pub mod named;
 pub mod natives;
+mod neighbours;
 pub mod notes;
 mod oom_watch;
 pub mod pace;
@@ -50,6 +51,7 @@ use budget_watch::machine;
 use children_left::serving_children;
 use crowd_watch::CrowdWatch;
 use kin::{Candidates, Kin};
+use neighbours::NeighbourWatch;
 use notes::Notes;
 use oom_watch::OomWatch;
 use pace::Pace;
@@ -116,6 +118,7 @@ pub struct Sampler {
     housekeepers: HashSet<Pid>,
     crowds: CrowdWatch,
     ooms: OomWatch,
+    neighbours: NeighbourWatch,
     notes: Notes,
 }
 
@@ -142,6 +145,7 @@ impl Sampler {
             housekeepers: HashSet::new(),
             crowds: CrowdWatch::default(),
             ooms: OomWatch::default(),
+            neighbours: NeighbourWatch::default(),
             notes,
         }
     }
@@ -232,6 +236,7 @@ impl Sampler {
         }
         self.crowds.see(&self.procfs, &mut self.processes, &mut self.notes);
         self.ooms.see(pace::now());
+        self.neighbours.see(&self.procfs, &self.processes, &mut self.notes, pace::now());
     }
 
     /// Keeps what is known of a process that ended, as far as there is room: a server whose workers
@@ -347,6 +352,7 @@ impl Sampler {
             throttles,
             samples,
             machine: machine(&self.procfs, self.machine_before),
+            neighbours: self.neighbours.finish(&self.procfs, detached),
             losses: self.notes.losses,
             own_cpu: pace::own_cpu().saturating_sub(self.cpu_before),
         }

@@ -81,6 +81,12 @@ impl SocketWatch {
         }
     }
 
+    /// The sockets that were connected at the last scan, and the ports it listens at.
+    #[must_use]
+    pub fn connected(&self) -> (&HashSet<u64>, &[u16]) {
+        (&self.connected, &self.ports)
+    }
+
     fn look_at_lines(
         &mut self,
         (procfs, pid): (&ProcFs, Pid),

@@ -1,6 +1,7 @@
 //! How much a server of a given shape gets done.
 
 use super::queueing::Station;
+use crate::model::Costs;
 
 /// What one request needs, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -11,6 +12,27 @@ pub struct Needs {
     pub free: f64,
     /// Time it waits for others.
     pub blocked: f64,
+    /// CPU time that others on the machine take for it: its client, a proxy, a database.
+    pub neighbours: f64,
+}
+
+impl Needs {
+    /// Those of a request that costs this and waits for others for `blocked` seconds.
+    ///
+    /// The lock of one process is the limit that no more threads lift. Where few looks saw it, the upper
+    /// end of its share is taken: one worker too many costs memory, one too few a fifth of the
+    /// throughput (`scripts/bench --only sizing`, 1 ms of CPU and 80 ms of waiting: 1 × 59 against 2 × 30).
+    #[must_use]
+    pub fn of(costs: &Costs, blocked: f64) -> Needs {
+        let gil = costs.most_gil();
+        Needs { gil, free: costs.cpu - gil, blocked, neighbours: costs.neighbours }
+    }
+
+    /// CPU time of the machine, whoever takes it.
+    #[must_use]
+    pub fn cpu(self) -> f64 {
+        self.gil + self.free + self.neighbours
+    }
 }
 
 /// Something of which there are so many for all requests together: connections to a database, a lock.
@@ -54,7 +76,8 @@ pub const HANDING_ON: f64 = 0.1e-3;
 /// Python/ceval_gil.c).
 pub const HELD_UP: f64 = 0.8;
 
-/// Requests a second that a server of this shape gets done on `cores` CPUs for `clients` that are there
+/// Requests a second that a server of this shape gets done on `cores` CPUs, which it shares with who talks to it, for
+/// `clients` that are there
 /// at the same time and each wait for their answer.
 ///
 /// The lower of two limits: the interpreter locks, one per process, and the CPUs, which all share.
@@ -62,7 +85,7 @@ pub const HELD_UP: f64 = 0.8;
 pub fn capacity(needs: Needs, shape: Shape, cores: f64, clients: f64) -> f64 {
     let slots = f64::from(shape.slots());
     let population = clients.min(slots);
-    let cpus = Station { demand: needs.gil + needs.free, servers: cores, away: needs.blocked };
+    let cpus = Station { demand: needs.cpu(), servers: cores, away: needs.blocked };
     let by_cpus = cpus.throughput(population);
     if shape.threads <= 1 {
         return by_cpus;
@@ -113,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_computes_needs_the_cpus_and_no_threads() {
-        let needs = Needs { gil: 0.02, free: 0.0, blocked: 0.0 };
+        let needs = Needs { gil: 0.02, free: 0.0, blocked: 0.0, neighbours: 0.0 };
         assert!((share(needs, 1, 1, 16.0) - 0.5).abs() < 0.05);
         assert!(share(needs, 2, 1, 16.0) > 0.95);
         assert!(share(needs, 1, 16, 16.0) < 0.5);
@@ -122,12 +145,12 @@ mod tests {
     #[test]
     fn what_was_measured_is_what_is_computed() {
         // gthread on 2 CPUs, as in `scripts/bench --only sizing`: 0.84 and 0.99 of the best were measured,
-        let needs = Needs { gil: 0.0039, free: 0.0002, blocked: 0.045 };
+        let needs = Needs { gil: 0.0039, free: 0.0002, blocked: 0.045, neighbours: 0.0 };
         let with_two = share(needs, 2, 22, 44.0);
         assert!((0.7..=0.9).contains(&with_two), "{with_two}");
         assert!(share(needs, 4, 11, 44.0) > 0.95);
         // and 0.97 and 1.
-        let needs = Needs { gil: 0.0015, free: 0.0001, blocked: 0.08 };
+        let needs = Needs { gil: 0.0015, free: 0.0001, blocked: 0.08, neighbours: 0.0 };
         let with_one = share(needs, 1, 44, 44.0);
         assert!((0.9..=0.99).contains(&with_one), "{with_one}");
         assert!(share(needs, 2, 44, 44.0) > 0.97);
@@ -145,7 +168,7 @@ mod tests {
             (0.01675, 60.0),
         ];
         for (cpu, rate) in measured {
-            let needs = Needs { gil: cpu * 0.95, free: cpu * 0.05, blocked: 0.02 };
+            let needs = Needs { gil: cpu * 0.95, free: cpu * 0.05, blocked: 0.02, neighbours: 0.0 };
             let computed = capacity(needs, Shape { workers: 1, threads: 24 }, 2.0, 48.0);
             assert!((computed / rate - 1.0).abs() < 0.08, "{cpu}: {computed}, {rate}");
         }
@@ -153,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_waits_needs_as_many_slots_as_there_are_clients() {
-        let needs = Needs { gil: 0.0005, free: 0.0, blocked: 0.1 };
+        let needs = Needs { gil: 0.0005, free: 0.0, blocked: 0.1, neighbours: 0.0 };
         let by = |threads| capacity(needs, Shape { workers: 2, threads }, 2.0, 40.0);
         assert!((by(1) - 2.0 / 0.1005).abs() < 0.5);
         assert!(by(20) > by(10) * 1.8);
@@ -162,7 +185,7 @@ mod tests {
 
     #[test]
     fn more_threads_do_nothing_for_what_waits_for_connections_and_more_workers_do() {
-        let needs = Needs { gil: 0.001, free: 0.0, blocked: 0.08 };
+        let needs = Needs { gil: 0.001, free: 0.0, blocked: 0.08, neighbours: 0.0 };
         let of = |servers, workers, threads| {
             let shared = Some(Shared { servers, kept: 0.08, in_each_process: true });
             capacity_sharing(needs, shared, Shape { workers, threads }, 2.0, 40.0)
@@ -176,7 +199,7 @@ mod tests {
 
     #[test]
     fn what_all_processes_share_lets_no_more_through_for_more_of_them() {
-        let needs = Needs { gil: 0.001, free: 0.0, blocked: 0.02 };
+        let needs = Needs { gil: 0.001, free: 0.0, blocked: 0.02, neighbours: 0.0 };
         let shared = Some(Shared { servers: 1.0, kept: 0.02, in_each_process: false });
         let of = |workers, threads| {
             capacity_sharing(needs, shared, Shape { workers, threads }, 2.0, 40.0)
@@ -187,7 +210,7 @@ mod tests {
 
     #[test]
     fn work_without_the_lock_scales_in_one_process() {
-        let needs = Needs { gil: 0.001, free: 0.019, blocked: 0.0 };
+        let needs = Needs { gil: 0.001, free: 0.019, blocked: 0.0, neighbours: 0.0 };
         assert!(share(needs, 1, 4, 8.0) > 0.85);
     }
 }

@@ -210,7 +210,7 @@ fn limit(task: &Task, shape: Shape) -> Limit {
 
 /// Requests a second that the CPUs could do if they never waited.
 fn by_cpus(task: &Task) -> f64 {
-    task.cores / (task.needs.gil + task.needs.free).max(f64::MIN_POSITIVE)
+    task.cores / task.needs.cpu().max(f64::MIN_POSITIVE)
 }
 
 /// From this share of what the CPUs could do on, they are what limits.
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     fn task(gil: f64, free: f64, blocked: f64, demand: f64) -> Task {
-        let needs = Needs { gil, free, blocked };
+        let needs = Needs { gil, free, blocked, neighbours: 0.0 };
         Task {
             needs,
             shared: None,

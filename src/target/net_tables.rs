@@ -152,6 +152,20 @@ impl NetTables {
         Some(keep(&mut self.connections, space, now, found))
     }
 
+    /// The same, asked now where the kernel tells connections alone: one may be over within milliseconds.
+    pub fn connections_now(
+        &mut self,
+        procfs: &ProcFs,
+        pid: Pid,
+        now: Timestamp,
+    ) -> Option<Rc<Vec<Connection>>> {
+        let space = self.space(procfs, pid, now)?;
+        match self.diag(procfs, &space).and_then(SockDiag::connections) {
+            Some(found) => Some(keep(&mut self.connections, space, now, found)),
+            None => self.connections(procfs, pid, now),
+        }
+    }
+
     /// The other end of a socket that is connected, as far as that can be told at no great cost: a server may have a new
     /// one for each request.
     pub fn remote_of(&mut self, procfs: &ProcFs, pid: Pid, inode: u64, now: Timestamp) -> Remote {
@@ -237,7 +251,15 @@ fn keep<T>(kept: &mut Kept<T>, space: PathBuf, now: Timestamp, found: Vec<T>) ->
 /// # Errors
 /// Any [`ProcError`]: whose descriptors may not be seen is not told.
 pub fn socket_inodes(procfs: &ProcFs, pid: Pid) -> Result<Vec<u64>, ProcError> {
-    let links = procfs.fd_links(pid, MAX_DESCRIPTORS)?;
+    some_socket_inodes(procfs, pid, MAX_DESCRIPTORS)
+}
+
+/// Those among the first `limit` descriptors of a process, in no order.
+///
+/// # Errors
+/// Any [`ProcError`].
+pub fn some_socket_inodes(procfs: &ProcFs, pid: Pid, limit: usize) -> Result<Vec<u64>, ProcError> {
+    let links = procfs.fd_links(pid, limit)?;
     Ok(links.iter().filter_map(|link| super::peers::socket_inode(link)).collect())
 }
 

@@ -615,6 +615,7 @@ pub fn rich() -> Report {
                 ..Losses::default()
             },
             machine: Default::default(),
+            neighbours: Vec::new(),
             own_cpu: Nanos::from_millis(312),
         },
         stalls,

@@ -111,18 +111,8 @@ fn a_database_that_answers_as_many_as_ask_changes_nothing() {
     for (before, now) in [(4, 60), (60, 4), (4, 12)] {
         let alone = conclude(wide(now).recording, &nothing_allowed);
         let report = both(wide(before), wide(now));
-        let commands = |report: &Report| -> Vec<String> {
-            report.advice().iter().map(|one| one.command.clone()).collect()
-        };
-        assert_eq!(commands(&report), commands(&alone));
-        assert_eq!(report.verdict, alone.verdict);
+        assert_eq!(report.findings, alone.findings);
         assert_eq!(need(&report), None);
-        // A size for as many as it was seen to answer rests on nothing that is not known.
-        let rests = |report: &Report| {
-            threads(report).iter().any(|one| one.reason.contains("if it does not"))
-        };
-        assert_eq!(rests(&report), (before, now) == (4, 12));
-        assert_eq!(rests(&alone), now < 60);
     }
 }
 

@@ -31,6 +31,9 @@ fn every_blocking_handler_is_named() {
         let (requests, errors) = load.finish();
         assert!(requests > 20 && errors == 0, "{requests} requests, {errors} errors");
         assert_eq!(report["processes"][0]["server"], "uvicorn");
+        // The load comes from a process of the same machine.
+        let neighbours = report["servers"][0]["neighbours_cpus"].as_f64();
+        assert!(neighbours > Some(0.0), "{neighbours:?}");
         let trial = Trial::new(&report, &ended, server.end());
         trial.finds_all(15);
         trial.invents_none();

@@ -137,6 +137,7 @@ impl Story {
             samples: Vec::new(),
             losses: Losses::default(),
             machine: Default::default(),
+            neighbours: Vec::new(),
             own_cpu: Nanos::ZERO,
         };
         Story { recording, now: 0.0, sched: SchedTimes::default(), endpoint: None, pace: 0.5 }
@@ -210,12 +211,6 @@ impl Story {
         (process.requests.first, process.requests.last) = (Some(0), Some(requests));
         process.cpu = Nanos::from_millis(requests);
         process.gil = GilTally { looks: 10_000, held: requests };
-        story.listening(waiting);
-        story
-    }
-
-    /// The process has a listening socket, at which so many wait at each of fifty looks.
-    pub fn listening(&mut self, waiting: u32) {
         let mut line = ListenerInfo {
             inode: 1,
             address: "127.0.0.1:8000".to_owned(),
@@ -224,7 +219,8 @@ impl Story {
             waiting: 0,
         };
         (0..50).for_each(|_| line.add(Some(waiting), None));
-        self.recording.processes[0].listeners.push(line);
+        process.listeners.push(line);
+        story
     }
 
     /// A stack below the server's own frames, `(file, line, function)` root first.

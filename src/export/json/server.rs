@@ -20,6 +20,8 @@ pub(super) struct ServerOut<'a> {
     /// What it may use of the machine, and what others used and nobody did.
     cpu_budget_cpus: f64,
     others_cpus: Option<f64>,
+    /// Of these, processes that talk to it.
+    neighbours_cpus: f64,
     idle_cpus: Option<f64>,
     cpu_ns: Nanos,
     requests: Option<u64>,
@@ -96,6 +98,7 @@ pub(super) fn new(load: &Load) -> ServerOut<'_> {
         cpu_quota_cpus: load.cores.quota,
         cpu_budget_cpus: load.cores.budget,
         others_cpus: load.cores.others,
+        neighbours_cpus: load.cores.neighbours,
         idle_cpus: load.cores.idle,
         cpu_ns: load.cpu,
         requests: load.served,

@@ -170,7 +170,12 @@ fn few(value: f64) -> String {
 
 fn input(measured: &Measured) -> String {
     let Measured { name, value, unit } = measured;
-    let value = format!("{value:.3}");
+    // Microseconds count where a request takes few of them.
+    let value = if unit == "s" && value.abs() < 0.01 {
+        format!("{value:.5}")
+    } else {
+        format!("{value:.3}")
+    };
     let value = value.trim_end_matches('0').trim_end_matches('.');
     let unit = match unit.as_str() {
         "count" | "ratio" => String::new(),

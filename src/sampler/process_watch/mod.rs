@@ -199,6 +199,11 @@ impl ProcessWatch {
         self.sockets.see(process, &mut notes.sockets, &mut sockets, how, at);
     }
 
+    /// Its sockets that are connected, and the ports it listens at.
+    pub(super) fn connected(&self) -> (&HashSet<u64>, &[u16]) {
+        self.sockets.connected()
+    }
+
     /// What is known of the process now; `ended` when it is over.
     #[must_use]
     pub fn info(&self) -> ProcessInfo {
