@@ -2474,7 +2474,11 @@ fn workers_have_to_fit_into_memory_while_they_load_their_data() {
         "{none:#?}"
     );
     assert!(none.reason.contains("what limits it is memory"), "{none:#?}");
-    assert!(none.inputs.iter().any(|one| one.name == "memory_of_a_worker" && one.value == 195.0));
+    assert!(
+        none.inputs
+            .iter()
+            .any(|one| one.name == "memory_of_a_worker_at_most" && one.value == 195.0)
+    );
 }
 
 #[test]

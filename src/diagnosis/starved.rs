@@ -190,7 +190,7 @@ fn no_more(crowd: &Crowd, starved: f64, limit: Limit, size: &ThreadSize<'_>) -> 
 fn memory(limit: Limit, size: &ThreadSize<'_>) -> impl Iterator<Item = Measured> {
     let memory = size.load.memory;
     let all = [
-        ("memory_of_a_worker", memory.peak.max(memory.per_worker)),
+        ("memory_of_a_worker_at_most", memory.peak.max(memory.per_worker)),
         ("memory_of_workers_and_left", memory.left.map(|left| left.saturating_add(memory.own))),
     ];
     let is_it = limit == Limit::Memory;

@@ -3,6 +3,7 @@
 //! Takes the counts of all looks. Says nothing about a recording that never saw a loop run.
 
 use super::not_under_load::{IDLE_BELOW, few};
+use super::too_few_workers;
 use crate::diagnosis::blocked::ratio;
 use crate::diagnosis::{Case, Rule, lacks, wording};
 use crate::model::{Finding, Load, Measured, Recording, Severity, Verdict};
@@ -38,21 +39,23 @@ impl Rule for Healthy {
             // Not under load: that is all that can be said.
             return Verdict::Clear;
         }
+        let rate = rate(case).filter(|rate| *rate > 0.0);
+        let is_full = case.loads.iter().any(too_few_workers::is_busy);
         Verdict::Found(Finding {
             id: self.id().to_owned(),
             severity: Severity::Info,
-            summary: match rate(case) {
-                Some(rate) if rate > 0.0 => {
-                    format!("{}, at {rate:.1} requests/s", summary(recording, allowed, busiest))
-                }
-                _ => summary(recording, allowed, busiest),
-            },
+            summary: summary(recording, allowed, busiest)
+                + &rate.map_or(String::new(), |rate| format!(", at {rate:.1} requests/s"))
+                + if is_full { FULL } else { "" },
             evidence: evidence(case, busiest),
             stalls: Vec::new(),
             recommendations: Vec::new(),
         })
     }
 }
+
+/// What there is to say of loops that have no time left.
+const FULL: &str = "; it is full: what comes in waits for its turn, and only cheaper requests or more CPUs carry more";
 
 /// Requests a second of all servers, where they were counted.
 fn rate(case: &Case<'_>) -> Option<f64> {

@@ -126,7 +126,8 @@ fn beyond_quota(case: &Case<'_>, load: &Load) -> Option<Recommendation> {
     Some(advice)
 }
 
-fn is_busy(load: &Load) -> bool {
+/// Whether every worker's loop is busy all the time.
+pub(super) fn is_busy(load: &Load) -> bool {
     load.utilization.is_some_and(|(least, _)| least >= BUSY)
 }
 
