@@ -2095,7 +2095,8 @@ fn a_middleware_is_no_handler() {
     let told = |caller: &str, function: &str| {
         let mut story = Story::new(400);
         story.endpoint = Some(story.recording.tables.name("GET /"));
-        let caller = format!("{VENV}/starlette/{caller}");
+        let folder = if caller.starts_with("dependencies") { "fastapi" } else { "starlette" };
+        let caller = format!("{VENV}/{folder}/{caller}");
         let stack = story.stack(&[(&caller, 191, "app"), ("/srv/app/auth.py", 9, function)]);
         let part = story.asleep(100.0, stack, "recvfrom", None);
         story.stall(500.0, part);
@@ -2105,6 +2106,10 @@ fn a_middleware_is_no_handler() {
     assert!(told("middleware/base.py", "dispatch").starts_with("`await asyncio.to_thread(…)`"));
     assert!(told("middleware/errors.py", "__call__").starts_with("`await asyncio.to_thread(…)`"));
     assert!(told("routing.py", "orders").starts_with("make the handler `def`"));
+    // Nor are a dependency and a task, which are made `def` themselves.
+    let (dependency, task) = (told("dependencies/utils.py", "user"), told("background.py", "mail"));
+    assert!(dependency.starts_with("make the dependency `def`, or `await"), "{dependency}");
+    assert!(task.starts_with("make the task `def`, or `await"), "{task}");
 }
 
 #[test]
@@ -2555,4 +2560,22 @@ fn a_line_that_hardly_blocks_is_nothing_to_change_beside_one_that_does() {
     };
     assert_eq!(told(400.0), 0, "20 ms beside 3.6 s");
     assert_eq!(told(60.0), 1, "20 ms beside 0.54 s");
+}
+
+#[test]
+fn an_idle_loop_with_requests_in_flight_is_under_load() {
+    let told = |in_flight_ms: u64| {
+        let mut story = Story::new(20);
+        let process = &mut story.recording.processes[0];
+        (process.requests.first, process.requests.last) = (Some(0), Some(200));
+        process.requests.looked = Nanos::from_secs(10);
+        process.requests.in_flight = Nanos::from_millis(in_flight_ms);
+        let report = conclude(story.recording, &nothing_allowed);
+        (cell(&report, "healthy"), cell(&report, "not-under-load"), report.verdict.clone())
+    };
+    let (healthy, idle, verdict) = told(300_000);
+    assert_eq!((healthy, idle), ("FOUND", "-"));
+    assert!(verdict.contains("20.0 requests/s, while 30.0 are in flight on average"), "{verdict}");
+    let (healthy, idle, _) = told(9_000);
+    assert_eq!((healthy, idle), ("-", "FOUND"));
 }

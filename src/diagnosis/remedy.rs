@@ -73,6 +73,14 @@ const RUN_HANDLERS_IN_THREADS: [(&str, &str); 3] = [
     ("/litestar/", "make the handler `def`, with `sync_to_thread=True`"),
 ];
 
+/// What is no handler and runs in a thread where it is no coroutine, by who calls it: FastAPI's dependencies
+/// (`solve_dependencies`, fastapi 0.115 `dependencies/utils.py`), Starlette's tasks (`BackgroundTask.__call__`, starlette
+/// 0.41 `background.py`).
+const RUN_IN_THREADS: [(&str, &str); 2] = [
+    ("/fastapi/dependencies/", "make the dependency `def`"),
+    ("/starlette/background.py", "make the task `def`"),
+];
+
 /// Where frameworks keep what calls an application's middleware, as Starlette's `BaseHTTPMiddleware.__call__`
 /// (starlette 0.41 `middleware/base.py`).
 const MIDDLEWARE: &str = "/middleware/";
@@ -81,14 +89,12 @@ const MIDDLEWARE: &str = "/middleware/";
 fn to_thread(recording: &Recording, blame: &Blame) -> String {
     let ways = Ways::of(blame.kind);
     let is_met = |(folder, _): &&(&str, &str)| has_code_below(&recording.tables, folder);
-    let is_middleware = |caller: FrameId| {
-        let frame = recording.tables.get_frame(caller);
-        let file = frame.and_then(|frame| frame.file);
-        file.is_some_and(|file| recording.tables.text(file).contains(MIDDLEWARE))
-    };
+    let file_of = |caller: FrameId| recording.tables.get_frame(caller)?.file;
+    let caller = blame.caller.and_then(file_of).map_or("", |file| recording.tables.text(file));
     // What a middleware calls is no handler, and has to stay a coroutine.
-    let is_handler = blame.in_request && !blame.caller.is_some_and(is_middleware);
-    let runs_handlers = || RUN_HANDLERS_IN_THREADS.iter().find(is_met);
+    let is_handler = blame.in_request && !caller.contains(MIDDLEWARE);
+    let by_caller = || RUN_IN_THREADS.iter().find(|(file, _)| caller.contains(file));
+    let runs_handlers = || by_caller().or_else(|| RUN_HANDLERS_IN_THREADS.iter().find(is_met));
     let is_asked = is_handler && blame.kind != Some(LoopKind::Twisted);
     match is_asked.then(runs_handlers).flatten() {
         Some((_, make)) => format!("{make}, or {}", ways.thread),

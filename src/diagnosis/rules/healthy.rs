@@ -2,7 +2,7 @@
 //!
 //! Takes the counts of all looks. Says nothing about a recording that never saw a loop run.
 
-use super::not_under_load::{IDLE_BELOW, few};
+use super::not_under_load::{IDLE_BELOW, awaiting, few};
 use super::too_few_workers;
 use crate::diagnosis::blocked::ratio;
 use crate::diagnosis::{Case, Rule, lacks, wording};
@@ -35,18 +35,26 @@ impl Rule for Healthy {
             return Verdict::NotEnoughData { need: "a loop that ran callbacks while watched" };
         }
         let busiest = busiest(recording).unwrap_or_default();
-        if allowed == 0 && (busiest < IDLE_BELOW || few(case).is_some()) {
+        let awaiting = awaiting(case).filter(|_| busiest < IDLE_BELOW);
+        let is_idle = busiest < IDLE_BELOW && awaiting.is_none();
+        if allowed == 0 && (is_idle || few(case).is_some()) {
             // Not under load: that is all that can be said.
             return Verdict::Clear;
         }
         let rate = rate(case).filter(|rate| *rate > 0.0);
-        let is_full = case.loads.iter().any(too_few_workers::is_busy);
+        let is_full = case.loads.iter().find(|load| too_few_workers::is_busy(load));
         Verdict::Found(Finding {
             id: self.id().to_owned(),
             severity: Severity::Info,
             summary: summary(recording, allowed, busiest)
                 + &rate.map_or(String::new(), |rate| format!(", at {rate:.1} requests/s"))
-                + if is_full { FULL } else { "" },
+                + is_full.map_or("", full)
+                + &awaiting.map_or(String::new(), |there| {
+                    format!(
+                        ", while {there:.1} are in flight on average: they wait for what they await, a \
+                         peer, a lock or a pool (`stallspy dump -p PID` shows where)"
+                    )
+                }),
             evidence: evidence(case, busiest),
             stalls: Vec::new(),
             recommendations: Vec::new(),
@@ -55,7 +63,13 @@ impl Rule for Healthy {
 }
 
 /// What there is to say of loops that have no time left.
-const FULL: &str = "; it is full: what comes in waits for its turn, and only cheaper requests or more CPUs carry more";
+fn full(load: &Load) -> &'static str {
+    if too_few_workers::computes(load) {
+        "; it is full: what comes in waits for its turn, and only cheaper requests or more CPUs carry more"
+    } else {
+        "; it is full, and hardly computes: calls shorter than the threshold keep it (`--threshold 2ms` shows them)"
+    }
+}
 
 /// Requests a second of all servers, where they were counted.
 fn rate(case: &Case<'_>) -> Option<f64> {

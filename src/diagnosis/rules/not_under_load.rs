@@ -58,7 +58,7 @@ impl Rule for NotUnderLoad {
         let Some(busiest) = busiest(recording) else {
             return Verdict::NotEnoughData { need: "evenly spaced looks at an event loop" };
         };
-        if busiest >= IDLE_BELOW {
+        if busiest >= IDLE_BELOW || awaiting(case).is_some() {
             return Verdict::Clear;
         }
         Verdict::Found(Finding {
@@ -78,6 +78,19 @@ impl Rule for NotUnderLoad {
             recommendations: Vec::new(),
         })
     }
+}
+
+/// Requests in flight from which on a loop that is idle is one whose requests wait: a single client that asks again and
+/// again keeps up to one there.
+const SEVERAL: f64 = 2.0;
+
+/// Requests in flight on average, of servers with loops that were asked often enough: idle loops or not, they are there,
+/// and wait for what they await.
+pub(super) fn awaiting(case: &Case<'_>) -> Option<f64> {
+    let asked = case.loads.iter().filter(|load| !load.loops.is_empty());
+    let asked = asked.filter(|load| load.served >= Some(LEAST_REQUESTS));
+    let there: f64 = asked.filter_map(|load| load.in_flight).sum();
+    (there >= SEVERAL).then_some(there)
 }
 
 /// The requests served, where they were counted and are too few to show a mean. Not where requests were there all along

@@ -108,8 +108,7 @@ pub(super) fn wanted(case: &Case<'_>, load: &Load) -> Option<Recommendation> {
 /// More workers and a quota for them, where the loops use up the one that there is.
 fn beyond_quota(case: &Case<'_>, load: &Load) -> Option<Recommendation> {
     let cores = load.cores;
-    let per_worker = load.cores_used() / load.worker_count();
-    let has_room = per_worker >= COMPUTES && cores.idle.is_some_and(|idle| idle >= IDLE);
+    let has_room = computes(load) && cores.idle.is_some_and(|idle| idle >= IDLE);
     let is_kept = || wrong_worker_class::is_found_of_hubs(case, load);
     if !quota::is_spent(load) || !has_room || is_kept() || busy_idle::is_found(case) {
         return None;
@@ -131,7 +130,11 @@ pub(super) fn is_busy(load: &Load) -> bool {
     load.utilization.is_some_and(|(least, _)| least >= BUSY)
 }
 
+/// Whether its workers use a CPU each for most of the time.
+pub(super) fn computes(load: &Load) -> bool {
+    load.cores_used() / load.worker_count() >= COMPUTES
+}
+
 fn has_room(load: &Load, idle: f64) -> bool {
-    let per_worker = load.cores_used() / load.worker_count();
-    idle >= IDLE && per_worker >= COMPUTES && f64::from(load.cores.whole()) > load.cores_used()
+    idle >= IDLE && computes(load) && f64::from(load.cores.whole()) > load.cores_used()
 }
