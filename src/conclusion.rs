@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use crate::attribution::background::background;
 use crate::attribution::blocked_on::blocked_on;
 use crate::attribution::connecting::connecting;
 use crate::attribution::lock_waits::lock_waits;
@@ -19,9 +20,9 @@ use crate::load::lag::Lag;
 use crate::load::loads;
 use crate::load::loops::loop_loads;
 use crate::model::{
-    Cause, Connecting, Culprit, CulpritTotal, Finding, FrameId, Load, LockWait, LoopId, LoopInfo,
-    LoopLoad, LoopSummary, ProcessInfo, Recording, Report, Severity, Stall, Tables, Verdict,
-    WaitId,
+    Background, Cause, Connecting, Culprit, CulpritTotal, Finding, FrameId, Load, LockWait, LoopId,
+    LoopInfo, LoopLoad, LoopSummary, ProcessInfo, Recording, Report, Severity, Stall, Tables,
+    Verdict, WaitId,
 };
 use crate::stall;
 use crate::units::{Nanos, Timestamp, whole};
@@ -39,7 +40,7 @@ pub fn conclude_after(
     before: &[Load],
     allow: &dyn Fn(&Recording, &Stall) -> bool,
 ) -> Report {
-    let Grounds { stalls, connecting, loops, lock_waits, mut loads } =
+    let Grounds { stalls, connecting, loops, lock_waits, background, mut loads } =
         Grounds::of(&mut recording, allow);
     contrast::place(&mut loads, before);
     let uses = usage(&recording);
@@ -53,6 +54,7 @@ pub fn conclude_after(
         uses: &uses,
         connecting: &connecting,
         lock_waits: &lock_waits,
+        background: &background,
     };
     let (mut weighed, undecided) = findings(&case);
     keep::attach(&case, weighed.iter_mut().map(|(_, finding)| finding));
@@ -82,6 +84,7 @@ struct Grounds {
     connecting: Vec<Connecting>,
     loops: Vec<LoopLoad>,
     lock_waits: Vec<LockWait>,
+    background: Vec<Background>,
     loads: Vec<Load>,
 }
 
@@ -98,8 +101,10 @@ impl Grounds {
         }
         let loops = loop_loads(recording, &stalls);
         let lock_waits = lock_waits(recording, &stalls);
-        let loads = loads(recording, &loops, &blocked_on(recording), &lock_waits);
-        Grounds { stalls, connecting, loops, lock_waits, loads }
+        let background = background(recording);
+        let blocked_on = blocked_on(recording);
+        let loads = loads(recording, &loops, &blocked_on, &lock_waits, &background);
+        Grounds { stalls, connecting, loops, lock_waits, background, loads }
     }
 }
 

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(clippy::disallowed_methods, unreachable_pub)]
 
+#[path = "diagnosis/beside.rs"]
+mod beside;
 #[path = "diagnosis/peers.rs"]
 mod peers;
 mod story;
@@ -15,7 +17,7 @@ use stallspy::model::{
     GilTally, Level, ListenerInfo, LoopId, LoopKind, LoopState, LoopTally, Neighbour, Patches,
     Peer, PoolInfo, PoolKind, PoolReading, ProcessInfo, Readiness, ReadyFd, Recommendation,
     Recording, Remedy, Report, Resident, ResidentKind, ResidentPlace, Role, Setting, SettingSource,
-    SettingValue, Severity, Stall, WorkerClass,
+    SettingValue, Severity, Stall, ThreadInfo, WorkerClass,
 };
 use stallspy::units::{Nanos, Pid, Tid};
 use story::{Part, Story, at};
@@ -253,6 +255,52 @@ fn taking_turns(cpu_ms: u64) -> Story {
     story.sampled(work, 7_000, CpuState::Blocked { wait: None });
     story.recording.samples[0].gil = GilState::Waiting;
     story.machine(10_000);
+    story
+}
+
+/// The frames of a thread that a scheduler's executor runs a job in, root first.
+const JOB: [(&str, u32, &str); 5] = [
+    ("/usr/lib/python3.12/threading.py", 1030, "_bootstrap"),
+    ("/usr/lib/python3.12/concurrent/futures/thread.py", 92, "_worker"),
+    ("/srv/venv/lib/python3.12/site-packages/apscheduler/executors/base.py", 131, "run_job"),
+    ("/srv/app/jobs.py", 6, "report"),
+    ("/srv/app/rates.py", 31, "compute"),
+];
+
+/// Those of a thread of gunicorn's pool that serves a request.
+const POOL_OF_SERVER: [(&str, u32, &str); 4] = [
+    ("/usr/lib/python3.12/threading.py", 1030, "_bootstrap"),
+    ("/usr/lib/python3.12/concurrent/futures/thread.py", 92, "_worker"),
+    ("/srv/venv/lib/python3.12/site-packages/gunicorn/workers/gthread.py", 350, "handle_request"),
+    ("/srv/app/rates.py", 31, "compute"),
+];
+
+/// The same beside a thread that runs these frames and held the interpreter lock at so many of 1,000 looks; the
+/// requests' own thread held it at 200. Both together used 6 s of CPU in 10 s.
+fn computing_beside(frames: &[(&str, u32, &str)], held: u32) -> Story {
+    let mut story = taking_turns(6_000);
+    story.crowd(WorkerClass::Gthread, 8, 8, 12, 40);
+    let job = story.frames(frames);
+    story.sampled(job, held, CpuState::Running);
+    let sample = story.recording.samples.last_mut().unwrap();
+    (sample.tid, sample.gil) = (Tid(200), GilState::Holding);
+    let render = story.stack(&[("/srv/app/views.py", 41, "render")]);
+    let wait = story.asleep(60.0, render, "futex", Some(Peer::Gil));
+    let (cpu, native) = (CpuState::Running, None);
+    let holder = Some(GilHolder { tid: Tid(200), stack: job, native, cpu });
+    story.stall(500.0, Part { holder, ..wait });
+    for state in &mut story.recording.loop_states {
+        state.sched = None;
+    }
+    let thread = |tid: i32, python_name: Option<&str>, gil_held| ThreadInfo {
+        tid: Tid(tid),
+        name: "gunicorn".to_owned(),
+        python_name: python_name.map(str::to_owned),
+        gil_held,
+    };
+    let process = &mut story.recording.processes[0];
+    process.gil = GilTally { looks: 1000, held: 200 + u64::from(held) };
+    process.threads = vec![thread(100, None, 200), thread(200, Some("jobs_0"), u64::from(held))];
     story
 }
 
@@ -675,6 +723,10 @@ fn stories() -> Vec<(&'static str, Report)> {
         state.sched = None;
     }
     rows.push(("a stall not seen into", story));
+
+    rows.push(("a job holds the lock", computing_beside(&JOB, 500)));
+    rows.push(("a job holds it now and then", computing_beside(&JOB, 30)));
+    rows.push(("the server's own holds it", computing_beside(&POOL_OF_SERVER, 500)));
 
     for (name, limit, held) in
         [("a thread is held", 4, 1), ("no thread is left", 4, 4), ("the only thread is held", 1, 1)]

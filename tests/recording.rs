@@ -183,7 +183,12 @@ prop_compose! {
             gil: GilTally { looks: u64::from(ids.2), held: ids.4 >> 16 },
             threads: threads
                 .into_iter()
-                .map(|(tid, name)| ThreadInfo { tid: Tid(tid), name, gil_held: u64::from(ids.2) })
+                .map(|(tid, name)| ThreadInfo {
+                    tid: Tid(tid),
+                    python_name: Some(name.clone()).filter(|name| name.len() > 2),
+                    name,
+                    gil_held: u64::from(ids.2),
+                })
                 .collect(),
         }
     }

@@ -8,6 +8,7 @@
 //! here are shares of that time.
 
 pub mod application;
+pub mod background;
 pub mod batch;
 pub mod blocked_on;
 pub mod calls;

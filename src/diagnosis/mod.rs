@@ -4,6 +4,7 @@
 //! gives one [`Verdict`] per rule. A rule that cannot tell says what it would need; it never
 //! guesses. The prose lives in `docs/findings/`, one page per rule, included at build time.
 
+pub mod background;
 pub mod blocked;
 mod bursts;
 pub mod client_pool;
@@ -35,8 +36,8 @@ use std::fmt::Debug;
 use self::blocked::Blocked;
 use self::thread_size::ThreadSize;
 use crate::model::{
-    Connecting, Finding, Load, LockWait, LoopLoad, Recommendation, Recording, Severity, Stall,
-    ThreadUse, Verdict,
+    Background, Connecting, Finding, Load, LockWait, LoopLoad, Recommendation, Recording, Severity,
+    Stall, ThreadUse, Verdict,
 };
 use crate::units::{Nanos, Pid};
 
@@ -70,6 +71,8 @@ pub struct Case<'a> {
     pub connecting: &'a [Connecting],
     /// Where requests waited for a lock.
     pub lock_waits: &'a [LockWait],
+    /// What computes in processes beside the requests that they serve on threads.
+    pub background: &'a [Background],
 }
 
 impl<'a> Case<'a> {

@@ -7,10 +7,10 @@
 
 use super::blocked::{count, ratio};
 use super::thread_size::ThreadSize;
-use super::{Case, Rule, client_pool, lacks, often, quota, residents, wording};
+use super::{Case, Rule, background, client_pool, lacks, often, quota, residents, wording};
 use crate::model::{
-    CpuQuota, Crowd, Finding, Measured, ProcessInfo, Recommendation, Recording, Remedy, Role,
-    SharedKind, SharedPool, Stall, Verdict, WorkerClass,
+    Background, CpuQuota, Crowd, Finding, Measured, ProcessInfo, Recommendation, Recording, Remedy,
+    Role, SharedKind, SharedPool, Stall, Verdict, WorkerClass,
 };
 use crate::sizing::shape::Limit;
 use crate::units::{Nanos, to_f64};
@@ -199,6 +199,24 @@ fn memory(limit: Limit, size: &ThreadSize<'_>) -> impl Iterator<Item = Measured>
     known.map(|(name, bytes)| Measured::new(name, to_f64(bytes) / wording::MEBIBYTE, "MiB"))
 }
 
+/// What to do where something else holds the lock that requests compute with.
+fn beside(case: &Case<'_>, one: &Background, crowd: &Crowd, starved: f64) -> Recommendation {
+    Recommendation {
+        remedy: Remedy::Config,
+        command: format!(
+            "no more workers or threads before {} has a process of its own; then record again",
+            background::place(case.recording, one)
+        ),
+        reason: format!(
+            "beside requests it holds the interpreter lock {} of the time: more threads would wait for the same lock, \
+             and each worker more would do that work once more",
+            wording::percent(one.held)
+        ),
+        inputs: measured(crowd, starved),
+        predicted: Vec::new(),
+    }
+}
+
 fn recommendation(
     class: WorkerClass,
     crowd: &Crowd,
@@ -206,6 +224,10 @@ fn recommendation(
     case: &Case<'_>,
 ) -> Recommendation {
     let quota = quota_spent(class, case);
+    let mut own = case.loads.iter().filter(|load| load.class == class);
+    if let Some(one) = own.find_map(|load| background::instead_of_size(case, load)) {
+        return beside(case, one, crowd, starved);
+    }
     if let Some(size) = case.sizes.iter().find(|size| size.load.class == class) {
         match size.limit() {
             Some(limit) => {

@@ -27,6 +27,9 @@ const WORTH_IT: f64 = 1.05;
 /// From this share of the CPUs that are left to a server on it keeps them busy: what is idle of them is so between two
 /// requests (1 × 2 threads of `hashlib.pbkdf2_hmac` used 0.95 of two CPUs, and 2 × 1 got a tenth less done).
 pub(super) const CPUS_BUSY: f64 = 0.93;
+/// However much of a lock others hold, requests get a part of it: each asks for it every 5 ms (`DEFAULT_INTERVAL`,
+/// CPython Python/ceval_gil.c), and then has it.
+const MOST_HELD: f64 = 0.95;
 /// From this part of what requests wait on a peer decides what more of them at once do.
 pub(super) const MOST_OF_WAITING: f64 = 0.5;
 /// A size this many times as large as one that does as well is worth going back from; with less there is room for what
@@ -69,7 +72,7 @@ impl<'a> Work<'a> {
     /// `shared` is what requests wait for a turn at, of which the wait is not theirs.
     fn on_threads(load: &'a Load, shared: Option<&SharedPool>) -> Option<Work<'a>> {
         let costs = enough(load)?;
-        let needs = Needs::of(costs, blocked(costs, shared)?);
+        let needs = needs(load, costs, blocked(costs, shared)?);
         // What they wait for themselves is known as a mean over all of the time.
         let bursts = shared.is_none().then(|| Bursts::of(load)).flatten();
         let (demand, rate) = match bursts {
@@ -83,10 +86,17 @@ impl<'a> Work<'a> {
     fn on_hubs(load: &'a Load) -> Option<Work<'a>> {
         let costs = enough(load)?;
         let on_hub = OnHub::of(load, costs)?;
-        let needs = Needs::of(costs, on_hub.asleep + on_hub.beside);
+        let needs = needs(load, costs, on_hub.asleep + on_hub.beside);
         let (demand, rate, is_bound) = (on_hub.there, load.rate()?, on_hub.is_bound);
         Some(Work { costs, needs, demand, rate, bursts: None, threads: None, is_bound })
     }
+}
+
+/// What a request needs, in the time that what holds a worker's lock beside its requests leaves them.
+fn needs(load: &Load, costs: &Costs, blocked: f64) -> Needs {
+    let own = Needs::of(costs, blocked);
+    let held = load.beside.map_or(0.0, |beside| beside.held).clamp(0.0, MOST_HELD);
+    Needs { gil: own.gil / (1.0 - held), ..own }
 }
 
 impl<'a> ThreadSize<'a> {
@@ -154,11 +164,7 @@ impl<'a> ThreadSize<'a> {
         // By the same arithmetic, or what it is off by would pass for a gain. What greenlets do was measured.
         let as_it_is = work.threads.map_or(rate, |threads| {
             let shape = Shape { workers: workers_now, threads };
-            // Threads of which each could have a CPU do not keep each other from one: what else runs here does, and
-            // gets less of the CPUs the more threads want them.
-            let is_few = shape.slots() <= load.cores.whole();
-            let delay = if is_few { costs.run_delay } else { 0.0 };
-            let needs = Needs { blocked: needs.blocked + delay, ..needs };
+            let needs = Needs { blocked: needs.blocked + kept_off(load, costs, shape), ..needs };
             let cores = load.cores.together();
             rate.max(capacity_sharing(needs, shared.map(station), shape, cores, demand))
         });
@@ -219,8 +225,9 @@ impl<'a> ThreadSize<'a> {
     /// What more workers would be, were it not for what lives in one; `None` where no more would do noticeably more.
     #[must_use]
     pub fn more_workers(&self) -> Option<Recommendation> {
+        let moved = self.load.without_background();
         let free = match self.work.threads {
-            Some(_) => ThreadSize::on_threads(self.load, false)?,
+            Some(_) => ThreadSize::on_threads(&moved, false)?,
             None => ThreadSize::with(self.load, self.work, false),
         };
         let kept = if self.limit().is_none() { self.found.capacity } else { self.work.rate };
@@ -228,6 +235,38 @@ impl<'a> ThreadSize<'a> {
             && free.found.shape.workers > free.workers_now
             && free.found.capacity >= kept * WORTH_IT)
             .then(|| free.recommendation())
+    }
+
+    /// What the size that is there would do if what computes beside the requests did so in another process, on the same
+    /// CPUs; nothing where that gets no more done, or requests do not queue for it.
+    #[must_use]
+    pub fn without_background(&self) -> Vec<Effect> {
+        let Some(threads) = self.work.threads.filter(|_| self.load.beside.is_some()) else {
+            return Vec::new();
+        };
+        let Work { costs, needs, demand, rate, .. } = self.work;
+        let cores = self.load.without_background().cores.together();
+        let shape = Shape { workers: self.workers_now, threads };
+        let needs = Needs::of(costs, needs.blocked + kept_off(self.load, costs, shape));
+        let after = capacity_sharing(needs, self.shared.map(station), shape, cores, demand);
+        if self.load.full.is_none_or(|full| full < often::SELDOM) || after < rate * WORTH_IT {
+            return Vec::new();
+        }
+        self.effects(after)
+    }
+
+    /// What so many requests a second are, to those that are there now.
+    fn effects(&self, after: f64) -> Vec<Effect> {
+        let Work { demand, rate, .. } = self.work;
+        vec![
+            effect("throughput", rate, after, "1/s"),
+            effect(
+                "response_time",
+                demand / rate.max(f64::MIN_POSITIVE),
+                demand / after.max(f64::MIN_POSITIVE),
+                "s",
+            ),
+        ]
     }
 
     /// Fewer workers that get as much done; `None` where they would not.
@@ -295,21 +334,12 @@ impl<'a> ThreadSize<'a> {
             },
             limited_by: self.found.limit.words().to_owned(),
         };
-        let Work { demand, rate, .. } = self.work;
         Recommendation {
             remedy,
             command: self.command(),
             reason: self.reason(),
             inputs: self.inputs(),
-            predicted: vec![
-                effect("throughput", rate, self.found.capacity, "1/s"),
-                effect(
-                    "response_time",
-                    demand / rate.max(f64::MIN_POSITIVE),
-                    demand / self.found.capacity.max(f64::MIN_POSITIVE),
-                    "s",
-                ),
-            ],
+            predicted: self.effects(self.found.capacity),
         }
     }
 
@@ -544,6 +574,12 @@ fn choose(load: &Load, work: &Work<'_>, is_single: bool, shared: Option<Shared>)
         found.limit = Limit::Residents;
     }
     found
+}
+
+/// How long a request waits for a CPU, in seconds, that no thread of its server takes. Threads of which each could have a
+/// CPU do not keep each other from one: what else runs here does, and gets less of the CPUs the more threads want them.
+fn kept_off(load: &Load, costs: &Costs, shape: Shape) -> f64 {
+    if shape.slots() <= load.cores.whole() { costs.run_delay } else { 0.0 }
 }
 
 /// What a request waits for others, without its wait for a pool.

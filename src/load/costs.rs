@@ -3,27 +3,32 @@
 
 use std::collections::HashSet;
 
+use super::beside::Work;
 use super::lived;
 use crate::model::{Costs, GilState, ProcessInfo, Recording};
 use crate::units::{Nanos, Pid, Tid, to_f64};
 
 /// The costs of a request over all `workers`, of which they served `served` and that
 /// held their threads for `occupied`. `neighbours` is the CPUs' worth that those used who talk to them.
+/// What these did `beside` requests is no request's.
 pub(super) fn of(
     recording: &Recording,
     workers: &[&ProcessInfo],
     served: Option<u64>,
     occupied: Option<Nanos>,
     neighbours: f64,
+    beside: &Work,
 ) -> Option<Costs> {
     let requests = served.filter(|served| *served > 0)?;
     let per_request = |time: Nanos| time.as_secs_f64() / to_f64(requests);
     let cpu: Nanos = workers.iter().map(|one| one.cpu).sum();
+    let cpu = cpu.saturating_sub(beside.cpu);
     let pids: HashSet<Pid> = workers.iter().map(|one| one.pid).collect();
     let serving: HashSet<Tid> = recording
         .request_threads()
         .chain(recording.event_loops())
         .filter(|info| pids.contains(&info.pid))
+        .filter(|info| !beside.threads.contains(&(info.pid, info.tid)))
         .map(|info| info.tid)
         .collect();
     let waits = recording.samples.iter().filter(|sample| {
@@ -35,6 +40,7 @@ pub(super) fn of(
     // How long the locks were held. A holder may have been put off its CPU meanwhile, so that this is
     // an upper bound of the CPU time; looks at threads one after the other would tell less.
     let held: f64 = workers.iter().map(|one| held(recording, one)).sum();
+    let held = (held - beside.held).max(0.0);
     let used = cpu.as_secs_f64();
     let gil_share = if used > 0.0 { (held / used).min(1.0) } else { 1.0 };
     let in_flight = workers.iter().map(|one| {
@@ -46,11 +52,15 @@ pub(super) fn of(
         requests,
         cpu: per_request(cpu),
         gil_share,
-        gil_looks: workers.iter().fold(0, |sum, one| sum.saturating_add(one.gil.held)),
+        gil_looks: { workers.iter().fold(0_u64, |sum, one| sum.saturating_add(one.gil.held)) }
+            .saturating_sub(beside.looks),
         total: total.map(|total| total / to_f64(requests)).filter(|total| *total > 0.0),
         gil_wait: per_request(waiting),
-        // Other threads' waits are in it, where there are any that work.
-        run_delay: per_request(workers.iter().map(|one| one.turns.run_delay).sum()),
+        // Other threads' waits are in it, where there are any that work and it is not known which.
+        run_delay: match beside.run_delay {
+            Some(delay) => delay / to_f64(requests),
+            None => per_request(workers.iter().map(|one| one.turns.run_delay).sum()),
+        },
         neighbours: neighbours * per_request(recording.length()),
     })
 }

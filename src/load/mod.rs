@@ -7,6 +7,7 @@
 //! Little's law (L = λR; Little, *Operations Research* 9, 1961) ties the figures together: the symbols
 //! are explained in `model/load.rs`.
 
+mod beside;
 mod cores;
 mod costs;
 pub mod lag;
@@ -19,20 +20,23 @@ mod shared;
 
 use std::collections::BTreeMap;
 
+use self::beside::Work;
 use crate::model::{
-    BlockedOn, Crowd, Load, LockWait, LoopLoad, LoopTally, PoolKind, ProcessInfo, Recording, Role,
-    ServerConfig, WorkerClass,
+    Background, BlockedOn, Crowd, Load, LockWait, LoopLoad, LoopTally, PoolKind, ProcessInfo,
+    Recording, Resident, Role, ServerConfig, Tables, WorkerClass,
 };
 use crate::units::{Nanos, Pid, to_f64};
 
 /// All servers of a recording, in the order in which they were found. `loops` are all of its loops,
-/// `blocked_on` is what the processes were blocked on, `lock_waits` where requests waited for a lock.
+/// `blocked_on` is what the processes were blocked on, `lock_waits` where requests waited for a lock, and
+/// `background` what held the interpreter lock beside requests.
 #[must_use]
 pub fn loads(
     recording: &Recording,
     loops: &[LoopLoad],
     blocked_on: &BTreeMap<Pid, Vec<BlockedOn>>,
     lock_waits: &[LockWait],
+    background: &[Background],
 ) -> Vec<Load> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     for process in &recording.processes {
@@ -52,7 +56,8 @@ pub fn loads(
         }
     }
     let serving = groups.iter().filter(|group| !group.workers.is_empty());
-    serving.map(|group| group.load(recording, loops, blocked_on, lock_waits)).collect()
+    let load = |group: &Group<'_>| group.load(recording, loops, blocked_on, lock_waits, background);
+    serving.map(load).collect()
 }
 
 /// Most peers that are listed by the time blocked on them: each client has an address of its own, and those
@@ -72,6 +77,7 @@ impl Group<'_> {
         loops: &[LoopLoad],
         blocked_on: &BTreeMap<Pid, Vec<BlockedOn>>,
         lock_waits: &[LockWait],
+        background: &[Background],
     ) -> Load {
         let window = recording.length();
         let alive: Vec<&ProcessInfo> =
@@ -83,8 +89,9 @@ impl Group<'_> {
         let served = self.served();
         let pids: Vec<Pid> = self.workers.iter().map(|worker| worker.pid).collect();
         let occupied = costs::occupied(recording, &self.workers);
+        let work = Work::of(recording, &self.workers, background);
         let cores = cores::of(recording, &self.workers, self.all().map(|one| one.cpu).sum());
-        let costs = costs::of(recording, &self.workers, served, occupied, cores.neighbours);
+        let costs = costs::of(recording, &self.workers, served, occupied, cores.neighbours, &work);
         Load {
             master: self.master.map(|master| master.pid),
             workers: now.iter().map(|worker| worker.pid).collect(),
@@ -111,10 +118,8 @@ impl Group<'_> {
             blocked_on: self.blocked_on(blocked_on),
             shared: shared::of(recording, now, lock_waits),
             contrast: None,
-            residents: { now.iter().filter_map(|one| one.residents.as_ref()) }
-                .max_by_key(|residents| residents.len())
-                .cloned()
-                .unwrap_or_default(),
+            residents: residents(&recording.tables, now, background),
+            beside: work.beside(),
         }
     }
 
@@ -209,6 +214,23 @@ fn greenlets(workers: &[&ProcessInfo]) -> Option<f64> {
         pools.filter_map(|pool| pool.busy.mean()).reduce(|all, one| all + one)
     };
     workers.iter().map(of).reduce(|all, one| Some(all? + one?))?
+}
+
+/// What lives in the worker that has most of it. What computes in a thread of its own lives there, whether or not it
+/// is known as anything else.
+fn residents(
+    tables: &Tables,
+    workers: &[&ProcessInfo],
+    background: &[Background],
+) -> Vec<Resident> {
+    let most = { workers.iter().filter_map(|one| one.residents.as_ref()) }
+        .max_by_key(|residents| residents.len());
+    let mut all = most.cloned().unwrap_or_default();
+    let mut computing = background.iter().filter(|one| workers.iter().any(|w| w.pid == one.pid));
+    if !all.iter().any(|one| one.kind.is_repeated()) {
+        all.extend(computing.next().and_then(|one| beside::resident(tables, one)));
+    }
+    all
 }
 
 fn has_served(process: &ProcessInfo) -> bool {

@@ -5,8 +5,8 @@
 //! the accept queue.
 
 use super::{
-    BlockedOn, Contrast, Crowd, LockKind, LoopLoad, PoolKind, Resident, ServerConfig, SettingValue,
-    WorkerClass,
+    Beside, BlockedOn, Contrast, Crowd, LockKind, LoopLoad, PoolKind, Resident, ServerConfig,
+    SettingValue, WorkerClass,
 };
 use crate::units::{Nanos, Pid, to_f64, whole};
 
@@ -67,6 +67,8 @@ pub struct Load {
     pub contrast: Option<Contrast>,
     /// What lives in a worker beside requests, of the one that has most of it.
     pub residents: Vec<Resident>,
+    /// What computes in its workers beside the requests; none of it is in [`Self::costs`].
+    pub beside: Option<Beside>,
 }
 
 impl Load {
@@ -97,6 +99,14 @@ impl Load {
     pub fn demand(&self) -> Option<f64> {
         let served = self.busy.or(self.in_flight)?;
         Some(served + self.queued.unwrap_or(0.0))
+    }
+
+    /// The same if what computes beside the requests did so in another process, on the same CPUs.
+    #[must_use]
+    pub fn without_background(&self) -> Load {
+        let used = self.beside.map_or(0.0, |beside| beside.cpu.share_of(self.window));
+        let others = Some(self.cores.others.unwrap_or(0.0) + used);
+        Load { beside: None, cores: Cores { others, ..self.cores }, ..self.clone() }
     }
 
     /// A number in the configuration in force.

@@ -3,6 +3,7 @@
 //! No I/O, no clock, no process. Left of [`Recording`] everything observes; right of it everything
 //! concludes. The files here are named after the one noun each of them holds.
 
+pub mod background;
 pub mod budget;
 pub mod connecting;
 pub mod contrast;
@@ -35,6 +36,7 @@ pub mod throttle;
 pub mod usage;
 pub mod wait;
 
+pub use background::{Background, Beside};
 pub use budget::{Budget, Machine, Turns};
 pub use connecting::Connecting;
 pub use contrast::{Asked, Contrast, PeerLimit};

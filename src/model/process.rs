@@ -227,9 +227,21 @@ pub struct ThreadInfo {
     pub tid: Tid,
     /// Its name as the kernel has it (`comm`).
     pub name: String,
+    /// Its name as Python has it (`Thread.name`), where it was asked for: before Python 3.14 the kernel does not know
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python_name: Option<String>,
     /// Looks of [`ProcessInfo::gil`] that saw it hold the interpreter lock.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gil_held: u64,
+}
+
+impl ThreadInfo {
+    /// The name that says more: Python's, if that is known.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        self.python_name.as_deref().unwrap_or(&self.name)
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it

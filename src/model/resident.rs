@@ -19,6 +19,8 @@ pub enum ResidentKind {
     Subscription,
     /// `SQLite` databases that it wrote to.
     SqliteWriter,
+    /// A thread that computes much of the time, of which nothing else is known.
+    ComputingThread,
     /// `WebSocket` connections: what one process sends to all of its own, others' clients do not get.
     WebSockets,
 }
@@ -33,6 +35,7 @@ impl ResidentKind {
             ResidentKind::Watch => "watch",
             ResidentKind::Subscription => "subscription",
             ResidentKind::SqliteWriter => "sqlite_writer",
+            ResidentKind::ComputingThread => "computing_thread",
             ResidentKind::WebSockets => "websockets",
         }
     }
@@ -46,6 +49,7 @@ impl ResidentKind {
             ResidentKind::Watch => "watcher",
             ResidentKind::Subscription => "subscription",
             ResidentKind::SqliteWriter => "SQLite database written to",
+            ResidentKind::ComputingThread => "computing thread",
             ResidentKind::WebSockets => "WebSocket connection",
         }
     }

@@ -330,6 +330,7 @@ fn processes() -> Vec<ProcessInfo> {
             .map(|(tid, name, gil_held)| ThreadInfo {
                 tid: Tid(*tid),
                 name: (*name).to_owned(),
+                python_name: None,
                 gil_held: *gil_held,
             })
             .collect(),
@@ -622,7 +623,7 @@ pub fn rich() -> Report {
     };
     let loops = stallspy::load::loops::loop_loads(&report.recording, &report.stalls);
     let blocked_on = stallspy::attribution::blocked_on::blocked_on(&report.recording);
-    report.loads = stallspy::load::loads(&report.recording, &loops, &blocked_on, &[]);
+    report.loads = stallspy::load::loads(&report.recording, &loops, &blocked_on, &[], &[]);
     report
 }
 

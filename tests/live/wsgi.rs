@@ -136,6 +136,35 @@ fn where_every_worker_is_stuck_that_is_what_is_said() {
     }
 }
 
+/// A thread of the application's that holds the interpreter lock for most of the time.
+fn beside(python: &Python) {
+    let args = ["--server", "gthread", "--beside"];
+    let server = Server::start(python, "wsgi_stalls.py", 60, &args);
+    let load = ["--url-mix", "1:/cpu?ms=3", "--connections", "6", "--seconds", "6"];
+    let load = server.load(&load);
+    std::thread::sleep(Duration::from_millis(500));
+    let (report, _) = record(server.pid(), 4, &[]);
+    drop(load);
+    server.end();
+    let found = report["findings"].as_array().expect("a report has findings");
+    let one = found.iter().find(|one| one["id"] == "gil-held-elsewhere");
+    let one = one.unwrap_or_else(|| panic!("it is not found: {found:#?}"));
+    let summary = one["summary"].as_str().expect("a sentence");
+    assert!(summary.contains("(prices)") && summary.contains("compute_beside"), "{summary}");
+    let command = one["recommendations"][0]["command"].as_str().expect("something to do");
+    assert!(command.contains("a process of its own"), "{command}");
+    // What it computes is no request's, which all have a few milliseconds to do.
+    let costs = &report["servers"][0]["per_request"];
+    assert!(costs["cpu_with_gil_s"].as_f64() < Some(0.02), "{costs}");
+}
+
+#[test]
+fn what_computes_beside_requests_is_named() {
+    let all = with(&["flask", "gunicorn"]);
+    let newest: Vec<Python> = all.last().cloned().into_iter().collect();
+    each(&newest, beside);
+}
+
 #[test]
 fn short_requests_hold_nothing() {
     let all = with(&["flask", "gunicorn"]);

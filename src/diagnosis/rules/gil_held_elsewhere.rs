@@ -1,12 +1,14 @@
-//! The rule `gil-held-elsewhere`: the loop waits for the interpreter lock.
+//! The rule `gil-held-elsewhere`: the loop, or requests that have threads of their own, wait for the interpreter lock.
 //!
 //! Takes stalls in which the loop's thread waited for the lock. Their culprits are lines of the
-//! threads that held it.
+//! threads that held it. Of servers without a loop it takes what held the lock beside requests, and how long these
+//! waited: that requests of one process wait for each other is how threads work, and no fault.
 
 use super::loop_hung::is_hung;
+use crate::diagnosis::background;
 use crate::diagnosis::blocked::Blocked;
 use crate::diagnosis::{Case, Rule, found_in, lacks, remedy, wording};
-use crate::model::{Cause, Stall, Verdict};
+use crate::model::{Cause, Finding, Stall, Verdict};
 
 /// See `docs/findings/gil-held-elsewhere.md`.
 #[derive(Debug)]
@@ -21,13 +23,19 @@ impl Rule for GilHeldElsewhere {
         include_str!("../../../docs/findings/gil-held-elsewhere.md")
     }
 
+    fn explains(&self, finding: &Finding) -> Option<f64> {
+        background::explains(finding)
+    }
+
     fn check(&self, case: &Case<'_>) -> Verdict {
         let Case { recording, stalls, .. } = *case;
         if let Some(need) = lacks(recording) {
             return Verdict::NotEnoughData { need };
         }
         let picked = |stall: &Stall| stall.cause == Cause::GilWait && !is_hung(stall);
-        let Some(blocked) = Blocked::of(recording, stalls, picked) else { return Verdict::Clear };
+        let Some(blocked) = Blocked::of(recording, stalls, picked) else {
+            return background::found(self.id(), case).map_or(Verdict::Clear, Verdict::Found);
+        };
         let summary = format!(
             "{} held up by another thread that holds the interpreter lock: {}",
             wording::loops_are(&blocked),

@@ -6,7 +6,7 @@
 
 use crate::diagnosis::blocked::{count, ratio};
 use crate::diagnosis::rules::too_few_workers::{self, COMPUTES_ITSELF, computes_itself};
-use crate::diagnosis::{Case, Rule, residents, wording};
+use crate::diagnosis::{Case, Rule, background, residents, wording};
 use crate::model::{Finding, Load, Recommendation, Remedy, Resident, Severity, Verdict};
 
 /// See `docs/findings/single-process-state.md`.
@@ -112,6 +112,10 @@ fn in_workers(case: &Case<'_>, load: &Load) -> usize {
 
 /// More workers, as they would be if nothing lived in them; `None` where none are wanted.
 fn wanted(case: &Case<'_>, load: &Load) -> Option<Recommendation> {
+    // That it is to leave the worker is said there, and what it keeps from requests.
+    if background::instead_of_size(case, load).is_some() {
+        return None;
+    }
     match case.size_of(load) {
         Some(size) => size.more_workers(),
         None => too_few_workers::wanted(case, load),

@@ -6,7 +6,7 @@
 use super::loop_hung::is_hung;
 use super::worker_timeout_ahead;
 use crate::diagnosis::blocked::{Blame, Blocked, count, ratio};
-use crate::diagnosis::{Case, Rule, lacks, often, remedy, thread_remedy, wording};
+use crate::diagnosis::{Case, Rule, background, lacks, often, remedy, thread_remedy, wording};
 use crate::model::{
     Finding, Measured, ProcessInfo, Recommendation, Recording, Severity, Stall, Verdict,
 };
@@ -56,6 +56,11 @@ impl Rule for ThreadsOccupied {
 /// What to do about the lines, but for those that `worker-timeout-ahead` has more to say of: how long they may take.
 fn recommendations(case: &Case<'_>, blocked: &Blocked) -> Vec<Recommendation> {
     let told = worker_timeout_ahead::lines_of_requests(case);
+    // Where something beside requests holds the lock, its line is no request's: `gil-held-elsewhere`.
+    let own = |stall: &Stall| stall.occupies && !background::is_of(case, stall);
+    let own = Blocked::sum(case.recording, case.stalls, own);
+    let blocked = if case.background.is_empty() { Some(blocked) } else { own.as_ref() };
+    let Some(blocked) = blocked else { return Vec::new() };
     let lines = remedy::by_lines(case.recording, blocked, |_, blame| {
         thread_remedy::for_thread(case, blame)
     });

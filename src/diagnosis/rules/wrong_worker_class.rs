@@ -10,7 +10,9 @@ use super::sync_starved::SyncStarved;
 use super::too_few_workers::IDLE;
 use crate::diagnosis::blocked::{Blame, Blocked, ratio};
 use crate::diagnosis::thread_size::ThreadSize;
-use crate::diagnosis::{Case, HIGH_SHARE, MEDIUM_LENGTH, Rule, lacks, remedy, size, wording};
+use crate::diagnosis::{
+    Case, HIGH_SHARE, MEDIUM_LENGTH, Rule, background, lacks, remedy, size, wording,
+};
 use crate::model::{
     Cause, Costs, Finding, Load, Measured, Recommendation, Severity, Stall, Verdict, WorkerClass,
 };
@@ -245,7 +247,8 @@ const WORTH_NAMING: f64 = 0.1;
 
 /// Workers that serve one request at a time, and wait most of it.
 fn of_sync(case: &Case<'_>, load: &Load) -> Told {
-    if !matches!(SyncStarved.check(case), Verdict::Found(_)) {
+    let is_starved = matches!(SyncStarved.check(case), Verdict::Found(_));
+    if !is_starved || background::instead_of_size(case, load).is_some() {
         return Told::Nothing;
     }
     let (Some(size), Some(waits)) = (case.size_of(load), waiting(load)) else { return Told::Need };
@@ -267,7 +270,7 @@ fn of_sync(case: &Case<'_>, load: &Load) -> Told {
 /// Threads of which only one computes at a time in each worker.
 fn of_threads(case: &Case<'_>, load: &Load) -> Told {
     let threads = load.slots.unwrap_or(1);
-    if threads <= 1 {
+    if threads <= 1 || background::instead_of_size(case, load).is_some() {
         return Told::Nothing;
     }
     let (Some(size), Some(computes)) =

@@ -90,6 +90,8 @@ struct RequestThreadOut {
 struct ThreadOut<'a> {
     tid: Tid,
     name: &'a str,
+    /// Its name in Python, where it was asked for.
+    python_name: Option<&'a str>,
     gil_held_fraction: Option<f64>,
 }
 
@@ -184,7 +186,8 @@ pub(super) fn new<'a>(report: &'a Report, process: &'a ProcessInfo) -> ProcessOu
 
 fn thread_out<'a>(process: &ProcessInfo, thread: &'a ThreadInfo) -> ThreadOut<'a> {
     let gil_held_fraction = process.gil.share(thread.gil_held);
-    ThreadOut { tid: thread.tid, name: &thread.name, gil_held_fraction }
+    let python_name = thread.python_name.as_deref();
+    ThreadOut { tid: thread.tid, name: &thread.name, python_name, gil_held_fraction }
 }
 
 fn request_thread(info: &LoopInfo) -> RequestThreadOut {

@@ -4,7 +4,7 @@ use std::io;
 
 use super::ink::{Ink, Page, Piece};
 use super::lengths;
-use crate::model::{ProcessInfo, Recording, Report, ThreadInfo};
+use crate::model::{LoopInfo, ProcessInfo, Recording, Report, ThreadInfo};
 
 /// Shares below this are not worth a word: at 100 looks a second for 10 s it is 10 looks.
 const LEAST: f64 = 0.01;
@@ -31,8 +31,11 @@ fn pieces(recording: &Recording, process: &ProcessInfo) -> Option<Vec<Piece>> {
     let mut threads: Vec<&ThreadInfo> =
         process.threads.iter().filter(|thread| share(thread) >= LEAST).collect();
     threads.sort_by(|a, b| share(b).total_cmp(&share(a)));
+    // A thread of an executor looks like one that could serve requests until it did.
+    let serves = |info: &LoopInfo| info.kind.is_loop() || info.tally.iterations_seen > 0;
     let runs_loop = |thread: &ThreadInfo| {
-        recording.loops.iter().any(|info| info.pid == process.pid && info.tid == thread.tid)
+        let own = |info: &&LoopInfo| info.pid == process.pid && info.tid == thread.tid;
+        recording.loops.iter().filter(own).any(serves)
     };
     if threads.iter().all(|thread| runs_loop(thread)) {
         return None;
@@ -45,7 +48,7 @@ fn pieces(recording: &Recording, process: &ProcessInfo) -> Option<Vec<Piece>> {
     };
     let mut pieces = vec![Piece::word(Ink::Plain, head)];
     for thread in threads.iter().take(MOST_THREADS) {
-        let name = match thread.name.as_str() {
+        let name = match thread.title() {
             "" => String::new(),
             name => format!(" ({name})"),
         };

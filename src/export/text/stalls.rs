@@ -308,7 +308,7 @@ impl<'a, 'p> Table<'a, 'p> {
     fn thread(&self, tid: crate::units::Tid) -> String {
         let threads = self.recording().processes.iter().flat_map(|process| &process.threads);
         match threads.into_iter().find(|thread| thread.tid == tid) {
-            Some(thread) if !thread.name.is_empty() => format!("{tid} ({})", thread.name),
+            Some(thread) if !thread.title().is_empty() => format!("{tid} ({})", thread.title()),
             _ => tid.to_string(),
         }
     }

@@ -1,7 +1,9 @@
 //! What is read again once a second or less: memory, CPU time, patches, libraries.
 
 use super::ProcessWatch;
+use crate::model::ThreadInfo;
 use crate::python::modules::in_module;
+use crate::python::thread_names::thread_names;
 use crate::server::monkey::patches;
 use crate::target::Mapping;
 use crate::units::Timestamp;
@@ -9,10 +11,16 @@ use crate::units::Timestamp;
 /// Packages of event loops that are not read yet, by the names of the folders that their libraries lie in.
 const UNREAD_LOOPS: &[&str] = &["rloop"];
 
+/// One part in so many of the looks: a thread that held the lock for more of them is named.
+const NAMED_FROM: u64 = 50;
+/// As many looks at least: 0.2 s of computing, at a hundred a second.
+const LEAST_HELD: u64 = 20;
+
 impl ProcessWatch {
     /// Reads the slow facts again.
     pub(in crate::sampler) fn refresh(&mut self) {
         self.types.forget();
+        self.see_names();
         self.stat = self.procfs.stat(self.pid).ok();
         if let Some(stat) = &self.stat {
             self.info.rss_bytes = stat.rss_bytes;
@@ -37,6 +45,23 @@ impl ProcessWatch {
             let suffix = "/asyncio/base_events.py";
             let seen = || self.files.iter().find_map(|file| file.strip_suffix(suffix));
             self.info.stdlib = folder.or_else(|| seen().map(str::to_owned));
+        }
+    }
+
+    /// Asks for the names of threads that held the lock for long: a look costs a walk along Python's own list.
+    pub(in crate::sampler) fn see_names(&mut self) {
+        let least = self.info.gil.looks / NAMED_FROM;
+        let is_due =
+            |info: &ThreadInfo| info.python_name.is_none() && info.gil_held > least.max(LEAST_HELD);
+        if !self.info.threads.iter().any(is_due) {
+            return;
+        }
+        let Ok(names) = thread_names(&self.located.view(&self.memory)) else { return };
+        for info in self.info.threads.iter_mut().filter(|info| is_due(info)) {
+            let watch = self.threads.iter().find(|watch| watch.tid == info.tid);
+            let name = watch.and_then(|watch| names.get(&watch.thread.ident));
+            // One that Python has no name for is not asked for again.
+            info.python_name = Some(name.map_or_else(|| info.name.clone(), String::clone));
         }
     }
 

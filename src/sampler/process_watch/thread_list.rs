@@ -50,7 +50,7 @@ impl ProcessWatch {
             self.threads.push(watch);
             if !self.info.threads.iter().any(|info| info.tid == tid) {
                 let name = self.procfs.comm(self.pid, tid).unwrap_or_default();
-                self.info.threads.push(ThreadInfo { tid, name, gil_held: 0 });
+                self.info.threads.push(ThreadInfo { tid, name, python_name: None, gil_held: 0 });
             }
         }
         self.gil.update(&self.located.view(&self.memory), &self.threads);
