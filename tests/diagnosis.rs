@@ -2319,9 +2319,10 @@ fn nothing_is_moved_away_while_cpus_are_idle() {
         let found = report.findings.iter().find(|one| one.id == "cpu-starved").unwrap();
         (found.summary.clone(), found.recommendations.clone())
     };
-    let (summary, advice) = starved(1_000, 1);
+    let (summary, advice) = starved(1_000, 20);
     assert!(advice[0].command.starts_with("move other programs away"), "{advice:#?}");
     assert!(!summary.contains("idle"), "{summary}");
+    assert_eq!(starved(1_000, 1).1, [], "too little for anybody to move anything");
     let (summary, advice) = starved(18_000, 1);
     assert!(summary.contains("though 1.8 of 2 CPUs are idle on average"), "{summary}");
     assert_eq!(advice, []);

@@ -4,8 +4,10 @@
 //! outside the program.
 
 use crate::diagnosis::blocked::{Blocked, ratio};
-use crate::diagnosis::{Case, MEDIUM_SHARE, Rule, found_in, lacks, quota, wording};
-use crate::model::{Cause, Load, Measured, Recommendation, Remedy, Stall, Throttled, Verdict};
+use crate::diagnosis::{Case, Rule, found_in, lacks, quota, wording};
+use crate::model::{
+    Cause, Load, Measured, Recommendation, Remedy, Severity, Stall, Throttled, Verdict,
+};
 use crate::units::Nanos;
 
 /// See `docs/findings/cpu-starved.md`.
@@ -56,8 +58,8 @@ impl Rule for CpuStarved {
                 let load = process.and_then(|stall| case.load_of(stall.pid));
                 Some(raise(load, throttled, spent))
             }
-            // Nothing that the user could move away or run less of.
-            None if idle(case).is_some() && blocked.share < MEDIUM_SHARE => None,
+            // Below what users notice nobody moves anything away.
+            None if self.severity(&blocked) == Severity::Low => None,
             None => Some(Recommendation {
                 remedy: Remedy::Platform,
                 command: fewer(case),
@@ -83,7 +85,10 @@ const MOSTLY_IDLE: f64 = 0.5;
 /// How many CPUs had nothing to do on average, and how many there are, where that is most of them.
 fn idle(case: &Case<'_>) -> Option<(f64, u32)> {
     let known = case.loads.iter().filter_map(|load| Some((load.cores.idle?, load.cores.affinity)));
-    let least = known.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    // Of a program that is no server there is the machine.
+    let machine = case.recording.machine;
+    let least = known.min_by(|a, b| a.0.total_cmp(&b.0));
+    let least = least.or_else(|| Some((machine.idle_cpus()?, machine.cpus)))?;
     (least.0 >= f64::from(least.1) * MOSTLY_IDLE).then_some(least)
 }
 
