@@ -7,15 +7,14 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::Attribution;
+use super::pools::RUNNERS;
 use crate::model::{
     BlockedOn, CpuState, FrameKind, NameId, Peer, Recording, Sample, StackId, Tables, Wait, WaitId,
 };
 use crate::units::{Nanos, Pid, Tid};
 
-/// Where the threads of pools begin: `concurrent.futures` (`_worker`, Lib/concurrent/futures/thread.py),
-/// anyio (`WorkerThread.run`, src/anyio/_backends/_asyncio.py), gevent's (gevent/threadpool.py).
-const POOLS: [&str; 3] =
-    ["concurrent/futures/thread.py", "anyio/_backends/_asyncio.py", "gevent/threadpool.py"];
+/// Where the threads of gevent's pools begin, besides those of [`RUNNERS`].
+const GEVENTS: &str = "gevent/threadpool.py";
 /// Most stacks are shared by many samples; so deep a pool's own frames are from the root.
 const ROOTS: usize = 8;
 
@@ -62,7 +61,8 @@ fn is_of_a_pool(recording: &Recording, stack: StackId) -> bool {
     let frames: Vec<_> = tables.frames_of(stack).map(|(_, frame)| frame).collect();
     let python = frames.iter().rev().filter(|frame| frame.kind == FrameKind::Python);
     let mut files = python.take(ROOTS).filter_map(|frame| frame.file);
-    files.any(|file| POOLS.iter().any(|pool| tables.text(file).ends_with(pool)))
+    let begins = RUNNERS.iter().map(|(_, file, _)| *file).chain([GEVENTS]);
+    files.any(|file| begins.clone().any(|begin| tables.text(file).ends_with(begin)))
 }
 
 /// The time by the name of the other end. Sockets that were too new to be found have none: their time goes to those that

@@ -12,7 +12,7 @@ use crate::units::Pid;
 /// What the threads of a kind of pools run all their lives, by the end of its file and its name
 /// (<https://github.com/agronholm/anyio/blob/4.6.0/src/anyio/_backends/_asyncio.py>, `WorkerThread.run`;
 /// <https://github.com/python/cpython/blob/v3.12.1/Lib/concurrent/futures/thread.py>).
-const RUNNERS: [(PoolKind, &str, &str); 2] = [
+pub(super) const RUNNERS: [(PoolKind, &str, &str); 2] = [
     (PoolKind::AnyioLimiter, "anyio/_backends/_asyncio.py", "run"),
     (PoolKind::ThreadPoolExecutor, "concurrent/futures/thread.py", "_worker"),
 ];
@@ -46,23 +46,27 @@ fn works(recording: &Recording, pid: Pid, pools: &[PoolInfo]) -> Vec<Option<Pool
             && pools.iter().filter(is_used).filter(|one| one.kind == pool.kind).count() == 1
     };
     let of = |pool: &PoolInfo| RUNNERS.iter().find(|(kind, ..)| *kind == pool.kind && alone(pool));
-    pools.iter().map(|pool| work(recording, pid, of(pool)?)).collect()
+    let mut stacks: HashMap<StackId, u64> = HashMap::new();
+    if pools.iter().any(|pool| of(pool).is_some()) {
+        for sample in recording.samples.iter().filter(|sample| sample.pid == pid) {
+            *stacks.entry(sample.stack).or_default() += u64::from(sample.count);
+        }
+    }
+    pools.iter().map(|pool| work(recording, pid, &stacks, of(pool)?)).collect()
 }
 
+/// What the threads that begin with a function were met doing, of `stacks` with how often each was met.
 fn work(
     recording: &Recording,
     pid: Pid,
+    stacks: &HashMap<StackId, u64>,
     (_, file, function): &(PoolKind, &str, &str),
 ) -> Option<PoolWork> {
     let tables = &recording.tables;
     let stdlib = recording.get_process(pid)?.stdlib.as_deref();
-    let mut stacks: HashMap<StackId, u64> = HashMap::new();
-    for sample in recording.samples.iter().filter(|sample| sample.pid == pid) {
-        *stacks.entry(sample.stack).or_default() += u64::from(sample.count);
-    }
     let mut lines: BTreeMap<FrameId, u64> = BTreeMap::new();
     let mut thread_sensitive = 0_u64;
-    for (stack, looks) in stacks {
+    for (&stack, &looks) in stacks {
         let site =
             application::site(tables, stdlib, stack).filter(|site: &Site| site.is_application);
         let Some(site) = site.filter(|_| is_a_threads(tables, stack, (file, function))) else {

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
 
 use super::notes::Notes;
 use super::process_watch::ProcessWatch;
@@ -140,13 +142,16 @@ fn other_ends(
     at: Timestamp,
 ) -> HashMap<u64, Pid> {
     let mut ends = HashMap::new();
+    let mut tables: HashMap<PathBuf, Option<Rc<Vec<Connection>>>> = HashMap::new();
     for watch in processes {
         let (own, ports) = watch.connected();
         if own.is_empty() && ports.is_empty() {
             continue;
         }
-        let Some(all) = notes.sockets.connections_now(procfs, watch.pid, at) else { continue };
-        ends.extend(ends_of(&all, own, ports).map(|inode| (inode, watch.pid)));
+        let Ok(space) = procfs.net_namespace(watch.pid) else { continue };
+        let mut ask = || notes.sockets.connections_now(procfs, watch.pid, at);
+        let Some(all) = tables.entry(space).or_insert_with(&mut ask) else { continue };
+        ends.extend(ends_of(all, own, ports).map(|inode| (inode, watch.pid)));
     }
     ends
 }

@@ -152,7 +152,9 @@ impl NetTables {
         Some(keep(&mut self.connections, space, now, found))
     }
 
-    /// The same, asked now where the kernel tells connections alone: one may be over within milliseconds.
+    /// The same, asked now: one may be over within milliseconds. Where that takes long it is what was last asked for, if
+    /// that is fresh. Nothing of it is kept: who counts connections needs them as they are when it looks, and not as they
+    /// were at somebody else's look.
     pub fn connections_now(
         &mut self,
         procfs: &ProcFs,
@@ -161,8 +163,8 @@ impl NetTables {
     ) -> Option<Rc<Vec<Connection>>> {
         let space = self.space(procfs, pid, now)?;
         match self.diag(procfs, &space).and_then(SockDiag::connections) {
-            Some(found) => Some(keep(&mut self.connections, space, now, found)),
-            None => self.connections(procfs, pid, now),
+            Some(found) => Some(Rc::new(found)),
+            None => fresh(&self.connections, &space, now, FRESH_CONNECTIONS),
         }
     }
 
@@ -363,7 +365,10 @@ mod tests {
             limit: None,
         };
         assert_eq!(*listeners, [expected]);
+        let now = |tables: &mut NetTables| tables.connections_now(&procfs, Pid(7), Timestamp(0));
+        assert!(now(&mut tables).is_none(), "it is not read for whoever passes by");
         let connections = tables.connections(&procfs, Pid(7), Timestamp(0)).unwrap();
+        assert_eq!(now(&mut tables).unwrap(), connections);
         let peers: Vec<_> =
             connections.iter().map(|one| (one.inode, one.remote.to_string())).collect();
         assert_eq!(peers, [(700, "10.0.0.7:5432".to_owned())]);
