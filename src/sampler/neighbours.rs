@@ -22,6 +22,8 @@ const FIRST_WALK: Nanos = Nanos::from_secs(1);
 const BETWEEN_WALKS: Nanos = Nanos::from_secs(5);
 /// Distance of two steps of a walk. A step takes some tenths of a millisecond.
 const STEP_EVERY: Nanos = Nanos::from_millis(50);
+/// A loop that is stalled puts a step off for at most so long: a look at it must not come late.
+const LONGEST_WAIT: Nanos = Nanos::from_secs(5);
 /// Processes looked at in one step.
 const STEP: usize = 8;
 /// Descriptors of one process that are looked at: enough to meet one of a client's many connections.
@@ -72,7 +74,9 @@ impl NeighbourWatch {
             self.count(procfs, at);
         }
         let begin = *self.next_walk.get_or_insert(at + FIRST_WALK);
-        if at < self.next_step.max(begin) {
+        let due = self.next_step.max(begin);
+        let put_off = at < due + LONGEST_WAIT && processes.iter().any(ProcessWatch::is_stalled);
+        if at < due || put_off {
             return;
         }
         self.next_step = at + STEP_EVERY;

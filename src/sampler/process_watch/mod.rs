@@ -204,6 +204,11 @@ impl ProcessWatch {
         self.sockets.connected()
     }
 
+    /// Whether an event loop of it is being looked into.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.loops.iter().any(|watch| watch.requests.is_none() && watch.is_looked_into())
+    }
+
     /// What is known of the process now; `ended` when it is over.
     #[must_use]
     pub fn info(&self) -> ProcessInfo {
