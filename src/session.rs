@@ -17,7 +17,7 @@ use crate::doctor::{self, Diagnosis};
 use crate::error::Error;
 use crate::gate::Pattern;
 use crate::layout::LayoutError;
-use crate::model::{NativeStacks, Recording, Report, Settings, Snapshot};
+use crate::model::{NativeStacks, Recording, Report, Settings, Snapshot, Stall};
 use crate::printable::shortened;
 use crate::python::locate::LocateError;
 use crate::sampler::named::{NameError, named};
@@ -200,12 +200,15 @@ pub fn record(
     Ok(recording)
 }
 
+/// What picks the stalls that one of the patterns accepts.
+fn accepted(allow: &[Pattern]) -> impl Fn(&Recording, &Stall) -> bool {
+    |recording, stall| allow.iter().any(|pattern| pattern.accepts(stall, &recording.tables))
+}
+
 /// Everything that follows from a recording.
 #[must_use]
 pub fn conclude(recording: Recording, allow: &[Pattern]) -> Report {
-    conclusion::conclude(recording, &|recording, stall| {
-        allow.iter().any(|pattern| pattern.accepts(stall, &recording.tables))
-    })
+    conclusion::conclude(recording, &accepted(allow))
 }
 
 /// The same, held against an earlier recording of the same server at another size.
@@ -226,9 +229,7 @@ pub fn conclude_after(
         return not("no function of its application is met in the other one");
     }
     let before = conclusion::loads_of(before);
-    let report = conclusion::conclude_after(recording, &before, &|recording, stall| {
-        allow.iter().any(|pattern| pattern.accepts(stall, &recording.tables))
-    });
+    let report = conclusion::conclude_after(recording, &before, &accepted(allow));
     let is_met = before.iter().any(|one| report.loads.iter().any(|load| load.server == one.server));
     if is_met { Ok(report) } else { not("no server of the other one is in it") }
 }

@@ -20,7 +20,7 @@ use stallspy::model::{
     SettingValue, Severity, Stall, ThreadInfo, WorkerClass,
 };
 use stallspy::units::{Nanos, Pid, Tid};
-use story::{Part, Story, at};
+use story::{Part, Story, at, listening};
 
 /// Every rule has a column. A new rule fails the test until it has one.
 const COLUMNS: [&str; 27] = [
@@ -107,15 +107,7 @@ fn take_connections(process: &mut ProcessInfo, open: u32, waiting: u32) {
     };
     (0..5).for_each(|_| incoming.open.add(Some(open)));
     process.connections.push(incoming);
-    let mut line = ListenerInfo {
-        inode: 1,
-        address: "127.0.0.1:8000".to_owned(),
-        limit: Some(2048),
-        queue: Level::default(),
-        waiting: 0,
-    };
-    (0..50).for_each(|_| line.add(Some(waiting), None));
-    process.listeners.push(line);
+    process.listeners.push(listening(waiting));
     (process.requests.first, process.requests.last) = (Some(0), Some(400));
 }
 

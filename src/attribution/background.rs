@@ -137,17 +137,17 @@ fn of_process(recording: &Recording, process: &ProcessInfo) -> Option<Background
         frame,
         runs: runs(tables, stdlib, stack).filter(|one| !tables.is_same_function(*one, frame)),
         package: package(tables, stdlib, stack),
-        waited: waited(recording, process, &threads),
+        waited: waited(recording, process, &serves, &threads),
         threads,
     })
 }
 
 fn whose(tables: &Tables, stdlib: Option<&str>, stack: StackId) -> Whose {
     let frames: Vec<(FrameId, &Frame)> = tables.frames_of(stack).collect();
-    if frames.iter().any(|(_, frame)| AWAITS.iter().any(|one| is_it(tables, frame, *one))) {
+    if frames.iter().any(|(_, frame)| AWAITS.iter().any(|one| tables.is_function(frame, *one))) {
         return Whose::Awaits;
     }
-    let begins = frames.last().is_some_and(|(_, frame)| is_it(tables, frame, BEGINS));
+    let begins = frames.last().is_some_and(|(_, frame)| tables.is_function(frame, BEGINS));
     let is_server = |frame: &Frame| {
         let file = frame.file.map_or("", |file| tables.text(file));
         matches!(origin_of(tables, stdlib, frame), Origin::Package(name) if SERVERS.contains(&name))
@@ -162,11 +162,6 @@ fn whose(tables: &Tables, stdlib: Option<&str>, stack: StackId) -> Whose {
         Some((id, Origin::Application | Origin::Package(_))) => Whose::Beside(id),
         _ => Whose::Other,
     }
-}
-
-fn is_it(tables: &Tables, frame: &Frame, (file, function): (&str, &str)) -> bool {
-    tables.text(frame.function) == function
-        && frame.file.is_some_and(|of| tables.text(of).ends_with(file))
 }
 
 /// The application's outermost line.
@@ -188,11 +183,13 @@ fn package(tables: &Tables, stdlib: Option<&str>, stack: StackId) -> Option<Stri
 }
 
 /// The share of the requests' time in which they waited for the lock.
-fn waited(recording: &Recording, process: &ProcessInfo, beside: &[Tid]) -> Option<f64> {
-    let life = process.ended.unwrap_or(recording.detached);
-    let life = life.since(process.attached.max(recording.attached));
-    let occupied = process.occupancy.mean()? * life.as_secs_f64();
-    let serves = serving(recording, process);
+fn waited(
+    recording: &Recording,
+    process: &ProcessInfo,
+    serves: &HashSet<Tid>,
+    beside: &[Tid],
+) -> Option<f64> {
+    let occupied = process.occupancy.mean()? * recording.lived(process).as_secs_f64();
     let is_waiting = |sample: &&Sample| {
         sample.pid == process.pid
             && sample.gil == GilState::Waiting

@@ -88,17 +88,12 @@ fn is_a_threads(tables: &Tables, stack: StackId, (file, function): (&str, &str))
     let frames: Vec<&Frame> = tables.frames_of(stack).map(|(_, frame)| frame).collect();
     frames.windows(2).any(|pair| {
         let [runner, caller] = pair else { return false };
-        is_it(tables, runner, (file, function))
+        tables.is_function(runner, (file, function))
             && caller.file.is_some_and(|of| tables.text(of).ends_with("/threading.py"))
     })
 }
 
-fn is_it(tables: &Tables, frame: &Frame, (file, function): (&str, &str)) -> bool {
-    tables.text(frame.function) == function
-        && frame.file.is_some_and(|of| tables.text(of).ends_with(file))
-}
-
 /// Whether a function is on a stack.
 fn runs(tables: &Tables, stack: StackId, (file, function): (&str, &str)) -> bool {
-    tables.frames_of(stack).any(|(_, frame)| is_it(tables, frame, (file, function)))
+    tables.frames_of(stack).any(|(_, frame)| tables.is_function(frame, (file, function)))
 }

@@ -94,6 +94,17 @@ impl<'a> Case<'a> {
     }
 }
 
+/// How much stalls matter, by the share of the time that they take and by the longest.
+fn severity_of(blocked: &Blocked) -> Severity {
+    if blocked.share >= HIGH_SHARE || blocked.max >= HIGH_LENGTH {
+        Severity::High
+    } else if blocked.share >= MEDIUM_SHARE || blocked.max >= MEDIUM_LENGTH {
+        Severity::Medium
+    } else {
+        Severity::Low
+    }
+}
+
 /// One thing that can be wrong with a server.
 pub trait Rule: Debug + Sync {
     /// Its id, `loop-blocked-by-call`: stable, used by `--fail-on finding:ID`.
@@ -104,13 +115,7 @@ pub trait Rule: Debug + Sync {
 
     /// How much it matters, given the stalls it speaks of.
     fn severity(&self, blocked: &Blocked) -> Severity {
-        if blocked.share >= HIGH_SHARE || blocked.max >= HIGH_LENGTH {
-            Severity::High
-        } else if blocked.share >= MEDIUM_SHARE || blocked.max >= MEDIUM_LENGTH {
-            Severity::Medium
-        } else {
-            Severity::Low
-        }
+        severity_of(blocked)
     }
 
     /// The share of the time that a finding of it explains, 0 to 1, where no stalls show that: of

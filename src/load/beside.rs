@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 
-use super::lived;
 use crate::model::{
     Background, Beside, LoopInfo, LoopState, ProcessInfo, Recording, Resident, ResidentKind,
     ResidentPlace, SchedTimes, Tables,
@@ -37,7 +36,7 @@ impl Work {
     ) -> Work {
         let mut all = Work::default();
         for worker in workers {
-            let life = lived(recording, worker).as_secs_f64();
+            let life = recording.lived(worker).as_secs_f64();
             all.lived += life;
             let Some(own) = background.iter().find(|one| one.pid == worker.pid) else { continue };
             all.threads.extend(own.threads.iter().map(|tid| (own.pid, *tid)));
@@ -75,7 +74,7 @@ fn cpu(recording: &Recording, worker: &ProcessInfo, own: &Background) -> Nanos {
     let others: u64 = others.map(|thread| thread.gil_held).sum();
     let left = worker.cpu.saturating_sub(counted.map_or(Nanos::ZERO, |times| times.on_cpu));
     // Who holds the lock uses no more of a CPU than the time that passes.
-    let held = lived(recording, worker).scaled(own.looks, worker.gil.looks.max(1));
+    let held = recording.lived(worker).scaled(own.looks, worker.gil.looks.max(1));
     left.scaled(own.looks, own.looks.saturating_add(others).max(1)).min(held)
 }
 

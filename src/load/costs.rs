@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 
 use super::beside::Work;
-use super::lived;
 use crate::model::{Costs, GilState, ProcessInfo, Recording};
 use crate::units::{Nanos, Pid, Tid, to_f64};
 
@@ -45,7 +44,7 @@ pub(super) fn of(
     let gil_share = if used > 0.0 { (held / used).min(1.0) } else { 1.0 };
     let in_flight = workers.iter().map(|one| {
         let mean = one.requests.in_flight_mean()?;
-        Some(mean * lived(recording, one).as_secs_f64())
+        Some(mean * recording.lived(one).as_secs_f64())
     });
     let total = occupied.map(Nanos::as_secs_f64).or_else(|| in_flight.sum::<Option<f64>>());
     Some(Costs {
@@ -69,7 +68,7 @@ pub(super) fn of(
 /// looked.
 fn held(recording: &Recording, process: &ProcessInfo) -> f64 {
     match process.gil.share(process.gil.held) {
-        Some(share) => share * lived(recording, process).as_secs_f64(),
+        Some(share) => share * recording.lived(process).as_secs_f64(),
         None => process.cpu.as_secs_f64(),
     }
 }
@@ -80,7 +79,7 @@ pub(super) fn occupied(recording: &Recording, workers: &[&ProcessInfo]) -> Optio
         let mean = one.occupancy.mean()?;
         // Parts per million are finer than any count of looks.
         let millionths = crate::units::whole(mean * 1e6);
-        Some(lived(recording, one).scaled(u64::from(millionths), 1_000_000))
+        Some(recording.lived(one).scaled(u64::from(millionths), 1_000_000))
     };
     let times: Vec<Nanos> = workers.iter().filter_map(of).collect();
     (!times.is_empty()).then(|| times.into_iter().sum())

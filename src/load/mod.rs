@@ -171,7 +171,7 @@ impl Group<'_> {
     fn in_flight(&self, recording: &Recording) -> Option<f64> {
         let window = recording.length();
         let of = |one: &&ProcessInfo| {
-            let lived = lived(recording, one).share_of(window);
+            let lived = recording.lived(one).share_of(window);
             one.requests.in_flight_mean().map(|mean| mean * lived)
         };
         self.workers.iter().map(of).sum()
@@ -235,9 +235,4 @@ fn residents(
 
 fn has_served(process: &ProcessInfo) -> bool {
     process.requests.served().is_some_and(|served| served > 0)
-}
-
-/// How long a process was watched.
-fn lived(recording: &Recording, process: &ProcessInfo) -> Nanos {
-    process.ended.unwrap_or(recording.detached).since(process.attached.max(recording.attached))
 }

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use super::lived;
 use super::shared::{MOSTLY, rate};
 use crate::model::{
     FrameId, LockKind, LockWait, ProcessInfo, Recording, SharedKind, SharedPool, Tables,
@@ -35,7 +34,7 @@ pub(super) fn of(
             let own = || workers.iter().copied().filter(|one| by_worker.contains_key(&one.pid));
             let share = |worker: &ProcessInfo| {
                 let queue = by_worker.get(&worker.pid).map_or(Nanos::ZERO, |waits| covered(waits));
-                queue.share_of(lived(recording, worker)).min(1.0)
+                queue.share_of(recording.lived(worker)).min(1.0)
             };
             let queued = own().map(share).sum::<f64>() / to_f64(by_worker.len().max(1) as u64);
             (queued, own().map(|one| share(one).sqrt()).sum::<f64>(), rate(recording, own())?)

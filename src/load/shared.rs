@@ -4,7 +4,7 @@
 //! By Little's law: what is in use is the rate times how long each is kept, and what waits is the rate times
 //! how long that takes. Where not all requests go through it these are those of a mean request.
 
-use super::{lived, queue_of_lock};
+use super::queue_of_lock;
 use crate::model::{LockWait, PoolInfo, ProcessInfo, Recording, SharedKind, SharedPool};
 use crate::units::to_f64;
 
@@ -62,7 +62,7 @@ pub(super) fn rate<'a>(
     workers: impl Iterator<Item = &'a ProcessInfo>,
 ) -> Option<f64> {
     let of = |worker: &ProcessInfo| {
-        let seconds = lived(recording, worker).as_secs_f64();
+        let seconds = recording.lived(worker).as_secs_f64();
         worker.requests.served().filter(|_| seconds > 0.0).map(|served| to_f64(served) / seconds)
     };
     workers.map(of).sum::<Option<f64>>().filter(|rate| *rate > 0.0)

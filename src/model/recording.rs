@@ -155,6 +155,13 @@ impl Tables {
         self.frames.get(id.0 as usize)
     }
 
+    /// Whether a frame is of this function: the end of its file's name, and its own.
+    #[must_use]
+    pub fn is_function(&self, frame: &Frame, (file, function): (&str, &str)) -> bool {
+        self.text(frame.function) == function
+            && frame.file.is_some_and(|of| self.text(of).ends_with(file))
+    }
+
     /// Whether two frames are of the same function.
     #[must_use]
     pub fn is_same_function(&self, one: FrameId, other: FrameId) -> bool {
@@ -249,6 +256,12 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// How long a process was watched.
+    #[must_use]
+    pub fn lived(&self, process: &ProcessInfo) -> Nanos {
+        process.ended.unwrap_or(self.detached).since(process.attached.max(self.attached))
+    }
+
     /// A loop by its id.
     #[must_use]
     pub fn get_loop(&self, id: LoopId) -> Option<&LoopInfo> {

@@ -29,8 +29,12 @@ impl BudgetWatch {
         let memory = procfs.memory_limit(pid);
         budget.memory_limit_bytes = memory.map(|memory| memory.limit);
         budget.memory_used_bytes = memory.and_then(|memory| memory.used);
-        budget.private_bytes = procfs.private_bytes(pid).or(budget.private_bytes);
-        budget.private_peak_bytes = procfs.private_peak_bytes(pid).or(budget.private_peak_bytes);
+        let private = procfs.private_bytes(pid);
+        // What it has, and by how much that was once more.
+        let peak =
+            private.zip(procfs.shrunk_bytes(pid)).and_then(|(now, more)| now.checked_add(more));
+        budget.private_bytes = private.or(budget.private_bytes);
+        budget.private_peak_bytes = peak.or(budget.private_peak_bytes);
         *turns = Turns::default();
         for (tid, now) in procfs.turns(pid).unwrap_or_default() {
             let before = self.before.get(&tid).copied().unwrap_or_default();

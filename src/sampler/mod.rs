@@ -235,8 +235,9 @@ impl Sampler {
             }
         }
         self.crowds.see(&self.procfs, &mut self.processes, &mut self.notes);
-        self.ooms.see(pace::now());
-        self.neighbours.see(&self.procfs, &self.processes, &mut self.notes, pace::now());
+        let at = pace::now();
+        self.ooms.see(at);
+        self.neighbours.see(&self.procfs, &self.processes, &mut self.notes, at);
     }
 
     /// Keeps what is known of a process that ended, as far as there is room: a server whose workers

@@ -77,8 +77,7 @@ pub const HANDING_ON: f64 = 0.1e-3;
 pub const HELD_UP: f64 = 0.8;
 
 /// Requests a second that a server of this shape gets done on `cores` CPUs, which it shares with who talks to it, for
-/// `clients` that are there
-/// at the same time and each wait for their answer.
+/// `clients` that are there at the same time and each wait for their answer.
 ///
 /// The lower of two limits: the interpreter locks, one per process, and the CPUs, which all share.
 #[must_use]

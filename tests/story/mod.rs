@@ -61,6 +61,19 @@ pub struct Story {
     pub pace: f64,
 }
 
+/// A listening socket before which so many wait at each look.
+pub fn listening(waiting: u32) -> ListenerInfo {
+    let mut line = ListenerInfo {
+        inode: 1,
+        address: "127.0.0.1:8000".to_owned(),
+        limit: Some(2048),
+        queue: Level::default(),
+        waiting: 0,
+    };
+    (0..50).for_each(|_| line.add(Some(waiting), None));
+    line
+}
+
 impl Story {
     /// A server whose loop was seen running in `busy` of 1000 evenly spaced looks.
     pub fn new(busy: u64) -> Story {
@@ -211,15 +224,7 @@ impl Story {
         (process.requests.first, process.requests.last) = (Some(0), Some(requests));
         process.cpu = Nanos::from_millis(requests);
         process.gil = GilTally { looks: 10_000, held: requests };
-        let mut line = ListenerInfo {
-            inode: 1,
-            address: "127.0.0.1:8000".to_owned(),
-            limit: Some(2048),
-            queue: Level::default(),
-            waiting: 0,
-        };
-        (0..50).for_each(|_| line.add(Some(waiting), None));
-        process.listeners.push(line);
+        process.listeners.push(listening(waiting));
         story
     }
 

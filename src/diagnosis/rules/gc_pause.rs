@@ -4,9 +4,7 @@
 //! wherever the next object happens to be made.
 
 use crate::diagnosis::blocked::{Blocked, count};
-use crate::diagnosis::{
-    Case, HIGH_LENGTH, HIGH_SHARE, MEDIUM_LENGTH, MEDIUM_SHARE, Rule, found_in, lacks, wording,
-};
+use crate::diagnosis::{Case, Rule, found_in, lacks, severity_of, wording};
 use crate::model::{Cause, Recommendation, Remedy, Severity, Stall, Verdict};
 
 /// See `docs/findings/gc-pause.md`.
@@ -24,12 +22,9 @@ impl Rule for GcPause {
 
     /// Below what users notice it is worth knowing and no more: whoever makes objects has such pauses.
     fn severity(&self, blocked: &Blocked) -> Severity {
-        if blocked.share >= HIGH_SHARE || blocked.max >= HIGH_LENGTH {
-            Severity::High
-        } else if blocked.share >= MEDIUM_SHARE || blocked.max >= MEDIUM_LENGTH {
-            Severity::Medium
-        } else {
-            Severity::Info
+        match severity_of(blocked) {
+            Severity::Low => Severity::Info,
+            noticed => noticed,
         }
     }
 

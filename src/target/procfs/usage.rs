@@ -30,15 +30,13 @@ impl ProcFs {
         clean.checked_add(dirty)
     }
 
-    /// The most of such memory that a process ever had, in bytes: what it has, and by how much its resident memory was once
-    /// larger (`VmHWM` of `status`: fs/proc/task_mmu.c, `task_mem`; in a forked process it begins anew: kernel/fork.c,
-    /// `dup_mm`).
+    /// By how much the resident memory of a process was once larger, in bytes (`VmHWM` of `status`: fs/proc/task_mmu.c,
+    /// `task_mem`; in a forked process it begins anew: kernel/fork.c, `dup_mm`).
     #[must_use]
-    pub fn private_peak_bytes(&self, pid: Pid) -> Option<u64> {
-        let now = self.private_bytes(pid)?;
+    pub fn shrunk_bytes(&self, pid: Pid) -> Option<u64> {
         let status = self.bytes(pid, "status", SMALL).ok()?;
         let (peak, resident) = (kibibytes(&status, b"VmHWM:")?, kibibytes(&status, b"VmRSS:")?);
-        now.checked_add(peak.saturating_sub(resident))
+        Some(peak.saturating_sub(resident))
     }
 
     /// The turns of all threads of a process. Those that end meanwhile are left out.
@@ -100,9 +98,9 @@ mod tests {
         let procfs = ProcFs::at(dir.path());
         assert_eq!(procfs.private_bytes(Pid(7)), Some(34 * 1024));
         assert_eq!(procfs.private_bytes(Pid(8)), None);
-        assert_eq!(procfs.private_peak_bytes(Pid(7)), None);
+        assert_eq!(procfs.shrunk_bytes(Pid(7)), None);
         let status = "Name:\tpython3\nVmHWM:\t     190 kB\nVmRSS:\t      90 kB\n";
         std::fs::write(dir.path().join("7/status"), status).unwrap();
-        assert_eq!(procfs.private_peak_bytes(Pid(7)), Some(134 * 1024));
+        assert_eq!(procfs.shrunk_bytes(Pid(7)), Some(100 * 1024));
     }
 }
