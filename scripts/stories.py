@@ -234,6 +234,7 @@ def postgres_gevent(tell):
 
         step = tell.step("a pool of %d" % size, gunicorn, clients, dict(env, POOL=str(size)), 1)
         step.expect_not("loop-blocked-by-call", "connection-limit", "connection-churn")
+        step.expect_words("let more through at once where it is made, if what it guards can take more")
 
 
 WAITS, COMPUTES = {"CPU_MS": "1", "WAIT_MS": "80"}, {"CPU_MS": "20", "WAIT_MS": "0"}

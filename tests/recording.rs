@@ -160,6 +160,7 @@ prop_compose! {
             },
             stdlib: version,
             unread_loop: None,
+            drivers: Vec::new(),
             serving_children: Vec::new(),
             attached: Timestamp(ids.3),
             ended: ended.map(Timestamp),

@@ -98,12 +98,13 @@ impl Room {
 }
 
 /// What a database leaves to each worker of which a semaphore guards the connections: there are about as many as it
-/// lets through.
+/// lets through. Who was never met talking to it, as of a hub that is idle, may be the driver that the process has imported.
 #[must_use]
 pub fn guarded(process: &ProcessInfo, semaphore: &PoolInfo, workers: u32) -> Option<u32> {
     let guards = semaphore.limit.filter(|_| semaphore.kind.is_semaphore())?;
     let databases = process.connections.iter().filter_map(|one| {
-        let limit = service_of(one.peer.as_deref()?, &one.libraries).service.limit?;
+        let met = if one.libraries.is_empty() { &process.drivers } else { &one.libraries };
+        let limit = service_of(one.peer.as_deref()?, met).service.limit?;
         let is_it = f64::from(one.open.max) >= f64::from(guards) * USED;
         is_it.then(|| whole(f64::from(limit.usable()) * USED / f64::from(workers.max(1))))
     });

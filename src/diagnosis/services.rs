@@ -6,6 +6,8 @@
 
 use std::net::SocketAddr;
 
+use crate::model::driver::{OF_MYSQL, OF_POSTGRESQL};
+
 /// A service by its usual port, as it is when nobody has configured it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Service {
@@ -74,16 +76,6 @@ const SQL: &str = "keep a pool for the life of the worker: SQLAlchemy's `create_
 const MYSQL: &str = "keep a pool for the life of the worker: SQLAlchemy's `create_engine(…)` once and without \
      `NullPool`, Django's `CONN_MAX_AGE`";
 
-const OF_POSTGRESQL: &[&str] = &[
-    "psycopg2",
-    "psycopg",
-    "psycopg2cffi",
-    "psycopg_c",
-    "psycogreen",
-    "asyncpg",
-    "aiopg",
-    "pg8000",
-];
 const OF_LIBPQ: &[&str] = &["libpq", "_psycopg"];
 
 /// PostgreSQL: 100, of which `superuser_reserved_connections` = 3
@@ -110,7 +102,7 @@ const MYSQL_SERVER: Service = Service {
         ask: "`SHOW VARIABLES LIKE 'max_connections'`",
     }),
     keep: MYSQL,
-    drivers: &["pymysql", "MySQLdb", "mysql", "aiomysql", "asyncmy", "mariadb"],
+    drivers: OF_MYSQL,
     native: &["libmysqlclient", "libmariadb", "_mysql"],
 };
 /// Redis: 10,000 (<https://redis.io/docs/latest/develop/reference/clients/#maximum-concurrent-connected-clients>).

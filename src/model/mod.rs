@@ -8,6 +8,7 @@ pub mod budget;
 pub mod connecting;
 pub mod contrast;
 pub mod crowd;
+pub mod driver;
 pub mod finding;
 pub mod frame;
 pub mod gap;

@@ -150,6 +150,9 @@ pub struct ProcessInfo {
     /// be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread_loop: Option<String>,
+    /// Drivers of databases that it has imported, by their names (see [`driver`](super::driver)).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drivers: Vec<String>,
     /// Processes below it that run event loops or serve requests and were not watched, where it does
     /// neither itself and no server is known that it would be the master of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

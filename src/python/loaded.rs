@@ -25,19 +25,21 @@ pub fn module_dict(
     python.memory.read_pointer(module.at(MODULE_DICT)).map(Some)
 }
 
-/// What the module `module` of the first interpreter has under `name`; `None` where there is no
-/// such module, or no such name in it.
+/// What the module `module` has under `name`; `None` if it was not imported or has no such thing. Of several
+/// interpreters the first that has it. Costs a few dozen reads.
 ///
 /// # Errors
-/// When the interpreter's tables cannot be read.
+/// When the interpreters' tables cannot be read.
 pub fn module_value(
     python: &Interpreter<'_>,
     module: &str,
     name: &str,
 ) -> Result<Option<Addr>, ReadError> {
-    let Some(first) = interpreters(python)?.first().copied() else { return Ok(None) };
-    match module_dict(python, first, module)? {
-        Some(dict) => python.objects().dict_get(dict, name),
-        None => Ok(None),
+    for interpreter in interpreters(python)? {
+        let Some(dict) = module_dict(python, interpreter, module)? else { continue };
+        if let Some(found) = python.objects().dict_get(dict, name)? {
+            return Ok(Some(found));
+        }
     }
+    Ok(None)
 }

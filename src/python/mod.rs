@@ -24,7 +24,6 @@ pub mod line_table;
 pub mod loaded;
 pub mod locate;
 pub mod locks;
-pub mod modules;
 pub mod objects;
 pub mod running_loop;
 mod stretches;

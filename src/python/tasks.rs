@@ -4,7 +4,7 @@
 
 use super::Interpreter;
 use super::coroutines::qualname;
-use super::modules::in_module;
+use super::loaded::module_value;
 use super::threads::Thread;
 use crate::layout::AsyncioDebug;
 use crate::layout::shape::RunningLoop as Kept;
@@ -51,7 +51,7 @@ impl RunningTask {
     ) -> Result<Option<RunningTask>, ReadError> {
         match python.layout.shape.running_loop {
             Kept::ThreadDict | Kept::AfterThreadState => {
-                let dict = in_module(python, "asyncio.tasks", "_current_tasks")?;
+                let dict = module_value(python, "asyncio.tasks", "_current_tasks")?;
                 Ok(dict.map(|dict| RunningTask::Dict { dict, of }))
             }
             Kept::DebugSection => {

@@ -7,7 +7,6 @@
 use crate::model::Patches;
 use crate::python::Interpreter;
 use crate::python::loaded::module_value;
-use crate::python::modules::in_module;
 use crate::target::ReadError;
 
 /// Most modules that are read: gevent patches some fifteen.
@@ -50,7 +49,7 @@ fn read(python: &Interpreter<'_>) -> Result<Option<Patches>, ReadError> {
         return Ok(Some(Patches { by: "eventlet".to_owned(), modules }));
     }
     // `gevent` without `gevent.monkey` has patched nothing.
-    let is_there = in_module(python, "gevent.hub", "Hub")?.is_some();
+    let is_there = module_value(python, "gevent.hub", "Hub")?.is_some();
     Ok(is_there.then_some(gevents))
 }
 

@@ -72,6 +72,12 @@ pub fn some_of(mut all: Vec<Python>) -> Vec<Python> {
     places.into_iter().filter_map(|place| all.get(place).cloned()).collect()
 }
 
+/// The first and the last of these: where versions make a difference at the ends of a range alone.
+pub fn ends_of(mut all: Vec<Python>) -> Vec<Python> {
+    all.drain(all.len().min(1)..all.len().saturating_sub(1).max(all.len().min(1)));
+    all
+}
+
 impl Python {
     /// The minor version: the `y` of 3.y.
     pub fn minor(&self) -> u8 {

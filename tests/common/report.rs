@@ -317,6 +317,7 @@ fn processes() -> Vec<ProcessInfo> {
         topology: topology(role),
         stdlib: Some(STDLIB.to_owned()),
         unread_loop: None,
+        drivers: Vec::new(),
         serving_children: Vec::new(),
         attached: START,
         ended: None,

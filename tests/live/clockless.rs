@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::interpreters::Python;
+use crate::interpreters::{Python, ends_of};
 use crate::judge::Trial;
 use crate::profiler::{record, record_untraced};
 use crate::server::Server;
@@ -18,10 +18,7 @@ const CERTAIN_NS: u64 = 20_000_000;
 
 /// The oldest and the newest that have this package.
 fn ends(package: &str) -> Vec<Python> {
-    let all = with(&[package]);
-    let (first, last) = (all.first(), all.last());
-    let last = last.filter(|last| first.is_some_and(|first| first.minor() != last.minor()));
-    first.into_iter().chain(last).cloned().collect()
+    ends_of(with(&[package]))
 }
 
 /// When the loop was found: eventlet's once it was met while no greenlet ran.

@@ -1,7 +1,7 @@
 //! uvicorn and FastAPI under load: the right line of the right handler for the right request, at
 //! whatever depth; and nothing where handlers await or run in the thread pool.
 
-use crate::interpreters::Python;
+use crate::interpreters::{Python, ends_of};
 use crate::judge::Trial;
 use crate::profiler::record;
 use crate::server::Server;
@@ -45,8 +45,7 @@ fn every_blocking_handler_is_named() {
 #[test]
 fn nor_does_uvloop_hide_them() {
     let all = with(&["fastapi", "uvloop"]);
-    let ends: Vec<Python> = all.first().into_iter().chain(all.last()).cloned().collect();
-    each(&ends, |python| {
+    each(&ends_of(all), |python| {
         let server = Server::start(python, "fastapi_stalls.py", 90, &["--loop", "uvloop"]);
         let warm = ["--url-mix", MIX, "--connections", "2", "--seconds", "1.5"];
         server.load(&warm).finish();
@@ -68,8 +67,7 @@ fn nor_does_uvloop_hide_them() {
 fn a_healthy_app_has_no_stalls() {
     let all = with_fastapi();
     // Its frames are the same in every version of it that works at all.
-    let ends: Vec<Python> = all.first().into_iter().chain(all.last()).cloned().collect();
-    each(&ends, |python| {
+    each(&ends_of(all), |python| {
         let server = Server::start(python, "fastapi_healthy.py", 90, &[]);
         server.load(&["--url-mix", HEALTHY_MIX, "--connections", "2", "--seconds", "1.5"]).finish();
         let load = ["--url-mix", HEALTHY_MIX, "--connections", "4", "--pause", "0.02"];

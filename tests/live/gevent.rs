@@ -2,7 +2,7 @@
 //! full of short greenlets, and not blocked at all.
 
 use crate::database::database;
-use crate::interpreters::{Python, interpreters, some_interpreters};
+use crate::interpreters::{Python, ends_of, interpreters, some_interpreters};
 use crate::judge::Trial;
 use crate::profiler::{Profiler, STALLSPY, record, record_untraced};
 use crate::server::Server;
@@ -63,8 +63,7 @@ fn on_libuv_it_is_the_same() {
         );
     }
     // How libuv is reached is gevent's doing, not the interpreter's: the ends of the range will do.
-    let pythons: Vec<Python> = pythons.first().into_iter().chain(pythons.last()).cloned().collect();
-    each(&pythons, |python| {
+    each(&ends_of(pythons), |python| {
         for is_traced in [true, false] {
             let args = ["--lengths", "5-200", "--kinds", KINDS];
             let on_libuv = &mut |command: &mut std::process::Command| {

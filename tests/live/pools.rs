@@ -10,7 +10,7 @@ use nix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
 use crate::fastapi::with_fastapi;
-use crate::interpreters::{Python, interpreters, some_of};
+use crate::interpreters::{Python, ends_of, interpreters, some_of};
 use crate::profiler::{record, stallspy};
 use crate::server::Server;
 use crate::turn::each;
@@ -217,8 +217,7 @@ fn threads_and_connections_of_gthread() {
 
 #[test]
 fn threads_of_waitress_and_cheroot() {
-    let mut ends = with(&["waitress", "cheroot"]);
-    ends.drain(1..ends.len().saturating_sub(1).max(1));
+    let ends = ends_of(with(&["waitress", "cheroot"]));
     for kind in ["waitress", "cheroot"] {
         each(&ends, |python| {
             let server = Server::start(python, "server_pools.py", 60, &["--server", kind]);
@@ -278,8 +277,7 @@ fn connections_of_eventlet() {
 
 #[test]
 fn pools_that_the_application_waits_for() {
-    let mut ends = with(&["gunicorn", "sqlalchemy"]);
-    ends.drain(1..ends.len().saturating_sub(1).max(1));
+    let ends = ends_of(with(&["gunicorn", "sqlalchemy"]));
     let newest = ends.len().saturating_sub(1);
     let pools = [
         (0, "sqlalchemy", "sqlalchemy_pool", "QueuePool"),

@@ -1,6 +1,6 @@
 //! tornado: a program's own IOLoop, and gunicorn's tornado worker, blocked in every way, and not blocked.
 
-use crate::interpreters::Python;
+use crate::interpreters::{Python, ends_of};
 use crate::judge::Trial;
 use crate::profiler::record;
 use crate::server::Server;
@@ -14,9 +14,7 @@ const WRONG_ONE_IN: usize = 50;
 
 /// The oldest and the newest that have these packages.
 fn ends(packages: &[&str]) -> Vec<Python> {
-    let mut all = with(packages);
-    all.drain(1..all.len().saturating_sub(1).max(1));
-    all
+    ends_of(with(packages))
 }
 
 #[test]

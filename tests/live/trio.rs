@@ -1,6 +1,6 @@
 //! trio: the same stalls in a loop that is a generator, with a clock that nobody else reads.
 
-use crate::interpreters::Python;
+use crate::interpreters::ends_of;
 use crate::judge::Trial;
 use crate::profiler::record;
 use crate::server::Server;
@@ -36,8 +36,7 @@ fn every_interpreter_shows_its_stalls() {
 #[test]
 fn short_tasks_are_no_stalls() {
     let all = with(&["trio"]);
-    let ends: Vec<Python> = all.first().into_iter().chain(all.last()).cloned().collect();
-    each(&ends, |python| {
+    each(&ends_of(all), |python| {
         let args = ["--lengths", "0.1-2", "--kinds", "sleep,cpu"];
         let server = Server::start(python, "trio_stalls.py", 4 + MARGIN, &args);
         let (report, ended) = record(server.pid(), 4, &[]);

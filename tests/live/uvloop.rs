@@ -1,6 +1,6 @@
 //! uvloop: the same stalls on libuv's loop, which has neither a frame nor a clock in Python.
 
-use crate::interpreters::{Python, interpreters};
+use crate::interpreters::{Python, ends_of, interpreters};
 use crate::judge::Trial;
 use crate::profiler::{record, record_untraced};
 use crate::server::Server;
@@ -52,8 +52,7 @@ fn every_interpreter_shows_its_stalls() {
 #[test]
 fn its_own_clock_is_enough() {
     let all = with(&["uvloop"]);
-    let ends: Vec<Python> = all.first().into_iter().chain(all.last()).cloned().collect();
-    each(&ends, |python| {
+    each(&ends_of(all), |python| {
         let args = ["--lengths", "12-100", "--kinds", "sleep,cpu,recv,lock"];
         let server = Server::start(python, "uvloop_stalls.py", 6 + MARGIN, &args);
         let (report, ended) = record_untraced(server.pid(), 6, &[]);

@@ -112,6 +112,7 @@ impl Story {
             },
             stdlib: Some(LIB.to_owned()),
             unread_loop: None,
+            drivers: Vec::new(),
             serving_children: Vec::new(),
             attached: ATTACHED,
             ended: None,

@@ -77,6 +77,7 @@ impl ProcessWatch {
             topology: bare::recognised().topology,
             stdlib: None,
             unread_loop: None,
+            drivers: Vec::new(),
             serving_children: Vec::new(),
             attached,
             ended: None,

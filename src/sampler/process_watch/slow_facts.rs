@@ -1,8 +1,10 @@
-//! What is read again once a second or less: memory, CPU time, patches, libraries.
+//! What is read again once a second or less: memory, CPU time, patches, drivers, libraries.
 
 use super::ProcessWatch;
 use crate::model::ThreadInfo;
-use crate::python::modules::in_module;
+use crate::model::driver::{OF_MYSQL, OF_POSTGRESQL};
+use crate::python::Interpreter;
+use crate::python::loaded::module_value;
 use crate::python::thread_names::thread_names;
 use crate::server::monkey::patches;
 use crate::target::Mapping;
@@ -35,11 +37,12 @@ impl ProcessWatch {
             if let Ok(patches) = patches(&self.located.view(&self.memory)) {
                 self.info.patches = patches;
             }
+            self.info.drivers = drivers(&self.located.view(&self.memory));
         }
         if self.info.stdlib.is_none() {
             let python = self.located.view(&self.memory);
             // Every interpreter has imported it, from the folder of the standard library.
-            let file = in_module(&python, "os", "__file__").ok().flatten();
+            let file = module_value(&python, "os", "__file__").ok().flatten();
             let file = file.and_then(|file| python.objects().str(file).ok());
             let folder = file.and_then(|file| Some(file.strip_suffix("/os.py")?.to_owned()));
             let suffix = "/asyncio/base_events.py";
@@ -76,6 +79,14 @@ impl ProcessWatch {
         self.info.unread_loop = unread_loop(&maps);
         self.space.update(&self.procfs, maps, at);
     }
+}
+
+/// Drivers of databases that were imported, by their names.
+fn drivers(python: &Interpreter<'_>) -> Vec<String> {
+    let is_there =
+        |name: &str| module_value(python, name, "__name__").is_ok_and(|one| one.is_some());
+    let all = OF_POSTGRESQL.iter().chain(OF_MYSQL);
+    all.filter(|name| is_there(name)).map(|&name| name.to_owned()).collect()
 }
 
 /// The library of a loop that no probe reads, if it is loaded: its name says more than that no
