@@ -45,7 +45,7 @@ pub fn for_pool(
     pool: &PoolInfo,
     load: Option<&Load>,
 ) -> Option<Recommendation> {
-    let limit = pool.limit?;
+    let limit = pool.limit.filter(|_| !pool.kind.is_lock())?;
     let (busy, waiting) = (pool.busy.mean()?, pool.waiting.mean()?);
     let peak = f64::from(pool.busy.max.saturating_add(pool.waiting.max));
     let held = process.gil.share(process.gil.held).filter(|held| *held > 0.0);

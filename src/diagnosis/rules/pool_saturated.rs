@@ -125,6 +125,11 @@ fn summary(case: &Case<'_>, pool: &PoolInfo, full: f64) -> String {
     let kept = pool.work.filter(PoolWork::is_most);
     let kept = kept.map(|work| wording::place(case.recording, work.frame));
     let at = kept.map_or(at, |place| format!(", most of it in {place}"));
+    if pool.kind.is_lock() {
+        return format!(
+            "{name} is held while others wait {share} of the time: {waiting:.1} wait, on average{at}"
+        );
+    }
     match pool.limit.zip(pool.busy.mean()) {
         Some((limit, busy)) => format!(
             "{name} is full while others wait {share} of the time: {busy:.1} of {limit} are in use and \
@@ -165,7 +170,15 @@ fn recommendation(
 ///
 /// Of what bounds connections: where its database takes no more, or it has one for each thread already.
 fn no_larger(pool: &PoolInfo, full: f64) -> Recommendation {
-    let (command, reason) = if pool.kind.is_semaphore() {
+    let (command, reason) = if pool.kind.is_lock() {
+        (
+            "hold it for less time: take it only around what must not happen twice at once, and await \
+             nothing slow while it is held",
+            "one at a time gets through in each worker, and more threads, tokens or connections only wait \
+             for it; each worker has a lock of its own, so that more workers let more through, where what \
+             it protects is the worker's own, too",
+        )
+    } else if pool.kind.is_semaphore() {
         (
             "let more through at once where it is made, if what it guards can take more; else keep it for \
              less time",
