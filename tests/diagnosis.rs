@@ -6,8 +6,6 @@
 
 #[path = "diagnosis/beside.rs"]
 mod beside;
-#[path = "diagnosis/peer_places.rs"]
-mod peer_places;
 #[path = "diagnosis/peers.rs"]
 mod peers;
 mod story;
@@ -780,7 +778,6 @@ fn stories() -> Vec<(&'static str, Report)> {
     story.stall(500.0, call);
     reports.push(("a call that --allow accepts", conclude(story.recording, &|_, _| true)));
     reports.extend(peers::rows());
-    reports.extend(peer_places::rows());
     reports
 }
 
@@ -1458,6 +1455,65 @@ fn a_semaphore_lets_no_more_through_than_the_database_it_guards_takes() {
     assert!(is_kept(&told(other, 77, met)), "{}", told(other, 77, met));
     assert!(is_kept(&told(other, 77, imported)), "{}", told(other, 77, imported));
     assert!(told(other, 77, unknown).starts_with("`threading.Semaphore("));
+}
+
+#[test]
+fn a_lock_of_asyncios_has_no_size() {
+    let mut story = Story::new(400);
+    let at = story.stack(&[
+        ("/srv/app/views.py", 41, "orders"),
+        ("/usr/lib/python3.12/asyncio/locks.py", 113, "acquire"),
+    ]);
+    let mut pool = PoolInfo::new(PoolKind::AsyncioLock, "Lock".to_owned());
+    pool.waits_at = Some(at);
+    for _ in 0..50 {
+        pool.add(&PoolReading { limit: Some(1), busy: Some(1), waiting: Some(39) });
+    }
+    let process = &mut story.recording.processes[0];
+    process.pools.push(pool);
+    (process.requests.first, process.requests.last) = (Some(0), Some(400));
+    let report = conclude(story.recording, &nothing_allowed);
+    assert_eq!(
+        report.verdict,
+        "an asyncio.Lock is held while others wait 100 % of the time: 39.0 wait, on average, at \
+         views.py:41 orders"
+    );
+    let advice = report.advice();
+    assert!(advice[0].command.starts_with("hold it for less time"), "{advice:#?}");
+    assert!(advice[0].reason.contains("each worker has a lock of its own"), "{advice:#?}");
+    let is_size = |one: &&&Recommendation| matches!(one.remedy, Remedy::Setting { .. });
+    assert_eq!(advice.iter().filter(is_size).count(), 0, "{advice:#?}");
+}
+
+#[test]
+fn to_keep_a_connection_is_told_beside_what_its_line_waits_for() {
+    let mut story = Story::of_threads(400, 2, 2);
+    let call = in_request(&mut story);
+    story.stall(500.0, call);
+    story.connected("10.0.0.7:443", 5, 1.0);
+    let report = conclude(story.recording, &nothing_allowed);
+    let (call, keep) = (advised(&report, "threads-occupied"), advised(&report, "connection-churn"));
+    assert!(call.line().is_some() && call.line() == keep.line(), "{call:#?} {keep:#?}");
+    let all = report.advice();
+    assert!(all.contains(&call) && all.contains(&keep), "{all:#?}");
+}
+
+#[test]
+fn a_turn_of_the_interpreter_lock_is_no_reason_for_a_process() {
+    let told = |ms: f64| {
+        let mut story = Story::new(400);
+        let stack = story.stack(&[("/srv/app/views.py", 41, "render")]);
+        let waits = story.asleep(ms, stack, "futex", Some(Peer::Gil));
+        let other = story.frames(&[("/srv/app/export.py", 12, "rows")]);
+        let cpu = CpuState::Running;
+        let holder = GilHolder { tid: Tid(7), stack: other, native: None, cpu };
+        story.stall(500.0, Part { holder: Some(holder), ..waits });
+        let report = conclude(story.recording, &nothing_allowed);
+        let found = report.findings.iter().find(|one| one.id == "gil-held-elsewhere").unwrap();
+        (found.severity, found.recommendations.len())
+    };
+    assert_eq!(told(15.0), (Severity::Low, 0));
+    assert_eq!(told(900.0), (Severity::Medium, 1));
 }
 
 #[test]

@@ -87,6 +87,20 @@ fn text_without_a_stall() {
 }
 
 #[test]
+fn a_note_that_is_the_verdict_is_not_said_twice() {
+    let mut report = report::rich();
+    let mut note = report.findings[0].clone();
+    note.recommendations.clear();
+    note.summary = "a note".to_owned();
+    report.findings.push(note);
+    let times =
+        |report: &Report| written(report, Format::Text, &View::default()).matches("a note").count();
+    assert_eq!(times(&report), 1);
+    report.verdict = "a note".to_owned();
+    assert_eq!(times(&report), 1);
+}
+
+#[test]
 fn text_with_only_allowed_stalls() {
     let mut report = report::rich();
     report.stalls.retain(|stall| stall.allowed);

@@ -16,7 +16,9 @@ const USED: f64 = 0.8;
 pub fn name(kind: PoolKind, class: &str) -> String {
     match kind {
         PoolKind::Semaphore => format!("a {}.{class}", kind.title()),
-        PoolKind::AsyncioSemaphore => format!("an {}.{class}", kind.title()),
+        PoolKind::AsyncioSemaphore | PoolKind::AsyncioLock => {
+            format!("an {}.{class}", kind.title())
+        }
         _ => format!("{} {class}", kind.title()),
     }
 }
@@ -49,7 +51,13 @@ pub fn setting(kind: PoolKind) -> &'static str {
 #[must_use]
 pub fn command(kind: PoolKind, class: &str, size: u32) -> String {
     match kind {
-        PoolKind::SqlalchemyPool => format!("`create_engine(…, pool_size={size}, max_overflow=0)`"),
+        PoolKind::SqlalchemyPool => {
+            let create = match class.starts_with("Async") {
+                true => "create_async_engine",
+                false => "create_engine",
+            };
+            format!("`{create}(…, pool_size={size}, max_overflow=0)`")
+        }
         PoolKind::AsyncpgPool => format!("`asyncpg.create_pool(…, max_size={size})`"),
         PoolKind::RedisPool => format!("`{class}(…, max_connections={size})`"),
         PoolKind::Urllib3Pool => format!(
@@ -137,6 +145,10 @@ mod tests {
         assert_eq!(
             typed(PoolKind::SqlalchemyPool, "QueuePool"),
             "`create_engine(…, pool_size=12, max_overflow=0)`"
+        );
+        assert_eq!(
+            typed(PoolKind::SqlalchemyPool, "AsyncAdaptedQueuePool"),
+            "`create_async_engine(…, pool_size=12, max_overflow=0)`"
         );
         assert_eq!(
             typed(PoolKind::PsycopgPool, "AsyncConnectionPool"),

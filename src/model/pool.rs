@@ -38,6 +38,8 @@ pub enum PoolKind {
     Semaphore,
     /// The same of asyncio.
     AsyncioSemaphore,
+    /// An `asyncio.Lock` that requests wait for.
+    AsyncioLock,
 }
 
 impl PoolKind {
@@ -59,6 +61,7 @@ impl PoolKind {
             PoolKind::Urllib3Pool => "urllib3_pool",
             PoolKind::Semaphore => "semaphore",
             PoolKind::AsyncioSemaphore => "asyncio_semaphore",
+            PoolKind::AsyncioLock => "asyncio_lock",
         }
     }
 
@@ -79,14 +82,14 @@ impl PoolKind {
             PoolKind::RedisPool => "redis",
             PoolKind::Urllib3Pool => "urllib3",
             PoolKind::Semaphore => "threading",
-            PoolKind::AsyncioSemaphore => "asyncio",
+            PoolKind::AsyncioSemaphore | PoolKind::AsyncioLock => "asyncio",
         }
     }
 
     /// Whether it is the application's own, met by who waits for it: none is known before the first has waited.
     #[must_use]
     pub fn is_awaited(self) -> bool {
-        self.is_of_clients() || self.is_semaphore()
+        self.is_of_clients() || self.is_semaphore() || self.is_lock()
     }
 
     /// Whether it is of connections to others: a database's, a cache's.
@@ -106,6 +109,12 @@ impl PoolKind {
     #[must_use]
     pub fn is_semaphore(self) -> bool {
         matches!(self, PoolKind::Semaphore | PoolKind::AsyncioSemaphore)
+    }
+
+    /// Whether it lets one through at a time, whatever anybody sets.
+    #[must_use]
+    pub fn is_lock(self) -> bool {
+        self == PoolKind::AsyncioLock
     }
 
     /// Whether it counts connections that a server serves at once, rather than what its application calls

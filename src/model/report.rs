@@ -93,7 +93,10 @@ impl Report {
         for one in changes.chain(all.filter(|one| one.keeps())) {
             let is_told = |before: &&mut &Recommendation| {
                 (&before.command, &before.reason) == (&one.command, &one.reason)
-                    || before.line().is_some() && before.line() == one.line()
+                    || before.line().is_some()
+                        && before.line() == one.line()
+                        && self.is_of_stalls(before)
+                        && self.is_of_stalls(one)
             };
             match told.iter_mut().find(is_told) {
                 // Two remedies of one line are in each other's way: the one that gains more stays.
@@ -103,5 +106,13 @@ impl Report {
             }
         }
         told
+    }
+
+    /// Whether a recommendation is of a finding about stalls: what else there is to do at such a line, to keep a
+    /// connection that is made there, is not in the way of what ends them.
+    fn is_of_stalls(&self, one: &Recommendation) -> bool {
+        let of_stalls = self.findings.iter().filter(|finding| !finding.stalls.is_empty());
+        { of_stalls.flat_map(|finding| &finding.recommendations) }
+            .any(|other| std::ptr::eq(other, one))
     }
 }

@@ -36,6 +36,7 @@ pub mod socket_watch;
 pub mod spending;
 pub mod spin_watch;
 mod standing;
+mod task_greenlets;
 pub mod thread_watch;
 pub mod throttle_watch;
 mod waiting_tasks;

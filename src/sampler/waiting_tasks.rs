@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::snapshot::{frame, walk};
+use super::task_greenlets::frames_of;
 use super::thread_watch::{Scene, ThreadWatch};
 use crate::event_loop::trio;
 use crate::layout::AsyncioDebug;
@@ -118,7 +119,7 @@ fn meet(scene: &mut Scene<'_>, chain: &Chain, noted: bool) {
     if chain.progress != Progress::Suspended {
         return;
     }
-    let frames: Vec<RawFrame> = chain.frames.iter().rev().copied().collect();
+    let frames = frames_of(scene, chain);
     let Scene { python, codes, awaited, notes, directory, .. } = scene;
     let Some(place) = awaited.meet(python, codes, &frames, None, now()) else { return };
     if noted {

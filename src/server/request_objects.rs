@@ -1,6 +1,6 @@
 //! The request that a stack serves, from the object that a framework keeps it in.
 //!
-//! For those that call applications by neither ASGI nor WSGI (tornado, aiohttp, Sanic), and for
+//! For those that call applications by neither ASGI nor WSGI (tornado, aiohttp, Sanic, `http.server`), and for
 //! Quart, which runs each handler in a task of its own that was given no `scope`. Only frames of
 //! the framework itself are asked: what an application or a client library calls `request` may be
 //! one that it sends. Reads objects, decides nothing.
@@ -31,13 +31,16 @@ enum Kept {
     RelativeUrl,
     /// `method`, and `raw_url`, the bytes that the client sent.
     RawUrl,
+    /// `command`, and `path`, which has the query.
+    Command,
 }
 
 /// Where request objects are: a part of the file's path, the variable, and what it holds.
 /// (<https://github.com/pallets/quart/blob/0.20.0/src/quart/asgi.py#L36>,
 /// <https://github.com/tornadoweb/tornado/blob/v6.4.2/tornado/web.py#L1749>,
 /// <https://github.com/aio-libs/aiohttp/blob/v3.11.0/aiohttp/web_request.py#L136>,
-/// <https://github.com/sanic-org/sanic/blob/v23.12.0/sanic/request/types.py#L60>)
+/// <https://github.com/sanic-org/sanic/blob/v23.12.0/sanic/request/types.py#L60>,
+/// <https://github.com/python/cpython/blob/v3.12.1/Lib/http/server.py#L252>)
 const CARRIERS: &[(&str, &str, Kept)] = &[
     ("/quart/asgi.py", "self", Kept::Scope),
     ("/tornado/web.py", "self", Kept::HandlersRequest),
@@ -45,6 +48,7 @@ const CARRIERS: &[(&str, &str, Kept)] = &[
     ("/sanic/app.py", "request", Kept::RawUrl),
     ("/sanic/http", "request", Kept::RawUrl),
     ("/sanic/response", "request", Kept::RawUrl),
+    ("/http/server.py", "self", Kept::Command),
 ];
 
 /// Sanic compiles the methods that call handlers anew when it starts, without what a server without
@@ -116,6 +120,12 @@ fn describe(
             let target = objects.bytes(raw, MAX_TARGET)?;
             let path = without_query(&target);
             (text(objects, object, "method")?, Some(String::from_utf8_lossy(path).into_owned()))
+        }
+        Kept::Command => {
+            let path = text(objects, object, "path")?;
+            let path = path
+                .map(|path| String::from_utf8_lossy(without_query(path.as_bytes())).into_owned());
+            (text(objects, object, "command")?, path)
         }
     };
     Ok(match (method, path) {

@@ -23,20 +23,26 @@ struct Place {
     client: Option<&'static str>,
     /// The variable that holds `datetime.now()` of the request's beginning.
     start: Option<&'static str>,
+    /// Whether it also waits for the request: it holds its thread only while it calls a method named after the request's.
+    awaits: bool,
 }
 
 const fn place(file: &'static str, function: &'static str, key: &'static str) -> Place {
-    Place { file, function, key, read: None, client: None, start: None }
+    Place { file, function, key, read: None, client: None, start: None, awaits: false }
 }
 
 const fn client(file: &'static str, key: &'static str, client: &'static str) -> Place {
     let (read, client) = (Some("req"), Some(client));
-    Place { file, function: "handle", key, read, client, start: None }
+    Place { file, function: "handle", key, read, client, start: None, awaits: false }
 }
 
 const fn stamped(file: &'static str, function: &'static str) -> Place {
     let start = Some("request_start");
-    Place { file, function, key: "req", read: None, client: None, start }
+    Place { file, function, key: "req", read: None, client: None, start, awaits: false }
+}
+
+const fn awaiting(file: &'static str, function: &'static str, key: &'static str) -> Place {
+    Place { awaits: true, ..place(file, function, key) }
 }
 
 /// The servers' own, the innermost of a stack being the one that counts: gunicorn's `handle` also
@@ -46,7 +52,8 @@ const fn stamped(file: &'static str, function: &'static str) -> Place {
 /// <https://github.com/pallets/werkzeug/blob/3.0.6/src/werkzeug/serving.py#L254>,
 /// <https://github.com/python/cpython/blob/v3.12.1/Lib/wsgiref/handlers.py#L131>, which Django's
 /// development server uses, <https://github.com/Pylons/waitress/blob/v3.0.0/src/waitress/task.py#L398>,
-/// <https://github.com/cherrypy/cheroot/blob/v10.0.0/cheroot/wsgi.py#L136>)
+/// <https://github.com/cherrypy/cheroot/blob/v10.0.0/cheroot/wsgi.py#L136>,
+/// <https://github.com/python/cpython/blob/v3.12.1/Lib/http/server.py#L408>)
 const PLACES: &[Place] = &[
     stamped("/gunicorn/workers/sync.py", "handle_request"),
     stamped("/gunicorn/workers/gthread.py", "handle_request"),
@@ -57,7 +64,11 @@ const PLACES: &[Place] = &[
     place("/wsgiref/handlers.py", "run", "self"),
     place("/waitress/task.py", "execute", "self"),
     place("/cheroot/wsgi.py", "respond", "self"),
+    awaiting("/http/server.py", "handle_one_request", "method"),
 ];
+
+/// What the methods of a handler of `http.server` begin with that answer requests, `do_GET`.
+const METHOD: &str = "do_";
 
 /// What an application is called with, where the server is none of those or has no frames at all
 /// (uWSGI, `mod_wsgi`): the outermost function that takes both
@@ -126,7 +137,7 @@ pub fn request(
     let mut innermost = None;
     let mut outermost = None;
     let mut client = None;
-    let mut is_over = false;
+    let (mut is_over, mut is_method) = (false, false);
     for frame in &stack.frames {
         let Ok(code) = codes.get(python, frame.code, now) else { continue };
         let Some(Landmarks { mark, .. }) = Landmarks::of(&code) else { continue };
@@ -140,7 +151,8 @@ pub fn request(
         if innermost.is_none()
             && let Some(place) = mark.place
         {
-            innermost = server_frame(frame, &code, place, is_over);
+            let waits = place.awaits && !is_method;
+            innermost = server_frame(frame, &code, place, is_over).filter(|_| !waits);
         }
         if any_application && let Some(key) = mark.environ {
             outermost =
@@ -149,7 +161,7 @@ pub fn request(
         if client.is_none() {
             client = mark.client.map(|index| (frame.addr, index));
         }
-        is_over = mark.is_afterwards;
+        (is_over, is_method) = (mark.is_afterwards, mark.is_method);
     }
     let found = innermost.or(outermost).flatten()?;
     Some(Found { client: found.client.or(client), ..found })
@@ -161,6 +173,7 @@ pub(super) struct Mark {
     is_loop: bool,
     has_greenlets: bool,
     is_afterwards: bool,
+    is_method: bool,
     place: Option<&'static Place>,
     /// The slots of an application's environ, and of a client's address.
     environ: Option<usize>,
@@ -175,6 +188,7 @@ impl Mark {
             is_loop: code.name == LOOP.1 && file.ends_with(LOOP.0),
             has_greenlets: GREENLETS.iter().any(|part| file.contains(part)),
             is_afterwards: file.ends_with(AFTERWARDS),
+            is_method: code.name.starts_with(METHOD),
             place: PLACES.iter().find(is),
             environ: application_frame(code),
             client: code.local_index(CLIENT),

@@ -8,7 +8,7 @@ use super::loop_hung::is_hung;
 use crate::diagnosis::background;
 use crate::diagnosis::blocked::Blocked;
 use crate::diagnosis::{Case, Rule, found_in, lacks, remedy, wording};
-use crate::model::{Cause, Finding, Stall, Verdict};
+use crate::model::{Cause, Finding, Severity, Stall, Verdict};
 
 /// See `docs/findings/gil-held-elsewhere.md`.
 #[derive(Debug)]
@@ -41,7 +41,11 @@ impl Rule for GilHeldElsewhere {
             wording::loops_are(&blocked),
             wording::extent(&blocked)
         );
-        let recommendations = remedy::for_lines(recording, &blocked, remedy::for_gil);
+        // A turn of a few milliseconds now and then is how threads share the lock, and no process is worth it.
+        let recommendations = match self.severity(&blocked) {
+            Severity::Low => Vec::new(),
+            _ => remedy::for_lines(recording, &blocked, remedy::for_gil),
+        };
         found_in(self, blocked, summary, recommendations)
     }
 }

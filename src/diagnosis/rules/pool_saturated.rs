@@ -5,11 +5,10 @@
 use super::peer_saturated;
 use crate::diagnosis::blocked::ratio;
 use crate::diagnosis::hub_connections::Taken;
-use crate::diagnosis::peer_size::PeerSize;
-use crate::diagnosis::{Case, Rule, contrast, lacks, often, pool_size, wording};
+use crate::diagnosis::{Case, Rule, lacks, often, pool_size, wording};
 use crate::model::{
-    Finding, Load, Measured, PeerLimit, PoolInfo, PoolKind, PoolWork, ProcessInfo, Recommendation,
-    Remedy, SettingKind, Verdict, WorkerClass,
+    Finding, Load, Measured, PoolInfo, PoolKind, PoolWork, ProcessInfo, Recommendation, Remedy,
+    Verdict, WorkerClass,
 };
 
 use crate::units::Nanos;
@@ -43,22 +42,6 @@ impl Rule for PoolSaturated {
             (others, None) => self.connections(case).map_or(others, Verdict::Found),
         }
     }
-}
-
-/// Whether it wants a larger size that rests on how fast a peer answers when more ask.
-pub(super) fn rests_on_a_peer(case: &Case<'_>) -> bool {
-    let Verdict::Found(finding) = PoolSaturated.check(case) else { return false };
-    let grows = |one: &Recommendation| match &one.remedy {
-        Remedy::Setting { kind, current, recommended, .. } => {
-            let is_place = matches!(kind, SettingKind::ThreadPool | SettingKind::Connections);
-            is_place && current.is_some_and(|current| *recommended > current)
-        }
-        _ => false,
-    };
-    let unknown = |load: &Load| {
-        load.slots.is_none() && load.contrast.is_none() && contrast::rests_on(load).is_some()
-    };
-    finding.recommendations.iter().any(grows) && case.loads.iter().any(unknown)
 }
 
 /// Whether a pool limits what is served, however little the loop has to do meanwhile.
@@ -120,28 +103,8 @@ impl PoolSaturated {
             summary: taken.summary(),
             evidence: taken.evidence(),
             stalls: Vec::new(),
-            recommendations: vec![of_connections(load, taken)],
+            recommendations: vec![taken.recommendation(load)],
         })
-    }
-}
-
-/// How many connections a worker should take.
-fn of_connections(load: &Load, taken: Taken) -> Recommendation {
-    let Some(size) = PeerSize::of(load) else { return taken.recommendation(load) };
-    size.larger().unwrap_or_else(|| none_more(size.limit, "connections", taken.evidence()))
-}
-
-/// That no larger size helps before a peer that has no more to give.
-fn none_more(limit: &PeerLimit, what: &str, inputs: Vec<Measured>) -> Recommendation {
-    Recommendation {
-        remedy: Remedy::Config,
-        command: format!(
-            "no more {what}: who waits for one now would wait for {} instead",
-            limit.name()
-        ),
-        reason: contrast::sentence(limit),
-        inputs,
-        predicted: Vec::new(),
     }
 }
 
@@ -162,6 +125,11 @@ fn summary(case: &Case<'_>, pool: &PoolInfo, full: f64) -> String {
     let kept = pool.work.filter(PoolWork::is_most);
     let kept = kept.map(|work| wording::place(case.recording, work.frame));
     let at = kept.map_or(at, |place| format!(", most of it in {place}"));
+    if pool.kind.is_lock() {
+        return format!(
+            "{name} is held while others wait {share} of the time: {waiting:.1} wait, on average{at}"
+        );
+    }
     match pool.limit.zip(pool.busy.mean()) {
         Some((limit, busy)) => format!(
             "{name} is full while others wait {share} of the time: {busy:.1} of {limit} are in use and \
@@ -186,12 +154,6 @@ fn recommendation(
     if is_used_up && pool.kind.is_of_clients() {
         return no_larger(pool, full);
     }
-    if let Some(size) = load.and_then(PeerSize::of)
-        && size.is_of(pool.kind, &pool.name)
-    {
-        let none = || none_more(size.limit, "threads", evidence(pool, full));
-        return size.larger().unwrap_or_else(none);
-    }
     let is_it = |load: &&Load| {
         let shared = load.shared.as_ref();
         shared
@@ -208,7 +170,15 @@ fn recommendation(
 ///
 /// Of what bounds connections: where its database takes no more, or it has one for each thread already.
 fn no_larger(pool: &PoolInfo, full: f64) -> Recommendation {
-    let (command, reason) = if pool.kind.is_semaphore() {
+    let (command, reason) = if pool.kind.is_lock() {
+        (
+            "hold it for less time: take it only around what must not happen twice at once, and await \
+             nothing slow while it is held",
+            "one at a time gets through in each worker, and more threads, tokens or connections only wait \
+             for it; each worker has a lock of its own, so that more workers let more through, where what \
+             it protects is the worker's own, too",
+        )
+    } else if pool.kind.is_semaphore() {
         (
             "let more through at once where it is made, if what it guards can take more; else keep it for \
              less time",

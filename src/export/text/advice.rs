@@ -5,7 +5,7 @@ use std::io;
 use super::ink::{Ink, Page, Piece};
 use super::lengths;
 use crate::export::names::FileNames;
-use crate::model::{Effect, Measured, Recommendation, Remedy, Report};
+use crate::model::{Effect, Finding, Measured, Recommendation, Remedy, Report};
 use crate::units::{Nanos, whole};
 
 /// Most recommendations listed: nobody does more than a few things at once.
@@ -32,7 +32,10 @@ fn list(
     most: usize,
 ) -> io::Result<()> {
     let all = report.advice();
+    // The verdict is a finding's sentence already.
+    let is_told = |finding: &&Finding| finding.summary == report.verdict;
     let notes = report.findings.iter().filter(|finding| finding.recommendations.is_empty());
+    let notes = notes.filter(|finding| !is_told(finding));
     let mut written = false;
     for (index, advice) in all.iter().take(most).enumerate() {
         let head = if index == 0 { "DO" } else { "  " };

@@ -1,4 +1,4 @@
-//! Pools that an application makes for itself and waits for: of connections, and semaphores.
+//! Pools that an application makes for itself and waits for: of connections, semaphores, and asyncio's locks.
 //!
 //! They may lie anywhere on the heap, and are found without a search: whoever waits for one, a thread, a task
 //! or a greenlet, is parked in a function that has it as a variable. Takes stacks that were walked for
@@ -54,17 +54,18 @@ impl Awaited {
         if self.met.len() >= MAX_POOLS {
             return None;
         }
-        let (whose, object) = frames.iter().take(NEAREST).find_map(|frame| {
+        let (those, object) = frames.iter().take(NEAREST).find_map(|frame| {
             let code = codes.get(python, frame.code, now).ok()?;
-            let whose = Whose::of(&code)?;
-            variable(python, &code, frame.addr).map(|object| (whose, object))
+            let those = Whose::of(&code)?;
+            variable(python, &code, frame.addr).map(|object| (those, object))
         })?;
         if self.met.iter().any(|met| met.object == object) {
             return None;
         }
         let objects = python.objects();
         let class = objects.type_of(object).ok()?;
-        if !whose.is_class_of(&objects, object) || !is_waited_for(&objects, whose, object) {
+        let whose = those.iter().copied().find(|whose| whose.is_class_of(&objects, object))?;
+        if !is_waited_for(&objects, whose, object) {
             return None;
         }
         let by = thread.filter(|_| whose.may_be_a_signal()).filter(|_| {

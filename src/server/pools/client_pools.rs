@@ -27,26 +27,27 @@ pub(super) enum Whose {
     Urllib3,
     Threading,
     Asyncio,
+    AsyncioLock,
 }
 
-/// Functions that wait for a pool, which is their `self`: the function, its file's end, and whose it is.
-const PLACES: [(&str, &str, Whose); 9] = [
-    ("_do_get", "sqlalchemy/pool/impl.py", Whose::Sqlalchemy),
-    ("getconn", "psycopg_pool/pool.py", Whose::Psycopg),
-    ("getconn", "psycopg_pool/pool_async.py", Whose::Psycopg),
+/// Functions that wait for a pool, which is their `self`: the function, its file's end, and whose it may be.
+const PLACES: [(&str, &str, &[Whose]); 9] = [
+    ("_do_get", "sqlalchemy/pool/impl.py", &[Whose::Sqlalchemy]),
+    ("getconn", "psycopg_pool/pool.py", &[Whose::Psycopg]),
+    ("getconn", "psycopg_pool/pool_async.py", &[Whose::Psycopg]),
     // To 3.1.
-    ("getconn", "psycopg_pool/async_pool.py", Whose::Psycopg),
-    ("_acquire", "asyncpg/pool.py", Whose::Asyncpg),
-    ("get_connection", "redis/connection.py", Whose::Redis),
-    ("_get_conn", "urllib3/connectionpool.py", Whose::Urllib3),
-    ("acquire", "/threading.py", Whose::Threading),
-    ("acquire", "asyncio/locks.py", Whose::Asyncio),
+    ("getconn", "psycopg_pool/async_pool.py", &[Whose::Psycopg]),
+    ("_acquire", "asyncpg/pool.py", &[Whose::Asyncpg]),
+    ("get_connection", "redis/connection.py", &[Whose::Redis]),
+    ("_get_conn", "urllib3/connectionpool.py", &[Whose::Urllib3]),
+    ("acquire", "/threading.py", &[Whose::Threading]),
+    ("acquire", "asyncio/locks.py", &[Whose::Asyncio, Whose::AsyncioLock]),
 ];
 
 impl Whose {
-    /// Whose pool a function of this code waits for.
-    pub(super) fn of(code: &CodeObject) -> Option<Whose> {
-        let is_it = |(function, file, _): &&(&str, &str, Whose)| {
+    /// Whose pool a function of this code may wait for: their classes tell them apart.
+    pub(super) fn of(code: &CodeObject) -> Option<&'static [Whose]> {
+        let is_it = |(function, file, _): &&(&str, &str, &[Whose])| {
             code.name == *function && code.filename.ends_with(file)
         };
         PLACES.iter().find(is_it).map(|(.., whose)| *whose)
@@ -61,6 +62,7 @@ impl Whose {
             Whose::Redis => &["BlockingConnectionPool"],
             Whose::Urllib3 => &["HTTPConnectionPool"],
             Whose::Threading | Whose::Asyncio => &["Semaphore"],
+            Whose::AsyncioLock => &["Lock"],
         };
         let names = objects.class_names(object);
         names.is_ok_and(|names| names.iter().any(|name| wanted.contains(&name.as_str())))
@@ -76,6 +78,7 @@ impl Whose {
             Whose::Urllib3 => PoolKind::Urllib3Pool,
             Whose::Threading => PoolKind::Semaphore,
             Whose::Asyncio => PoolKind::AsyncioSemaphore,
+            Whose::AsyncioLock => PoolKind::AsyncioLock,
         }
     }
 
@@ -100,6 +103,7 @@ impl Whose {
             Whose::Urllib3 => at.queued(at.part("pool")?.number("maxsize")?)?,
             Whose::Threading => at.semaphore("_initial_value", at.part("_cond")?)?,
             Whose::Asyncio => at.semaphore("_bound_value", at)?,
+            Whose::AsyncioLock => reading(Some(1), Some(at.number("_locked")?), at.waiting_tasks()),
         };
         Ok(handed_over(self, reading))
     }
@@ -189,6 +193,11 @@ impl<'a> Parts<'a> {
         Ok(reading(Some(limit), Some(busy), queue.threads_at("not_empty")?))
     }
 
+    /// asyncio's have no line before the first that waits.
+    fn waiting_tasks(self) -> i64 {
+        self.deque_len("_waiters").unwrap_or(0)
+    }
+
     /// A semaphore, of which a bounded one knows with how many it began (`initial`), and another does not.
     fn semaphore(self, initial: &str, waiters: Parts<'_>) -> Result<PoolReading, ReadError> {
         let left = self.number("_value")?;
@@ -196,9 +205,8 @@ impl<'a> Parts<'a> {
             Some(limit) => Some(self.objects.int(limit)?),
             None => None,
         };
-        // asyncio's has none before the first that waits.
-        let waiting = waiters.deque_len("_waiters").unwrap_or(0);
-        Ok(reading(limit, limit.map(|limit| limit.saturating_sub(left)), waiting))
+        let busy = limit.map(|limit| limit.saturating_sub(left));
+        Ok(reading(limit, busy, waiters.waiting_tasks()))
     }
 }
 

@@ -198,8 +198,22 @@ fn a_semaphore_knows_with_how_many_it_began_if_it_is_bounded() {
 }
 
 #[test]
+fn a_lock_lets_one_through() {
+    let lock = |held, waiters| {
+        read(
+            Whose::AsyncioLock,
+            Object("Lock", vec![("_locked", Int(held)), ("_waiters", waiters)]),
+        )
+    };
+    assert_eq!(lock(1, Deque(39)), Some((Some(1), Some(1), Some(39))));
+    assert_eq!(lock(0, Made::None), Some((Some(1), Some(0), Some(0))), "nobody ever waited");
+    // Given back a moment ago: the first that waits has it.
+    assert_eq!(lock(0, Deque(2)), Some((Some(1), Some(1), Some(2))));
+}
+
+#[test]
 fn what_is_no_pool_is_none() {
-    for whose in PLACES.map(|(.., whose)| whose) {
+    for whose in PLACES.into_iter().flat_map(|(.., all)| all.iter().copied()) {
         assert_eq!(read(whose, Int(7)), None);
         assert_eq!(
             read(whose, Object("QueuePool", vec![("_pool", Int(7)), ("pool", Int(7))])),
