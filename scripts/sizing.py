@@ -94,17 +94,21 @@ class Loops(Workload):
 
 
 class Tokens(Loops):
-    """Requests that compute and wait in threads of anyio's, of one uvicorn: a size is its tokens."""
+    """Requests that compute and wait in threads of anyio's or of the loop's executor, of one uvicorn: a size is its tokens."""
 
     grid = [20, 40, 80, 120, 200]
     kinds = ("thread_pool",)
+    handlers = "def"
 
     def serve(self, interpreter, size):
         command = [interpreter, "-m", "uvicorn", "--port", "{port}", "--no-access-log", "sizing_async:app"]
-        return serving.Server(command, serving.SERVERS, dict(self.needs(), HANDLERS="def", TOKENS=str(size)))
+        return self.start_of(interpreter, command, dict(self.needs(), HANDLERS=self.handlers, TOKENS=str(size)), 0)
+
+    def start_of(self, interpreter, command, env, workers):
+        return serving.Server(command, serving.SERVERS, env, workers)
 
     def typed(self, command, start):
-        tokens = re.search(r"total_tokens = (\d+)", command)
+        tokens = re.search(r"(?:total_tokens = |ThreadPoolExecutor\((?:max_workers=)?)(\d+)", command)
         return int(tokens.group(1)) if tokens else None
 
 
@@ -117,7 +121,10 @@ class Connections(Loops):
     def serve(self, interpreter, size):
         command = [interpreter, "-m", "gunicorn", "-b", "127.0.0.1:{port}", "-k", "gevent", "--worker-connections",
                    str(size), "sizing_app:application"]
-        return serving.Server(command, serving.SERVERS, self.needs(), 1)
+        return self.start_of(interpreter, command, self.needs(), 1)
+
+    def start_of(self, interpreter, command, env, workers):
+        return serving.Server(command, serving.SERVERS, env, workers)
 
     def typed(self, command, start):
         connections = re.search(r"--worker-connections (\d+)", command)
@@ -162,6 +169,36 @@ class BusyDatabase(Pool):
 
     grid = [(1, 4, 0), (1, 8, 0), (1, 12, 0), (1, 24, 0), (2, 4, 0), (2, 12, 0), (2, 24, 0)]
     at_once = 8
+
+
+class BeforeDatabase:
+    """Requests that wait for a database which works on so many at once, each on a connection of its own."""
+
+    def __init__(self, *arguments, at_once):
+        super().__init__(*arguments)
+        self.at_once, self.port = at_once, serving.lasting_port()
+
+    def start_of(self, interpreter, command, env, workers):
+        database = Database(interpreter, self.port, self.wait_ms, self.at_once)
+        return WithDatabase(database, command, serving.SERVERS, dict(env, DATABASE_PORT=str(database.port)), workers)
+
+
+class BusyTokens(BeforeDatabase, Tokens):
+    """The same in threads of anyio's, of one uvicorn: a size is its tokens."""
+
+    grid = [20, 40, 60, 80, 120, 200]
+
+
+class BusyExecutor(BusyTokens):
+    """The same in threads of the loop's executor: a size is how many it has."""
+
+    handlers = "to_thread"
+
+
+class BusyConnections(BeforeDatabase, Connections):
+    """The same on gunicorn's gevent: a size is the connections of its worker."""
+
+    grid = [10, 20, 30, 40, 60, 100]
 
 
 class Database:
@@ -215,6 +252,9 @@ def workloads(seed, only):
         Tokens("in anyio's threads", 1, 120, 100, 40),
         Tokens("in anyio's threads, drawn by seed %d" % seed, log_uniform(0.5, 3), log_uniform(60, 240),
                rng.randint(60, 140), rng.choice([20, 40])),
+        BusyTokens("anyio's threads before a busy database", 1, 400, 100, 40, at_once=50),
+        BusyExecutor("an executor's threads before a busy database", 1, 400, 100, 20, at_once=50),
+        BusyConnections("a hub's connections before a busy database", 1, 250, 60, 20, at_once=32),
     ]
     return [one for one in every if any(one.name.startswith(part) for part in only.split(","))]
 

@@ -6,6 +6,8 @@
 
 #[path = "diagnosis/beside.rs"]
 mod beside;
+#[path = "diagnosis/peer_places.rs"]
+mod peer_places;
 #[path = "diagnosis/peers.rs"]
 mod peers;
 mod story;
@@ -778,6 +780,7 @@ fn stories() -> Vec<(&'static str, Report)> {
     story.stall(500.0, call);
     reports.push(("a call that --allow accepts", conclude(story.recording, &|_, _| true)));
     reports.extend(peers::rows());
+    reports.extend(peer_places::rows());
     reports
 }
 

@@ -4,12 +4,12 @@
 //! Where more ask in one of two recordings and each of them waits longer, the rest of them wait their turn. Takes the
 //! loads of both, gives a [`Contrast`], and what limits as the model of sizes takes it.
 
-use std::net::SocketAddr;
-
 use super::size::{enough, error};
-use super::thread_size::{CPUS_BUSY, MOST_OF_WAITING};
+use super::thread_size::CPUS_BUSY;
+use super::waits::Waits;
 use super::{often, wording};
 use crate::model::{Asked, Contrast, Load, PeerLimit, SharedKind, SharedPool};
+use crate::sizing::whatif::SATURATED;
 use crate::units::{Nanos, whole};
 
 /// So many times as many have to wait at once in one recording as in the other: of fewer the waits differ by little more
@@ -27,12 +27,14 @@ pub(super) const USED_UP: f64 = 0.9;
 
 const NEED_MORE: &str =
     "two recordings of at least 20 requests and 10 s, and more where waits vary";
+const NEED_SAME_CLASS: &str = "two recordings of workers of the same class";
+const NEED_LOOP: &str = "two recordings in which the event loop has time to spare";
 const NEED_PEER: &str = "two recordings in which requests mostly wait for a peer";
 const NEED_SAME_WORK: &str =
     "two recordings under the same load: the CPU time of a request is another one";
 const NEED_CPUS: &str = "two recordings with CPUs to spare: a peer without any answers late, too";
 const NEED_OTHER_SIZE: &str =
-    "two recordings at different sizes: in these about as many requests wait at once";
+    "two recordings at sizes further apart: in these about as many requests wait at once";
 
 /// Gives each server its contrast with what it was before, and by that what limits it.
 pub fn place(loads: &mut [Load], before: &[Load]) {
@@ -70,21 +72,27 @@ fn station(limit: &PeerLimit) -> SharedPool {
     }
 }
 
-/// What both tell; `None` where requests have no threads of their own.
+/// What both tell; `None` where requests neither have threads of their own nor wait in a pool of a loop's or beside a hub.
 fn contrast(before: &Load, now: &Load) -> Option<Contrast> {
-    now.slots.and(before.slots)?;
+    let has_place = |load: &Load| {
+        load.slots.is_some() || load.pool.is_some() || load.hub_connections().is_some()
+    };
+    (has_place(before) && has_place(now)).then_some(())?;
     let Some((was, is)) = enough(before).zip(enough(now)) else {
         return Some(Contrast::Untold(NEED_MORE));
     };
-    let Some((earlier, peer)) = most(before).zip(most(now)) else {
+    let (earlier, later) = Waits::of(before).zip(Waits::of(now))?;
+    if !earlier.place.is_like(&later.place) {
+        return Some(Contrast::Untold(NEED_SAME_CLASS));
+    }
+    if is_full(before) || is_full(now) {
+        return Some(Contrast::Untold(NEED_LOOP));
+    }
+    let Some((first, peer)) = earlier.most().zip(later.most()) else {
         return Some(Contrast::Untold(NEED_PEER));
     };
     // That it was asked less then does not matter.
-    let peer = if earlier == peer || time_of(before, Some(peer)) > Nanos::ZERO {
-        Some(peer)
-    } else {
-        None
-    };
+    let peer = (first == peer || earlier.ask(peer)).then_some(peer);
     let work = is.cpu / was.cpu.max(f64::MIN_POSITIVE);
     if !(1.0 / OTHER_WORK..=OTHER_WORK).contains(&work) {
         return Some(Contrast::Untold(NEED_SAME_WORK));
@@ -92,7 +100,7 @@ fn contrast(before: &Load, now: &Load) -> Option<Contrast> {
     if has_no_cpu(before) || has_no_cpu(now) {
         return Some(Contrast::Untold(NEED_CPUS));
     }
-    let (before, now) = (asked(before, peer)?, asked(now, peer)?);
+    let (before, now) = (earlier.asked(peer)?, later.asked(peer)?);
     let limit = PeerLimit { peer: peer.map(str::to_owned), before, now };
     // As long as the server's threads did a peer on the same machine may have waited for a CPU.
     let delay = was.run_delay.max(is.run_delay);
@@ -101,43 +109,35 @@ fn contrast(before: &Load, now: &Load) -> Option<Contrast> {
 
 /// What the waits of both show, each of which may be off by `error`, relative, and of which `delay` seconds may have been
 /// spent without a CPU.
+///
+/// Of a peer that answers all as fast the waits are the same, of one that was used up in both recordings they grow as what
+/// asks at once does: what is nearer to the first for certain, on a scale of factors, answered them.
 fn judge(limit: PeerLimit, delay: f64, error: f64) -> Contrast {
     let (few, many) = limit.ordered();
-    if many.at_once() < few.at_once() * MORE {
+    let more = many.at_once() / few.at_once();
+    let longer = many.each / few.each;
+    let surely = (1.0 + error) / (1.0 - error).max(f64::MIN_POSITIVE);
+    if longer * surely < more.sqrt() && longer < LONGER {
+        return Contrast::All;
+    }
+    if more < MORE {
         return Contrast::Untold(NEED_OTHER_SIZE);
     }
-    if many.each < few.each * LONGER {
-        return Contrast::All;
+    if longer < LONGER {
+        return Contrast::Untold(NEED_MORE);
     }
     if many.each - delay < few.each * LONGER {
         return Contrast::Untold(NEED_CPUS);
     }
-    if many.each * (1.0 - error) < few.each * (1.0 + error) {
+    if longer < surely {
         return Contrast::Untold(NEED_MORE);
     }
     Contrast::Limited(limit)
 }
 
-/// The peer that requests mostly wait for.
-fn most(load: &Load) -> Option<&str> {
-    let one = load.blocked_on.first()?;
-    one.peer.parse::<SocketAddr>().ok()?;
-    let all = time_of(load, None);
-    (one.time.share_of(all) >= MOST_OF_WAITING).then_some(&one.peer)
-}
-
-/// The time that all threads waited for a peer, or for anything.
-fn time_of(load: &Load, peer: Option<&str>) -> Nanos {
-    let those = load.blocked_on.iter().filter(|one| peer.is_none_or(|peer| one.peer == peer));
-    those.map(|one| one.time).sum()
-}
-
-/// How requests waited for it. Looks show the parts of a wait, and the threads' own time all of it.
-fn asked(load: &Load, peer: Option<&str>) -> Option<Asked> {
-    let part = time_of(load, peer).share_of(time_of(load, None));
-    let each = load.costs.as_ref()?.blocked()? * part;
-    let rate = load.rate()?;
-    (each > 0.0 && rate > 0.0).then_some(Asked { rate, each })
+/// Whether its loops have no time left: what is in a pool or beside a hub then waits for them as well.
+fn is_full(load: &Load) -> bool {
+    load.slots.is_none() && load.utilization.is_some_and(|(_, most)| most >= SATURATED)
 }
 
 /// Whether its threads keep the CPUs busy. That the machine has nothing idle is no sign of it: what else runs may give way.
@@ -150,9 +150,10 @@ pub(super) fn sentence(limit: &PeerLimit) -> String {
     let (few, many) = limit.ordered();
     let wait = |one: Asked| wording::length(Nanos::from_micros(u64::from(whole(one.each * 1e6))));
     format!(
-        "{} works on about {:.0} at once: of {:.0} that ask each waits {}, of {:.0} each waits {}, and no more than {:.0} a \
+        "{} works on {} {:.0} at once: of {:.0} that ask each waits {}, of {:.0} each waits {}, and no more than {:.0} a \
          second get done",
         limit.name(),
+        if limit.enough().is_some() { "no more than" } else { "about" },
         limit.servers(),
         few.at_once(),
         wait(few),
@@ -160,4 +161,26 @@ pub(super) fn sentence(limit: &PeerLimit) -> String {
         wait(many),
         limit.rate()
     )
+}
+
+/// What a size rests on whose requests mostly wait for a peer, in words: what to do to find out. `place` is what they would
+/// wait for else.
+pub(super) fn condition(peer: &str, place: &str) -> String {
+    format!(
+        "; predicted as if {peer} answered that many at once as fast as it does now: if it does not, they wait \
+         for it instead of for a {place}, and no more gets done; to find out, keep a recording of now (`stallspy \
+         record -p PID -d 30 -f recording -o before.stallspy`), and once it is typed `stallspy advise -p PID \
+         --before before.stallspy` tells"
+    )
+}
+
+/// The peer that a server's size rests on, as no other recording tells how fast it answers when more ask at once; `None`
+/// where requests do not mostly wait for one.
+pub(super) fn rests_on(load: &Load) -> Option<&str> {
+    if load.contrast.as_ref().and_then(Contrast::limit).is_some() {
+        return None;
+    }
+    let waits = Waits::of(load)?;
+    let computes = enough(load)?.cpu;
+    waits.most().filter(|_| waits.each >= computes)
 }

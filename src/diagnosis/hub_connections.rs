@@ -6,10 +6,8 @@
 //! `GreenPool`, geventlet.py, v23.0.0).
 
 use super::blocked::ratio;
-use super::{often, wording};
-use crate::model::{
-    Effect, Load, Measured, ProcessInfo, Recommendation, Remedy, SettingKind, WorkerClass,
-};
+use super::{contrast, often, wording};
+use crate::model::{Effect, Load, Measured, ProcessInfo, Recommendation, Remedy, SettingKind};
 use crate::sizing::hub::NEARLY_ALL;
 use crate::sizing::shape::{Limit, TARGET_USE};
 use crate::units::{Bounds, whole};
@@ -33,10 +31,7 @@ pub(super) struct Taken {
 impl Taken {
     /// Whether this worker's connections are all taken while others wait.
     pub(super) fn of(process: &ProcessInfo, load: &Load) -> Option<Taken> {
-        if !matches!(process.topology.class, WorkerClass::Gevent | WorkerClass::Eventlet) {
-            return None;
-        }
-        let limit = load.number("worker_connections").filter(|limit| *limit > 0)?;
+        let limit = load.hub_connections()?;
         let incoming = process.connections.iter().find(|one| one.peer.is_none())?;
         let open = incoming.open.mean().filter(|_| incoming.open.looks >= LEAST_LOOKS)?;
         let line = process.listeners.iter().max_by_key(|one| one.waiting)?;
@@ -79,21 +74,41 @@ impl Taken {
             after: rate * factor,
             unit: "1/s".to_owned(),
         });
+        let least = whole(wanted.ceil()).min(recommended);
+        let suggested = Bounds { lo: least, hi: recommended };
+        let rests = contrast::rests_on(load).map(|peer| contrast::condition(peer, "connection"));
         Recommendation {
-            remedy: Remedy::Setting {
-                kind: SettingKind::Connections,
-                setting: "worker_connections".to_owned(),
-                current: Some(self.limit),
-                recommended,
-                suggested: Bounds { lo: whole(wanted.ceil()).min(recommended), hi: recommended },
-                limited_by: Limit::Demand.words().to_owned(),
-            },
-            command: format!("`--worker-connections {recommended}`"),
-            reason: "each connection keeps its place until it is answered or closed; what requests call (a \
-                     database, another service) has to bear as many at once"
-                .to_owned(),
+            remedy: remedy(self.limit, recommended, suggested, Limit::Demand.words()),
+            command: command(recommended),
+            reason: format!(
+                "each connection keeps its place until it is answered or closed; what requests call (a \
+                 database, another service) has to bear as many at once{}",
+                rests.unwrap_or_default()
+            ),
             inputs: self.evidence(),
             predicted: throughput.into_iter().collect(),
         }
+    }
+}
+
+/// What to type for so many connections of each worker.
+pub(super) fn command(size: u32) -> String {
+    format!("`--worker-connections {size}`")
+}
+
+/// That each worker is to take as many as `recommended`, or another number of the `suggested`.
+pub(super) fn remedy(
+    now: u32,
+    recommended: u32,
+    suggested: Bounds<u32>,
+    limited_by: &str,
+) -> Remedy {
+    Remedy::Setting {
+        kind: SettingKind::Connections,
+        setting: "worker_connections".to_owned(),
+        current: Some(now),
+        recommended,
+        suggested,
+        limited_by: limited_by.to_owned(),
     }
 }

@@ -16,6 +16,7 @@ pub mod greenlets;
 mod hub_connections;
 pub mod keep;
 mod often;
+mod peer_size;
 pub mod peers;
 mod pool_growth;
 pub mod pool_size;
@@ -28,6 +29,7 @@ pub mod size;
 mod starved;
 pub mod thread_remedy;
 pub mod thread_size;
+mod waits;
 pub mod ways;
 pub mod wording;
 

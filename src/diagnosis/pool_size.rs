@@ -3,8 +3,9 @@
 //! Takes a pool as it was seen and its server's load, gives a recommendation with its arithmetic; `None` where there is
 //! too little to go by, or where the size is right.
 
-use super::client_pool;
+use super::peer_size::PeerSize;
 use super::size::{SURE, enough, error, faster, workers_of};
+use super::{client_pool, contrast};
 use crate::model::{
     Load, Measured, PoolInfo, PoolKind, ProcessInfo, Recommendation, Remedy, SettingKind,
 };
@@ -15,7 +16,7 @@ use crate::units::{Bounds, whole};
 
 /// Most tokens or threads suggested: each thread of a pool has a stack, and 1,000 of them are more than
 /// one interpreter lock serves.
-const MOST_TOKENS: u32 = 1000;
+pub(super) const MOST_TOKENS: u32 = 1000;
 /// From this share of the time on a pool limits what is done.
 const FULL: f64 = 0.5;
 
@@ -45,6 +46,10 @@ pub fn for_pool(
     pool: &PoolInfo,
     load: Option<&Load>,
 ) -> Option<Recommendation> {
+    if let Some(size) = load.and_then(PeerSize::of).filter(|size| size.is_of(pool.kind, &pool.name))
+    {
+        return size.larger();
+    }
     let limit = pool.limit.filter(|_| !pool.kind.is_lock())?;
     let (busy, waiting) = (pool.busy.mean()?, pool.waiting.mean()?);
     let peak = f64::from(pool.busy.max.saturating_add(pool.waiting.max));
@@ -99,7 +104,18 @@ pub fn for_pool(
         true => (of_thread_sensitive(recommended), THREAD_SENSITIVE.to_owned()),
         false => (pool_command(pool, recommended), reason(pool, load, workers, recommended)),
     };
+    let reason = match load.and_then(|load| rests_on(load, pool)) {
+        Some(peer) => reason + &contrast::condition(peer, "thread of the pool"),
+        None => reason,
+    };
     Some(Recommendation { remedy, command, reason, inputs, predicted })
+}
+
+/// The peer that a larger pool rests on: that of the pool that is used most.
+pub(super) fn rests_on<'a>(load: &'a Load, pool: &PoolInfo) -> Option<&'a str> {
+    let used = load.pool.as_ref()?;
+    let is_it = used.kind == pool.kind && used.name == pool.name;
+    contrast::rests_on(load).filter(|_| is_it)
 }
 
 /// Threads that keep the interpreter lock as good as busy, where `busy` of them hold it for `held` of the time: those whose
@@ -240,7 +256,7 @@ pub fn for_moved_calls(pool: &PoolInfo, moved: &MovedCalls) -> Option<Recommenda
 }
 
 /// That a pool's size is to be `recommended`, or another of the `suggested`.
-fn pool_remedy(
+pub(super) fn pool_remedy(
     pool: &PoolInfo,
     recommended: u32,
     suggested: Bounds<u32>,
@@ -270,7 +286,7 @@ fn pool_setting(pool: &PoolInfo) -> &'static str {
     }
 }
 
-fn pool_command(pool: &PoolInfo, size: u32) -> String {
+pub(super) fn pool_command(pool: &PoolInfo, size: u32) -> String {
     match pool.kind {
         PoolKind::AnyioLimiter => format!(
             "`anyio.to_thread.current_default_thread_limiter().total_tokens = {size}` in the \

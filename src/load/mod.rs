@@ -17,13 +17,14 @@ mod memory;
 mod queue;
 mod queue_of_lock;
 mod shared;
+mod thread_pool;
 
 use std::collections::BTreeMap;
 
 use self::beside::Work;
 use crate::model::{
-    Background, BlockedOn, Crowd, Load, LockWait, LoopLoad, LoopTally, PoolKind, ProcessInfo,
-    Recording, Resident, Role, ServerConfig, Tables, WorkerClass,
+    Background, BlockedOn, Connected, Crowd, Load, LockWait, LoopLoad, LoopTally, PoolKind,
+    ProcessInfo, Recording, Resident, Role, ServerConfig, Tables, WorkerClass,
 };
 use crate::units::{Nanos, Pid, to_f64};
 
@@ -117,6 +118,8 @@ impl Group<'_> {
             loops: loops.iter().filter(|one| pids.contains(&one.pid)).cloned().collect(),
             blocked_on: self.blocked_on(blocked_on),
             shared: shared::of(recording, now, lock_waits),
+            pool: thread_pool::of(recording, now, &work),
+            connected: connected(now),
             contrast: None,
             residents: residents(&recording.tables, now, background),
             beside: work.beside(),
@@ -214,6 +217,22 @@ fn greenlets(workers: &[&ProcessInfo]) -> Option<f64> {
         pools.filter_map(|pool| pool.busy.mean()).reduce(|all, one| all + one)
     };
     workers.iter().map(of).reduce(|all, one| Some(all? + one?))?
+}
+
+/// Whom workers are connected to: that of all of them together, the most connections first.
+fn connected(workers: &[&ProcessInfo]) -> Vec<Connected> {
+    let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
+    for one in workers.iter().flat_map(|worker| &worker.connections) {
+        if let Some((peer, open)) = one.peer.as_deref().zip(one.open.mean()) {
+            *sums.entry(peer).or_default() += open;
+        }
+    }
+    let mut all: Vec<Connected> = { sums.into_iter() }
+        .map(|(peer, open)| Connected { peer: peer.to_owned(), open })
+        .collect();
+    all.sort_by(|a, b| b.open.total_cmp(&a.open));
+    all.truncate(MOST_PEERS);
+    all
 }
 
 /// What lives in the worker that has most of it. What computes in a thread of its own lives there, whether or not it

@@ -60,12 +60,23 @@ impl PeerLimit {
         (self.now.rate / self.rate().max(f64::MIN_POSITIVE)).min(1.0)
     }
 
+    /// The room that was seen to be enough for all that it lets through: where fewer asked as much got done. It may be
+    /// more than it takes.
+    #[must_use]
+    pub fn enough(&self) -> Option<u32> {
+        let (few, _) = self.ordered();
+        few.room.filter(|_| few.rate >= self.rate() * AS_MUCH)
+    }
+
     /// What it is called in sentences.
     #[must_use]
     pub fn name(&self) -> &str {
         self.peer.as_deref().unwrap_or("their database or API")
     }
 }
+
+/// What gets this part of the most done gets as much done: throughput varies by the rest from one recording to the next.
+const AS_MUCH: f64 = 0.95;
 
 /// How a server's requests waited for a peer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,6 +85,8 @@ pub struct Asked {
     pub rate: f64,
     /// Seconds that each waited for it, on average.
     pub each: f64,
+    /// How many requests there was room for at once, in all workers: threads, tokens of a pool, connections of a hub.
+    pub room: Option<u32>,
 }
 
 impl Asked {
@@ -90,12 +103,23 @@ mod tests {
 
     #[test]
     fn what_it_works_on_is_by_the_shorter_wait_and_the_higher_rate() {
-        let (few, many) = (Asked { rate: 48.0, each: 0.08 }, Asked { rate: 100.0, each: 0.42 });
+        let few = Asked { rate: 48.0, each: 0.08, room: Some(4) };
+        let many = Asked { rate: 100.0, each: 0.42, room: Some(60) };
         for (before, now, used) in [(few, many, 1.0), (many, few, 0.48)] {
             let limit = PeerLimit { peer: None, before, now };
             assert!((limit.servers() - 8.0).abs() < 1e-9, "{limit:?}");
             assert_eq!(limit.ordered(), (few, many));
             assert!((limit.used() - used).abs() < 1e-9, "{limit:?}");
+            assert_eq!(limit.enough(), None);
         }
+    }
+
+    #[test]
+    fn a_size_that_got_as_much_done_is_enough() {
+        let few = Asked { rate: 97.0, each: 0.2, room: Some(20) };
+        let many = Asked { rate: 100.0, each: 0.6, room: Some(80) };
+        assert_eq!(PeerLimit { peer: None, before: many, now: few }.enough(), Some(20));
+        let less = Asked { rate: 90.0, ..few };
+        assert_eq!(PeerLimit { peer: None, before: less, now: many }.enough(), None);
     }
 }

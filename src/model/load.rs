@@ -63,6 +63,11 @@ pub struct Load {
     pub blocked_on: Vec<BlockedOn>,
     /// The pool of the application's own, the lock or the peer whose turn requests wait for most.
     pub shared: Option<SharedPool>,
+    /// The pool of threads beside its loops that is used most; `None` where each request has a thread, or nothing is
+    /// in one.
+    pub pool: Option<ThreadPool>,
+    /// Whom its workers are connected to, the peer with the most connections first.
+    pub connected: Vec<Connected>,
     /// What an earlier recording of it at another size tells; `None` without one.
     pub contrast: Option<Contrast>,
     /// What lives in a worker beside requests, of the one that has most of it.
@@ -107,6 +112,13 @@ impl Load {
         let used = self.beside.map_or(0.0, |beside| beside.cpu.share_of(self.window));
         let others = Some(self.cores.others.unwrap_or(0.0) + used);
         Load { beside: None, cores: Cores { others, ..self.cores }, ..self.clone() }
+    }
+
+    /// How many connections each of gunicorn's hubs takes; `None` where that is not known, or there is no hub.
+    #[must_use]
+    pub fn hub_connections(&self) -> Option<u32> {
+        matches!(self.class, WorkerClass::Gevent | WorkerClass::Eventlet).then_some(())?;
+        self.number("worker_connections").filter(|limit| *limit > 0)
     }
 
     /// A number in the configuration in force.
@@ -165,6 +177,33 @@ pub struct SharedPool {
     pub waited: f64,
     /// The share of time in which all were in use and someone waited.
     pub share: f64,
+}
+
+/// A pool of threads that loops hand calls to, of all workers together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ThreadPool {
+    /// What it is.
+    pub kind: PoolKind,
+    /// Its name, as in [`PoolInfo`](super::PoolInfo).
+    pub name: String,
+    /// How many calls may be in it at once in one worker.
+    pub limit: Option<u32>,
+    /// How many are in it on average.
+    pub busy: f64,
+    /// How many wait for it on average.
+    pub waiting: f64,
+    /// Seconds a second that its threads wait for the interpreter lock, added up; what other threads beside the loops wait
+    /// for it is in there.
+    pub gil_wait: f64,
+}
+
+/// Connections of a server's to one peer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Connected {
+    /// Its address.
+    pub peer: String,
+    /// How many there are at a time, on average, of all workers.
+    pub open: f64,
 }
 
 /// The CPUs of one server.

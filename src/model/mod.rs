@@ -48,7 +48,7 @@ pub use finding::{
 pub use frame::{Frame, FrameId, FrameKind, NameId, Stack, StackId, Truncation};
 pub use gap::{EdgeStatus, Gap};
 pub use gil::{GilHolder, GilTally};
-pub use load::{Cores, Costs, Load, Memory, SharedKind, SharedPool};
+pub use load::{Connected, Cores, Costs, Load, Memory, SharedKind, SharedPool, ThreadPool};
 pub use lock_wait::{LockKind, LockWait};
 pub use loop_load::{BlockedOn, CallTime, LengthBin, LoopLoad};
 pub use loop_state::{

@@ -33,10 +33,19 @@ pub const NEARLY_ALL: f64 = 0.9;
 const STEPS: u32 = 50;
 
 impl OnHub {
-    /// Of a server whose requests cost this.
+    /// Of a server whose requests cost this, those before it included.
     #[must_use]
     pub fn of(load: &Load, costs: &Costs) -> Option<OnHub> {
-        let there = there(load)?;
+        OnHub::with(load, costs, there(load)?)
+    }
+
+    /// The same of those alone that it serves: what they wait for beside the hub is no wait to be accepted.
+    #[must_use]
+    pub fn served(load: &Load, costs: &Costs) -> Option<OnHub> {
+        OnHub::with(load, costs, load.greenlets?)
+    }
+
+    fn with(load: &Load, costs: &Costs, there: f64) -> Option<OnHub> {
         let rate = load.rate().filter(|rate| *rate > 0.0)?;
         let workers = load.worker_count();
         let uses = load.loops.iter().filter_map(|one: &LoopLoad| one.utilization);
@@ -79,6 +88,15 @@ fn beside(busy: f64, clients: f64, rate: f64) -> f64 {
     low
 }
 
+/// Requests a second that `clients` get done on so many hubs, each of which a request keeps for `busy`, where all of them
+/// also wait for one peer that works on `servers` at once for `kept`.
+#[must_use]
+pub fn before_peer(busy: f64, workers: f64, kept: f64, servers: f64, clients: f64) -> f64 {
+    let hub = Station { demand: busy, servers: 1.0, away: kept };
+    let peer = Station { demand: kept, servers, away: busy };
+    (workers * hub.throughput(clients / workers)).min(peer.throughput(clients))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +110,16 @@ mod tests {
         assert!((beside(0.01, 20.0, rate) - 0.4).abs() < 1e-3);
         // More than one hub can do is noise.
         assert_eq!(beside(0.01, 20.0, 101.0), 0.0);
+    }
+
+    #[test]
+    fn more_hubs_let_no_more_through_to_a_peer() {
+        // 8 at once for 80 ms: 100 a second.
+        let of = |workers, clients| before_peer(0.002, workers, 0.08, 8.0, clients);
+        assert!((of(1.0, 4.0) - 4.0 / 0.082).abs() < 1.0, "{}", of(1.0, 4.0));
+        assert!((of(1.0, 60.0) - 100.0).abs() < 0.1 && (of(4.0, 60.0) - 100.0).abs() < 0.1);
+        // The hub is the limit of many where the peer is none.
+        let hub = before_peer(0.02, 1.0, 0.08, 100.0, 60.0);
+        assert!((hub - 50.0).abs() < 0.1, "{hub}");
     }
 }

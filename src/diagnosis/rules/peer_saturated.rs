@@ -4,7 +4,10 @@
 //! Takes what two recordings of a server at different sizes tell ([`contrast`](crate::diagnosis::contrast)); from one it
 //! cannot be told.
 
+use super::pool_saturated;
 use crate::diagnosis::contrast::{USED_UP, sentence};
+use crate::diagnosis::peer_size::PeerSize;
+use crate::diagnosis::thread_size::ThreadSize;
 use crate::diagnosis::{Case, Rule, often};
 use crate::model::{Contrast, Finding, Load, Measured, PeerLimit, Recommendation, Remedy, Verdict};
 
@@ -42,6 +45,7 @@ impl Rule for PeerSaturated {
         let rests = case.sizes.iter().any(|size| {
             size.load.contrast.is_none() && size.change().is_some() && size.rests_on().is_some()
         });
+        let rests = rests || pool_saturated::rests_on_a_peer(case);
         match untold.or(rests.then_some(NEED_ANOTHER)) {
             Some(need) => Verdict::NotEnoughData { need },
             None => Verdict::Clear,
@@ -56,25 +60,37 @@ pub(super) fn limit_of(load: &Load) -> Option<&PeerLimit> {
 
 impl PeerSaturated {
     fn finding(&self, case: &Case<'_>, load: &Load, limit: &PeerLimit) -> Finding {
-        let size = case.size_of(load);
-        let smaller = size.and_then(|size| size.smaller());
-        let kept = size.filter(|_| smaller.is_none()).and_then(|size| size.to_keep());
+        let (size, of_place) = (case.size_of(load), PeerSize::of(load));
+        let smaller = size.and_then(ThreadSize::smaller);
+        let smaller = smaller.or_else(|| of_place.and_then(|size| size.smaller()));
+        let kept = size.filter(|_| smaller.is_none()).and_then(ThreadSize::to_keep);
+        let kept = kept.or_else(|| of_place.and_then(|size| size.kept()));
         Finding {
             id: self.id().to_owned(),
             severity: often::severity(limit.used()),
             summary: format!(
-                "no number of workers or threads gets more requests done: {}",
+                "no number of {} gets more requests done: {}",
+                places(load),
                 sentence(limit)
             ),
             evidence: evidence(limit),
             stalls: Vec::new(),
-            recommendations: smaller.into_iter().chain([help(limit)]).chain(kept).collect(),
+            recommendations: smaller.into_iter().chain([help(load, limit)]).chain(kept).collect(),
         }
     }
 }
 
+/// What a server has a number of, in words.
+fn places(load: &Load) -> &'static str {
+    if load.slots.is_none() && load.hub_connections().is_some() {
+        "workers or connections"
+    } else {
+        "workers or threads"
+    }
+}
+
 /// What gets more done.
-fn help(limit: &PeerLimit) -> Recommendation {
+fn help(load: &Load, limit: &PeerLimit) -> Recommendation {
     let name = limit.name();
     Recommendation {
         remedy: Remedy::Config,
@@ -83,7 +99,7 @@ fn help(limit: &PeerLimit) -> Recommendation {
              on more at once: more CPUs or instances of it, or a higher limit of its own where it has one (a pool, its \
              workers)"
         ),
-        reason: "it is what limits: no number of workers or threads gets more out of it".to_owned(),
+        reason: format!("it is what limits: no number of {} gets more out of it", places(load)),
         inputs: evidence(limit),
         predicted: Vec::new(),
     }

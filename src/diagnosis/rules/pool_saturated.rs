@@ -5,10 +5,11 @@
 use super::peer_saturated;
 use crate::diagnosis::blocked::ratio;
 use crate::diagnosis::hub_connections::Taken;
-use crate::diagnosis::{Case, Rule, lacks, often, pool_size, wording};
+use crate::diagnosis::peer_size::PeerSize;
+use crate::diagnosis::{Case, Rule, contrast, lacks, often, pool_size, wording};
 use crate::model::{
-    Finding, Load, Measured, PoolInfo, PoolKind, PoolWork, ProcessInfo, Recommendation, Remedy,
-    Verdict, WorkerClass,
+    Finding, Load, Measured, PeerLimit, PoolInfo, PoolKind, PoolWork, ProcessInfo, Recommendation,
+    Remedy, SettingKind, Verdict, WorkerClass,
 };
 
 use crate::units::Nanos;
@@ -42,6 +43,22 @@ impl Rule for PoolSaturated {
             (others, None) => self.connections(case).map_or(others, Verdict::Found),
         }
     }
+}
+
+/// Whether it wants a larger size that rests on how fast a peer answers when more ask.
+pub(super) fn rests_on_a_peer(case: &Case<'_>) -> bool {
+    let Verdict::Found(finding) = PoolSaturated.check(case) else { return false };
+    let grows = |one: &Recommendation| match &one.remedy {
+        Remedy::Setting { kind, current, recommended, .. } => {
+            let is_place = matches!(kind, SettingKind::ThreadPool | SettingKind::Connections);
+            is_place && current.is_some_and(|current| *recommended > current)
+        }
+        _ => false,
+    };
+    let unknown = |load: &Load| {
+        load.slots.is_none() && load.contrast.is_none() && contrast::rests_on(load).is_some()
+    };
+    finding.recommendations.iter().any(grows) && case.loads.iter().any(unknown)
 }
 
 /// Whether a pool limits what is served, however little the loop has to do meanwhile.
@@ -103,8 +120,28 @@ impl PoolSaturated {
             summary: taken.summary(),
             evidence: taken.evidence(),
             stalls: Vec::new(),
-            recommendations: vec![taken.recommendation(load)],
+            recommendations: vec![of_connections(load, taken)],
         })
+    }
+}
+
+/// How many connections a worker should take.
+fn of_connections(load: &Load, taken: Taken) -> Recommendation {
+    let Some(size) = PeerSize::of(load) else { return taken.recommendation(load) };
+    size.larger().unwrap_or_else(|| none_more(size.limit, "connections", taken.evidence()))
+}
+
+/// That no larger size helps before a peer that has no more to give.
+fn none_more(limit: &PeerLimit, what: &str, inputs: Vec<Measured>) -> Recommendation {
+    Recommendation {
+        remedy: Remedy::Config,
+        command: format!(
+            "no more {what}: who waits for one now would wait for {} instead",
+            limit.name()
+        ),
+        reason: contrast::sentence(limit),
+        inputs,
+        predicted: Vec::new(),
     }
 }
 
@@ -153,6 +190,12 @@ fn recommendation(
     let is_used_up = load.is_some_and(|load| peer_saturated::limit_of(load).is_some());
     if is_used_up && pool.kind.is_of_clients() {
         return no_larger(pool, full);
+    }
+    if let Some(size) = load.and_then(PeerSize::of)
+        && size.is_of(pool.kind, &pool.name)
+    {
+        let none = || none_more(size.limit, "threads", evidence(pool, full));
+        return size.larger().unwrap_or_else(none);
     }
     let is_it = |load: &&Load| {
         let shared = load.shared.as_ref();

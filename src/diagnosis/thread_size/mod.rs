@@ -9,13 +9,16 @@ use super::bursts::Bursts;
 use super::pool_growth::{Growing, station};
 use super::size::{effect, enough, error, most_that_fit, workers_of};
 use super::{often, residents};
-use crate::model::{Costs, Effect, Load, Recommendation, SharedKind, SharedPool};
+use crate::model::{
+    Contrast, Costs, Effect, Load, PeerLimit, Recommendation, SharedKind, SharedPool,
+};
 use crate::sizing::capacity::{Needs, Shape, Shared, capacity_sharing};
 use crate::sizing::hub::OnHub;
-use crate::sizing::shape::{Found, Limit, MOST_THREADS, Task, find};
+use crate::sizing::shape::{Found, Limit, MOST_THREADS, TARGET_USE, Task, find};
+use crate::units::Bounds;
 
 /// A size that gets less than this much more done is no reason to change anything.
-const WORTH_IT: f64 = 1.05;
+pub(super) const WORTH_IT: f64 = 1.05;
 /// From this share of the CPUs that are left to a server on it keeps them busy: what is idle of them is so between two
 /// requests (1 × 2 threads of `hashlib.pbkdf2_hmac` used 0.95 of two CPUs, and 2 × 1 got a tenth less done).
 pub(super) const CPUS_BUSY: f64 = 0.93;
@@ -24,9 +27,6 @@ pub(super) const CPUS_BUSY: f64 = 0.93;
 const MOST_HELD: f64 = 0.95;
 /// From this part of what requests wait on a peer decides what more of them at once do.
 pub(super) const MOST_OF_WAITING: f64 = 0.5;
-/// A size this many times as large as one that does as well is worth going back from; with less there is room for what
-/// does not ask the peer.
-const WORTH_GOING_BACK: f64 = 1.5;
 
 /// The smallest size that gets nearly all done that any could.
 #[derive(Debug, Clone, Copy)]
@@ -139,7 +139,10 @@ impl<'a> ThreadSize<'a> {
                 let choose = |shared| choose(load, &work, is_single, shared);
                 growing.find(now, most_workers(load, is_single), by, choose)?
             }
-            None => (choose(load, &work, is_single, Some(station(shared))), None),
+            None => {
+                let found = choose(load, &work, is_single, Some(station(shared)));
+                (no_more_than_enough(load, found), None)
+            }
         };
         let size = ThreadSize::found(load, work, found, Some(shared));
         Some(ThreadSize { pool, ..size })
@@ -276,9 +279,17 @@ impl<'a> ThreadSize<'a> {
         self.shared.filter(|shared| shared.kind == SharedKind::Peer)?;
         let slots = self.workers_now.saturating_mul(self.work.threads?);
         let is_as_good = self.found.capacity * WORTH_IT >= self.as_it_is;
-        let is_larger = f64::from(slots) >= f64::from(self.found.shape.slots()) * WORTH_GOING_BACK;
-        (is_as_good && is_larger).then(|| self.recommendation())
+        let Found { shape, threads, .. } = self.found;
+        let most = shape.workers.saturating_mul(threads.hi);
+        (is_as_good && is_worth_going_back(slots, shape.slots(), most))
+            .then(|| self.recommendation())
     }
+}
+
+/// Whether a size is worth going back from to a smaller one: it is more than would do by all that the measurements may be
+/// off, and by a quarter at least, which is the room that sizes have.
+pub(super) fn is_worth_going_back(now: u32, size: u32, most: u32) -> bool {
+    now > most && f64::from(now) * TARGET_USE >= f64::from(size)
 }
 
 /// Most workers that are sensible: gunicorn's rule of thumb; what lives in one keeps their number.
@@ -313,6 +324,17 @@ fn choose(load: &Load, work: &Work<'_>, is_single: bool, shared: Option<Shared>)
         found.limit = Limit::Residents;
     }
     found
+}
+
+/// The same with no more threads than were seen to be enough for the peer that limits.
+fn no_more_than_enough(load: &Load, found: Found) -> Found {
+    let limit = load.contrast.as_ref().and_then(Contrast::limit);
+    let Some(room) = limit.and_then(PeerLimit::enough) else { return found };
+    let most = room.div_ceil(found.shape.workers.max(1)).max(1);
+    let Found { shape, threads, .. } = found;
+    let shape = Shape { threads: shape.threads.min(most), ..shape };
+    let threads = Bounds { lo: threads.lo.min(shape.threads), hi: threads.hi.min(most) };
+    Found { shape, threads, ..found }
 }
 
 /// How long a request waits for a CPU, in seconds, that no thread of its server takes. Threads of which each could have a

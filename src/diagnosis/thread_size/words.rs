@@ -172,12 +172,7 @@ impl<'a> ThreadSize<'a> {
     /// What the prediction rests on, in words.
     fn condition(&self) -> Option<String> {
         let peer = self.rests_on()?;
-        Some(format!(
-            "; predicted as if {peer} answered that many at once as fast as it does now: if it does not, they wait \
-             for it instead of for a thread, and no more gets done; to find out, keep a recording of now (`stallspy \
-             record -p PID -d 30 -f recording -o before.stallspy`), and once it is typed `stallspy advise -p PID \
-             --before before.stallspy` tells"
-        ))
+        Some(contrast::condition(peer, "thread"))
     }
 
     /// The peer that the prediction rests on where requests mostly wait for one: how fast that is when more ask it at
