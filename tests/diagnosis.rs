@@ -1520,6 +1520,37 @@ fn a_turn_of_the_interpreter_lock_is_no_reason_for_a_process() {
 }
 
 #[test]
+fn what_computes_gets_no_more_done_elsewhere_where_the_cpus_are_used_up() {
+    let told = |idle_ms| {
+        let mut story = computing(idle_ms, 9_500);
+        let render = rendering(&mut story, 40.0);
+        story.stall(500.0, render);
+        let report = conclude(story.recording, &nothing_allowed);
+        let advice = advised(&report, "loop-blocked-by-cpu");
+        (advice.command.clone(), advice.predicted.len())
+    };
+    assert_eq!(told(0), ("make it cheaper, or give the server more CPUs".to_owned(), 0));
+    let (command, _) = told(9_000);
+    assert!(command.contains("process pool"), "{command}");
+}
+
+#[test]
+fn a_server_that_makes_its_threads_itself_is_not_told_to_have_more() {
+    let told = |limit| {
+        let mut story = Story::of_threads(400, 2, 2);
+        let call = in_request(&mut story);
+        story.stall(500.0, call);
+        let process = &mut story.recording.processes[0];
+        process.topology.class = WorkerClass::Bare;
+        (process.occupancy.limit, process.occupancy.busy) = (limit, vec![0, 0, 1000]);
+        let report = conclude(story.recording, &nothing_allowed);
+        advised(&report, "threads-occupied").command.clone()
+    };
+    assert!(told(Some(2)).contains("more threads"), "{}", told(Some(2)));
+    assert!(!told(None).contains("more threads"), "{}", told(None));
+}
+
+#[test]
 fn of_one_line_one_remedy_is_told() {
     let mut story = Story::new(600);
     let (call, render) = (in_request(&mut story), rendering(&mut story, 40.0));

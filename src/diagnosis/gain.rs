@@ -22,6 +22,9 @@ const ANYIO_TOKENS: u32 = 40;
 /// the recording begins.
 const WATCHED: (u64, u64) = (9, 10);
 
+/// A change that gets less than this part more done is none: it is what two recordings differ by.
+const WORTH_SAYING: f64 = 0.05;
+
 /// What to do about the lines that blocked, the one that gains most first. `advise` words the change.
 #[must_use]
 pub fn ranked(
@@ -65,6 +68,12 @@ fn with_effects(
              can carry is predicted, and no delay",
         );
     }
+    if computes(cause) && is_full_of_cpus(&what, server) {
+        advice.command = "make it cheaper, or give the server more CPUs".to_owned();
+        advice.reason.push_str("; elsewhere it would take as much of the CPUs, which are used up");
+        advice.predicted.retain(|effect| effect.gain() >= WORTH_SAYING);
+        return vec![advice];
+    }
     let moves = remedy::takes_a_thread(case.recording, blame, cause);
     let pool = moves.then(|| next_limit(case, load, server, &what)).flatten();
     match pool {
@@ -73,6 +82,18 @@ fn with_effects(
         None => {}
     }
     vec![advice]
+}
+
+/// What computes takes its CPU time wherever it runs.
+fn computes(cause: Cause) -> bool {
+    matches!(cause, Cause::Cpu | Cause::CCall)
+}
+
+/// Whether the loop has no time left, and the CPUs are not enough for it to carry noticeably more.
+fn is_full_of_cpus(what: &WhatIf, server: Option<&Load>) -> bool {
+    let busy = server.map_or(0.0, busy_together);
+    let most = server.and_then(|server| most_by_cpu(server, busy));
+    what.busy.before >= SATURATED && most.is_some_and(|most| most < 1.0 + WORTH_SAYING)
 }
 
 /// The loop on which the line took most of the time, and what it would do without it.
@@ -118,13 +139,7 @@ fn effects(what: &WhatIf, server: Option<&Load>) -> Vec<Effect> {
     .filter_map(|(name, change)| Some(effect(name, change?, "s")))
     .collect();
     // Requests a second that one loop does while it is busy: 1 / (busy time of one).
-    let busy: f64 = server.map_or(0.0, |server| {
-        let shares = server
-            .loops
-            .iter()
-            .filter_map(|one| Some(one.utilization? * one.watched.share_of(server.window)));
-        shares.sum()
-    });
+    let busy = server.map_or(0.0, busy_together);
     let enough = server.filter(|server| server.served >= Some(size::LEAST_REQUESTS));
     let carries = enough.and_then(Load::rate).filter(|_| busy > 0.0).map(|rate| rate / busy);
     let (before, unit) = carries.map_or((1.0, "ratio"), |carries| (carries, "1/s"));
@@ -135,6 +150,12 @@ fn effects(what: &WhatIf, server: Option<&Load>) -> Vec<Effect> {
     }
     all.push(effect("capacity", capacity, unit));
     all
+}
+
+/// How many of a server's loops are busy, on average.
+fn busy_together(server: &Load) -> f64 {
+    let loops = server.loops.iter();
+    loops.filter_map(|one| Some(one.utilization? * one.watched.share_of(server.window))).sum()
 }
 
 /// How many times what one of its loops can carry the CPUs are enough for, if its loops are `busy` together: a loop

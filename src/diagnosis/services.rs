@@ -71,10 +71,13 @@ impl Limit {
     }
 }
 
+/// What Django keeps open for each thread is never used again under ASGI, where each request has a thread of its own
+/// (<https://docs.djangoproject.com/en/5.1/ref/databases/#persistent-connections>).
 const SQL: &str = "keep a pool for the life of the worker: SQLAlchemy's `create_engine(…)` once and without \
-     `NullPool`, `psycopg_pool.ConnectionPool`, Django's `CONN_MAX_AGE`";
+     `NullPool`, `psycopg_pool.ConnectionPool`, Django's `CONN_MAX_AGE` (under ASGI `\"OPTIONS\": {\"pool\": True}` \
+     instead, with psycopg 3)";
 const MYSQL: &str = "keep a pool for the life of the worker: SQLAlchemy's `create_engine(…)` once and without \
-     `NullPool`, Django's `CONN_MAX_AGE`";
+     `NullPool`, Django's `CONN_MAX_AGE` (not under ASGI)";
 
 const OF_LIBPQ: &[&str] = &["libpq", "_psycopg"];
 

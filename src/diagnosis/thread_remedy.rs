@@ -24,6 +24,7 @@ pub fn for_thread(case: &Case<'_>, blame: &Blame) -> Recommendation {
     }
     let load = blame.process.and_then(|pid| case.load_of(pid));
     let is_sized = load.is_some_and(|load| case.size_of(load).is_some());
+    let threads = load.map_or(MORE, more_threads).filter(|_| !makes_threads(case, blame));
     let more = |words: Option<&str>| match words.filter(|_| !is_sized) {
         Some(words) => format!("; {words}"),
         None => String::new(),
@@ -40,7 +41,7 @@ pub fn for_thread(case: &Case<'_>, blame: &Blame) -> Recommendation {
             _ => "give the call a timeout",
         };
         (
-            format!("{what}, or do it after the answer{}", more(load.map_or(MORE, more_threads))),
+            format!("{what}, or do it after the answer{}", more(threads)),
             "it waits, and its thread serves nobody else meanwhile",
         )
     } else {
@@ -96,6 +97,14 @@ fn more_threads(load: &Load) -> Option<&'static str> {
     }
 }
 
+/// Whether its process makes a thread for each connection: several were held, and nothing bounds them.
+fn makes_threads(case: &Case<'_>, blame: &Blame) -> bool {
+    let process = blame.process.and_then(|pid| case.recording.get_process(pid));
+    process.is_some_and(|one| {
+        one.occupancy.limit.is_none() && one.occupancy.most().is_some_and(|most| most > 1)
+    })
+}
+
 /// How more of what computes is done at the same time.
 fn more_workers(load: Option<&Load>) -> Option<&'static str> {
     match load.map(|load| load.class) {
@@ -104,7 +113,7 @@ fn more_workers(load: Option<&Load>) -> Option<&'static str> {
         }
         // It has one process, and is not for production: `dev-server`.
         Some(WorkerClass::ThreadPerRequest) => None,
-        Some(WorkerClass::ThreadPool) => {
+        Some(WorkerClass::ThreadPool | WorkerClass::Bare) | None => {
             Some("more processes of it behind one proxy if there are CPUs for them")
         }
         _ => Some("more workers if there are CPUs for them"),

@@ -166,7 +166,7 @@ impl<'a> Use<'a> {
             command: format!(
                 "share a pool of at most {fits} connections in each worker: SQLAlchemy's \
                  `create_engine(…, pool_size={fits}, max_overflow=0)`, `psycopg_pool.ConnectionPool(…, \
-                 max_size={fits})`"
+                 max_size={fits})`, Django's `\"OPTIONS\": {{\"pool\": {{\"max_size\": {fits}}}}}` with `CONN_MAX_AGE` 0"
             ),
             reason: format!("whoever finds none free waits instead of being refused: {arithmetic}"),
             inputs: self.evidence(),

@@ -6,9 +6,9 @@
 
 use super::loop_hung::is_hung;
 use crate::diagnosis::background;
-use crate::diagnosis::blocked::Blocked;
-use crate::diagnosis::{Case, Rule, found_in, lacks, remedy, wording};
-use crate::model::{Cause, Finding, Severity, Stall, Verdict};
+use crate::diagnosis::blocked::{Blame, Blocked};
+use crate::diagnosis::{Case, MEDIUM_LENGTH, MEDIUM_SHARE, Rule, found_in, lacks, remedy, wording};
+use crate::model::{Cause, Finding, Stall, Verdict};
 
 /// See `docs/findings/gil-held-elsewhere.md`.
 #[derive(Debug)]
@@ -42,10 +42,12 @@ impl Rule for GilHeldElsewhere {
             wording::extent(&blocked)
         );
         // A turn of a few milliseconds now and then is how threads share the lock, and no process is worth it.
-        let recommendations = match self.severity(&blocked) {
-            Severity::Low => Vec::new(),
-            _ => remedy::for_lines(recording, &blocked, remedy::for_gil),
+        let is_felt = |blame: &Blame| {
+            blame.total.share_of(recording.length()) >= MEDIUM_SHARE || blame.max >= MEDIUM_LENGTH
         };
+        let lines = remedy::by_lines(recording, &blocked, remedy::for_gil).into_iter();
+        let felt = lines.filter(|(blame, _)| is_felt(blame));
+        let recommendations = felt.map(|(_, advice)| advice).collect();
         found_in(self, blocked, summary, recommendations)
     }
 }
