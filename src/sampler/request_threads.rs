@@ -4,9 +4,13 @@
 //! Takes the watches of these threads, gives the counts of how many were held at the same time.
 //! Never looks at a thread itself.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use super::loop_watch::LoopWatch;
 use super::pace::Pace;
 use crate::model::Occupancy;
+use crate::python::code_objects::CodeCache;
 use crate::server::request_places::Learnt;
 use crate::units::{Nanos, Timestamp};
 
@@ -24,6 +28,8 @@ pub struct RequestThreads {
     pub in_gthread: bool,
     /// New threads come with new connections; one that has only begun may not show yet what it is.
     pub are_short_lived: bool,
+    /// Code objects that their clocks have read.
+    pub codes: Rc<RefCell<CodeCache>>,
     /// The size last read, and how many times in a row.
     size: Option<(u32, u8)>,
     /// When the list of threads was last compared with the target's.
@@ -38,6 +44,7 @@ impl RequestThreads {
         RequestThreads {
             in_gthread: false,
             are_short_lived: false,
+            codes: Rc::default(),
             size: None,
             compared: attached,
             next_count: attached,

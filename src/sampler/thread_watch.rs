@@ -88,6 +88,8 @@ pub struct ThreadWatch {
     pub files: ThreadFiles,
     /// It ran no loop and served no request at this time, or did not exist.
     pub free_at: Timestamp,
+    /// The last stack of it in which neither a loop nor a request was found.
+    pub searched: Option<RawStack>,
     /// The kernel knows it no longer.
     pub has_ended: bool,
     runner: Runner,
@@ -151,6 +153,7 @@ impl ThreadWatch {
             tid,
             files: ThreadFiles::new(procfs, pid, tid),
             free_at: Timestamp::default(),
+            searched: None,
             has_ended: false,
             runner: Runner::default(),
             walker: Walker::default(),
@@ -165,6 +168,15 @@ impl ThreadWatch {
             idle: 0,
             skipped: 0,
         }
+    }
+
+    /// Whether this stack, met `at` this time, was searched in vain before: then it is not a second time.
+    pub fn was_searched(&mut self, stack: &RawStack, at: Timestamp) -> bool {
+        let was = self.searched.as_ref() == Some(stack);
+        if was {
+            self.free_at = at;
+        }
+        was
     }
 
     /// What the clock of this thread's loop may look at.

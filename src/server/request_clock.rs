@@ -7,6 +7,9 @@
 //! that saw it, unless its server wrote down when: gunicorn keeps the wall-clock time in a variable.
 //! Never decides what a long request means.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use super::request_places::{Found, Kinds, Learnt, is_worker, learn, request};
 use crate::event_loop::{Clock, Reading, Running, Sight, View};
 use crate::python::Interpreter;
@@ -24,8 +27,11 @@ const ZONE_STEP: Nanos = Nanos::from_secs(15 * 60);
 const TOLERANCE: Nanos = Nanos::from_millis(1);
 
 /// What a thread's request clock is made with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Known {
+    /// Code objects read so far by the clocks of this process: some servers make a thread for each
+    /// request, and all of them run the same few dozen functions.
+    pub codes: Rc<RefCell<CodeCache>>,
     /// In this process gunicorn's gthread was seen.
     pub in_gthread: bool,
     /// The process runs an event loop.
@@ -61,7 +67,7 @@ pub fn find(sight: &mut Sight<'_>, known: Known) -> Discovery {
         Box::new(RequestClock {
             any_application: kinds.any_application,
             walker: Walker::default(),
-            codes: CodeCache::default(),
+            codes: known.codes,
             thread: sight.thread.state,
             wall_ahead: known.wall_ahead,
             seen: known.free_at,
@@ -77,7 +83,7 @@ pub fn find(sight: &mut Sight<'_>, known: Known) -> Discovery {
 struct RequestClock {
     any_application: bool,
     walker: Walker,
-    codes: CodeCache,
+    codes: Rc<RefCell<CodeCache>>,
     thread: Addr,
     wall_ahead: Nanos,
     /// The last look: a request that is new to the next one began after it.
@@ -200,18 +206,19 @@ impl Clock for RequestClock {
             Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
             Err(_) => return Ok(Reading::Torn),
         };
-        let reading =
-            match request(&view.python, &mut self.codes, &stack, self.any_application, view.now) {
-                None => {
-                    self.serving = None;
-                    Reading::Polling
-                }
-                Some(found) => match self.serve(&view.python, &found, view.now) {
-                    Ok(running) => Reading::Running(running),
-                    Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
-                    Err(_) => return Ok(Reading::Torn),
-                },
-            };
+        let codes = Rc::clone(&self.codes);
+        let codes = &mut *codes.borrow_mut();
+        let reading = match request(&view.python, codes, &stack, self.any_application, view.now) {
+            None => {
+                self.serving = None;
+                Reading::Polling
+            }
+            Some(found) => match self.serve(&view.python, &found, view.now) {
+                Ok(running) => Reading::Running(running),
+                Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
+                Err(_) => return Ok(Reading::Torn),
+            },
+        };
         self.seen = self.seen.max(view.now);
         self.walked = Some((stack, self.walker.print()));
         Ok(reading)

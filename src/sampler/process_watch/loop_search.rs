@@ -1,5 +1,7 @@
 //! The search for loops, and for threads that serve requests without one.
 
+use std::rc::Rc;
+
 use super::{ProcessWatch, REFRESH};
 use crate::event_loop::{Clock, PROBES, Probe};
 use crate::model::{LoopKind, Role};
@@ -24,7 +26,8 @@ impl ProcessWatch {
             self.update_threads()?
         };
         // A process that is no master after all may run a loop that nobody looked for.
-        let changed = self.recognise(notes)? || changed;
+        let has_new_role = self.recognise(notes)?;
+        let changed = has_new_role || changed;
         // A stack that stands still is not looked at twice by samples, while a loop may have begun in
         // it that has no frame of its own.
         let wanted = is_time || pace.sample.is_none() || self.request_threads.are_short_lived;
@@ -35,12 +38,17 @@ impl ProcessWatch {
                     !self.loops.iter().any(|watch| Some(watch.tid) == tid)
                 })
                 .collect();
+            // Where threads are looked for all the time, most stand where they stood.
+            let anew = is_time || has_new_role || !self.request_threads.are_short_lived;
             for index in without_loop {
                 let (mut scene, threads) = self.scene(notes);
                 let Some(thread) = threads.get_mut(index) else { break };
                 let tid = thread.tid;
                 if let Ok(stack) = thread.walk(&mut scene) {
-                    self.find_loops(notes, tid, &stack);
+                    let is_known = !anew && thread.was_searched(&stack, at);
+                    if !is_known {
+                        self.find_loops(notes, tid, &stack);
+                    }
                 }
                 self.run_loops(notes, pace)?;
             }
@@ -132,6 +140,7 @@ impl ProcessWatch {
         }
         if let Some(thread) = self.threads.iter_mut().find(|thread| thread.tid == tid) {
             thread.free_at = at;
+            thread.searched = Some(stack.clone());
         }
     }
 
@@ -149,10 +158,12 @@ impl ProcessWatch {
         }
         let has_loop = self.loops() > 0;
         let (in_gthread, size) = (self.request_threads.in_gthread, self.request_threads.size());
+        let codes = Rc::clone(&self.request_threads.codes);
         let (mut scene, threads) = self.scene(notes);
         let Some(thread) = threads.iter().find(|thread| thread.tid == tid) else { return false };
         let wall_ahead = wall_ahead();
-        let known = Known { in_gthread, has_loop, size, free_at: thread.free_at, wall_ahead };
+        let free_at = thread.free_at;
+        let known = Known { codes, in_gthread, has_loop, size, free_at, wall_ahead };
         let mut sight = thread.sight(&mut scene, stack, at);
         let found = request_clock::find(&mut sight, known);
         self.request_threads.learn(&mut self.info.occupancy, found.learnt);

@@ -24,8 +24,14 @@ impl ProcFs {
     /// # Errors
     /// Any [`ProcError`].
     pub fn namespace_tids(&self, pid: Pid) -> Result<HashMap<i32, Tid>, ProcError> {
+        let tids = self.tids(pid)?;
+        // All threads of a process are in one pid namespace (CLONE_THREAD, clone(2)); where it is ours, no
+        // more need be read.
+        if self.is_in_our_pid_namespace(pid)? {
+            return Ok(tids.into_iter().map(|tid| (tid.0, tid)).collect());
+        }
         let mut inner = HashMap::new();
-        for tid in self.tids(pid)? {
+        for tid in tids {
             match self.innermost_id(pid, &format!("task/{tid}/status")) {
                 Ok(id) => inner.insert(id, tid),
                 Err(ProcError::NoSuchProcess(_) | ProcError::Io { .. }) => continue,
@@ -88,6 +94,13 @@ impl ProcFs {
         Ok(theirs.saturating_sub(parse_offset(&ours).unwrap_or(0)))
     }
 
+    /// Whether its pid is the same to itself and to us.
+    fn is_in_our_pid_namespace(&self, pid: Pid) -> Result<bool, ProcError> {
+        let text = self.bytes(pid, "status", SMALL)?;
+        // One id for each namespace it is in. Before 4.1 the kernel tells of ours alone.
+        Ok(words(&text, b"NSpid:").nth(1).is_none())
+    }
+
     fn innermost_id(&self, pid: Pid, file: &str) -> Result<i32, ProcError> {
         let text = self.bytes(pid, file, SMALL)?;
         // Outermost first. `NSpid` came with 4.1; before it `Pid` is all there is.
@@ -122,6 +135,7 @@ fn parse_offset(text: &[u8]) -> Option<i64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // a tree of its own
 mod tests {
     use proptest::prelude::*;
 
@@ -139,6 +153,22 @@ mod tests {
         let text = b"monotonic         -5         250000000\nboottime            0         0\n";
         assert_eq!(parse_offset(text), Some(-4_750_000_000));
         assert_eq!(parse_offset(b"monotonic 99999999999999 0"), None);
+    }
+
+    #[test]
+    fn threads_statuses_are_read_only_where_their_namespace_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        for tid in [7, 9] {
+            std::fs::create_dir_all(dir.path().join(format!("7/task/{tid}"))).unwrap();
+        }
+        let tids = |ids: &str| {
+            std::fs::write(dir.path().join("7/status"), format!("Pid:\t7\n{ids}")).unwrap();
+            ProcFs::at(dir.path()).namespace_tids(Pid(7)).unwrap()
+        };
+        let ours = HashMap::from([(7, Tid(7)), (9, Tid(9))]);
+        // The first as before Linux 4.1. No thread has a status, so that none can be read.
+        assert_eq!([tids(""), tids("NSpid:\t7\n")], [ours.clone(), ours]);
+        assert_eq!(tids("NSpid:\t7\t1\n"), HashMap::new());
     }
 
     #[test]
