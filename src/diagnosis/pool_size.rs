@@ -3,7 +3,6 @@
 //! Takes a pool as it was seen and its server's load, gives a recommendation with its arithmetic; `None` where there is
 //! too little to go by, or where the size is right.
 
-use super::peer_size::PeerSize;
 use super::size::{SURE, enough, error, faster, workers_of};
 use super::{client_pool, contrast};
 use crate::model::{
@@ -46,10 +45,6 @@ pub fn for_pool(
     pool: &PoolInfo,
     load: Option<&Load>,
 ) -> Option<Recommendation> {
-    if let Some(size) = load.and_then(PeerSize::of).filter(|size| size.is_of(pool.kind, &pool.name))
-    {
-        return size.larger();
-    }
     let limit = pool.limit.filter(|_| !pool.kind.is_lock())?;
     let (busy, waiting) = (pool.busy.mean()?, pool.waiting.mean()?);
     let peak = f64::from(pool.busy.max.saturating_add(pool.waiting.max));
