@@ -8,8 +8,8 @@ use stallspy::model::{
 use stallspy::units::{Nanos, Tid};
 
 use crate::nothing_allowed;
-use crate::peers::{need, throughput};
 use crate::story::{Story, listening};
+use crate::two_recordings::{need, throughput};
 
 /// Where requests wait.
 #[derive(Debug, Clone, Copy)]
