@@ -16,8 +16,9 @@ use crate::units::{Bounds, Timestamp};
 const MAX_DEPTH: usize = 1 << 14;
 /// Most processes of one recording.
 const MAX_PROCESSES: usize = 1 << 16;
-/// Most loops of one recording. They are looked up one by one, so this also bounds time.
-const MAX_LOOPS: usize = 1 << 12;
+/// Most loops and threads that serve requests of one recording. Each one read is compared with all before it, so this
+/// also bounds time.
+const MAX_LOOPS: usize = 1 << 14;
 /// Most looks, and most samples: a day of a hundred a second, and then some.
 const MAX_LOOKS: usize = 1 << 24;
 /// No count of looks is larger than this; sums of many of them then cannot overflow.

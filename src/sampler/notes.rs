@@ -74,9 +74,10 @@ impl WorkingDirectory {
 /// (<https://github.com/python/cpython/blob/v3.13.0/Python/specialize.c#L2870>)
 const INIT_CLEANUP: &str = "__init__";
 
-/// Threads that serve requests and loops together: past it no more of such threads are followed.
-/// Half of what a recording file may hold, so that event loops always have room.
-const MAX_REQUEST_THREADS: usize = 2048;
+/// Threads that serve requests and loops together: past it no more of such threads are followed, and that is counted as
+/// dropped. Half of what a recording file may hold, so that event loops always have room; a minute of a server
+/// that makes a thread for each of 130 requests a second.
+const MAX_REQUEST_THREADS: usize = 8192;
 
 impl Notes {
     /// Writes a raw stack down.
@@ -150,10 +151,12 @@ impl Notes {
         id
     }
 
-    /// Whether no thread that serves requests should be added: some make a thread for each.
-    #[must_use]
-    pub fn is_full_of_loops(&self) -> bool {
-        self.loops.len() >= MAX_REQUEST_THREADS
+    /// Whether a thread that serves requests may be added: some servers make a thread for each. One that may not is
+    /// counted as dropped.
+    pub fn has_room_for_requests(&mut self) -> bool {
+        let has_room = self.loops.len() < MAX_REQUEST_THREADS;
+        self.losses.dropped = self.losses.dropped.saturating_add(u64::from(!has_room));
+        has_room
     }
 
     /// The counts of a loop.
@@ -243,5 +246,21 @@ impl Notes {
             folded.truncate(MAX_SAMPLES / 2);
         }
         self.samples = folded;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_found_no_room_are_counted_as_dropped() {
+        let mut notes = Notes::default();
+        for tid in 0..8192 {
+            assert!(notes.has_room_for_requests());
+            notes.add_loop(Pid(7), Tid(tid), LoopKind::NoLoop, Timestamp(0));
+        }
+        assert!(!notes.has_room_for_requests());
+        assert_eq!(notes.losses.dropped, 1);
     }
 }

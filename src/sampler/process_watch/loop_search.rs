@@ -153,7 +153,7 @@ impl ProcessWatch {
         stack: &RawStack,
         at: Timestamp,
     ) -> bool {
-        if self.request_threads.is_full(&self.loops) || notes.is_full_of_loops() {
+        if self.request_threads.is_full(&self.loops) || !notes.has_room_for_requests() {
             return false;
         }
         let has_loop = self.loops() > 0;
