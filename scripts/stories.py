@@ -21,7 +21,7 @@ class Step:
     def __init__(self, title, command, measured, report):
         self.title, self.command, self.measured, self.report = title, command, measured, report
         self.found = [one for one in report["findings"] if one["verdict"] == "found"]
-        self.missing, self.predicted = [], None
+        self.missing, self.predicted, self.at_best = [], None, False
 
     @property
     def ids(self):
@@ -77,7 +77,7 @@ class Step:
         return otherwise, None, None
 
     def as_dict(self):
-        return {"title": self.title, "command": self.command, "measured": self.measured, "predicted": self.predicted,
+        return {"title": self.title, "command": self.command, "measured": self.measured, "predicted": self.predicted, "at_best": self.at_best,
                 "findings": self.found, "missing": self.missing}
 
 
@@ -102,7 +102,7 @@ class Teller:
         finally:
             server.end()
         step = Step(title, words.strip(), measured, report)
-        step.predicted = predicted
+        step.predicted, step.at_best = predicted, more_than is not None
         self.steps.append(step)
         self.print(step)
         if predicted is not None and not self.only_words:
@@ -117,7 +117,7 @@ class Teller:
     def print(self, step):
         print("   throughput %s/s, p99 %s ms%s" % (
             number(step.measured["rps"]), p99(step.measured),
-            "" if step.predicted is None else "; predicted %s/s" % number(step.predicted)))
+            "" if step.predicted is None else "; predicted %s%s/s" % ("at best " if step.at_best else "", number(step.predicted))))
         print("   VERDICT  %s" % step.report["summary"]["verdict"])
         for finding in step.found:
             print("   %-22s %s" % (finding["id"], finding["summary"]))
@@ -365,7 +365,7 @@ def markdown(result):
         measured, findings = step["measured"], step["findings"]
         do = [one for finding in findings for one in finding["recommendations"]][:2]
         rows.append("| %s | %s | %s | %s | %d | %s | %s |" % (
-            step["title"], number(measured["rps"]), "–" if step["predicted"] is None else number(step["predicted"]),
+            step["title"], number(measured["rps"]), "–" if step["predicted"] is None else ("≤ " if step["at_best"] else "") + number(step["predicted"]),
             p99(measured), measured["errors"],
             "%s: %s" % (findings[0]["id"], findings[0]["summary"]) if findings else "–",
             "; ".join(words(one) for one in do) or "nothing"))

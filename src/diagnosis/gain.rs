@@ -124,11 +124,8 @@ fn blamed_otherwise(case: &Case<'_>, cause: Cause) -> BTreeSet<FrameId> {
 }
 
 fn effects(what: &WhatIf, server: Option<&Load>) -> Vec<Effect> {
-    let effect = |name: &str, change: Change, unit: &str| Effect {
-        name: name.to_owned(),
-        before: change.before,
-        after: change.after,
-        unit: unit.to_owned(),
+    let effect = |name: &str, change: Change, unit: &str| {
+        size::effect(name, change.before, change.after, unit)
     };
     let mut all: Vec<Effect> = [
         ("loop_lag_p50", what.lag_p50),

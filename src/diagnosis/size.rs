@@ -242,5 +242,5 @@ pub(super) fn error(costs: &Costs) -> f64 {
 }
 
 pub(super) fn effect(name: &str, before: f64, after: f64, unit: &str) -> Effect {
-    Effect { name: name.to_owned(), before, after, unit: unit.to_owned() }
+    Effect { name: name.to_owned(), before, after, unit: unit.to_owned(), at_best: false }
 }

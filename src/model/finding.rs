@@ -109,6 +109,9 @@ pub struct Effect {
     pub after: f64,
     /// In what unit.
     pub unit: String,
+    /// Less may come of it: what else limits it was hidden.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_best: bool,
 }
 
 /// One thing to do, with its arithmetic.

@@ -179,6 +179,9 @@ mod tests {
     fn a_thread_that_runs_stands_still_while_it_is_read() {
         let busy = Busy::start("while :; do :; done");
         let procfs = ProcFs::host();
+        // It may still be loading.
+        let begins = std::time::Instant::now();
+        while state(busy.pid()) != 'R' && begins.elapsed().as_secs() < 10 {}
         let freezer = Freezer::new(&procfs, busy.pid()).unwrap();
         let tid = Tid(busy.pid().0);
         let files = ThreadFiles::new(&procfs, busy.pid(), tid);

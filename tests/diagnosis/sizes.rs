@@ -210,6 +210,7 @@ fn another_class_is_advised_in_one_command_and_its_effect_predicted() {
     assert!(advice.command.starts_with("`-k gthread --workers "), "{}", advice.command);
     assert!(advice.reason.contains("WebSocket") && advice.reason.contains("safe for threads"));
     assert!(advice.reason.contains("what is predicted is the most"), "{}", advice.reason);
+    assert!(advice.predicted.iter().all(|one| one.at_best), "{:?}", advice.predicted);
     assert!((before - 40.0).abs() < 0.1 && (after - 2.0 / 0.02375).abs() < 4.0, "{after}");
     // The line comes first, and nothing is said twice.
     assert_eq!((said, place), (1, 1));

@@ -252,7 +252,11 @@ impl<'a> ThreadSize<'a> {
 
     /// What so many requests a second are, to those that are there now.
     fn effects(&self, after: f64) -> Vec<Effect> {
-        let Work { demand, rate, .. } = self.work;
+        let Work { demand, rate, is_bound, .. } = self.work;
+        // What a hub that is busy all the time hides may be what limits threads.
+        let at_best = is_bound && self.work.threads.is_none();
+        let effect =
+            |name, before, after, unit| Effect { at_best, ..effect(name, before, after, unit) };
         vec![
             effect("throughput", rate, after, "1/s"),
             effect(

@@ -129,7 +129,8 @@ fn why(advice: &Recommendation) -> String {
 fn predicted(effects: &[Effect]) -> Option<String> {
     let mut said: Vec<String> = Vec::new();
     for effect in effects {
-        let Effect { name, before, after, unit } = effect;
+        let Effect { name, before, after, unit, at_best } = effect;
+        let best = if *at_best { "at best " } else { "" };
         let label = match name.as_str() {
             // A median that is 0 before and after says nothing, and quantiles say more than a mean.
             "loop_lag_p50" if *before <= 0.0 => continue,
@@ -139,13 +140,13 @@ fn predicted(effects: &[Effect]) -> Option<String> {
             other => other.replace('_', " "),
         };
         said.push(match (name.as_str(), unit.as_str()) {
-            (_, "s") => format!("{label} {} → {}", seconds(*before), seconds(*after)),
+            (_, "s") => format!("{label} {} → {best}{}", seconds(*before), seconds(*after)),
             (_, "bytes") => format!("{label} {} → {} MiB", mebibytes(*before), mebibytes(*after)),
             ("capacity", "1/s") => {
                 format!("{label} of a loop {} → {} requests/s", few(*before), few(*after))
             }
             ("capacity", "ratio") => format!("{label} of a loop × {}", few(after / before)),
-            (_, "1/s") => format!("{label} {} → {}/s", few(*before), few(*after)),
+            (_, "1/s") => format!("{label} {} → {best}{}/s", few(*before), few(*after)),
             _ => format!("{label} {} → {}", few(*before), few(*after)),
         });
     }
@@ -191,6 +192,31 @@ fn input(measured: &Measured) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_less_is_said_to_be_the_best() {
+        let effect = |name: &str, before, after, unit: &str, at_best| Effect {
+            name: name.to_owned(),
+            before,
+            after,
+            unit: unit.to_owned(),
+            at_best,
+        };
+        let [sure, best] = [false, true].map(|at_best| {
+            predicted(&[
+                effect("throughput", 42.0, 82.0, "1/s", at_best),
+                effect("response_time", 0.5, 0.25, "s", at_best),
+            ])
+        });
+        assert_eq!(
+            sure.as_deref(),
+            Some("Throughput 42 → 82/s, response time 500 ms → 250 ms (predicted)")
+        );
+        assert_eq!(
+            best.as_deref(),
+            Some("Throughput 42 → at best 82/s, response time 500 ms → at best 250 ms (predicted)")
+        );
+    }
 
     #[test]
     fn rules_that_need_the_same_share_a_line() {
