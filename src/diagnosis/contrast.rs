@@ -41,7 +41,7 @@ pub fn place(loads: &mut [Load], before: &[Load]) {
     for load in loads {
         let Some(earlier) = the_same(load, before) else { continue };
         load.contrast = contrast(earlier, load);
-        let Some(limit) = load.contrast.as_ref().and_then(Contrast::limit) else { continue };
+        let Some(limit) = load.peer_limit() else { continue };
         let station = station(limit);
         // A pool that is waited for limits before its peer does, unless that has no more to give.
         let others = load.shared.as_ref().filter(|one| one.share >= often::SELDOM);
@@ -177,7 +177,7 @@ pub(super) fn condition(peer: &str, place: &str) -> String {
 /// The peer that a server's size rests on, as no other recording tells how fast it answers when more ask at once; `None`
 /// where requests do not mostly wait for one.
 pub(super) fn rests_on(load: &Load) -> Option<&str> {
-    if load.contrast.as_ref().and_then(Contrast::limit).is_some() {
+    if load.peer_limit().is_some() {
         return None;
     }
     let waits = Waits::of(load)?;

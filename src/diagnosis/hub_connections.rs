@@ -6,7 +6,7 @@
 //! `GreenPool`, geventlet.py, v23.0.0).
 
 use super::blocked::ratio;
-use super::size::effect;
+use super::size::faster;
 use super::{contrast, often, wording};
 use crate::model::{Load, Measured, ProcessInfo, Recommendation, Remedy, SettingKind};
 use crate::sizing::hub::NEARLY_ALL;
@@ -69,10 +69,6 @@ impl Taken {
         // A hub that computes for a part of the time does as much more as it has left.
         let busy = load.utilization.map_or(0.0, |(_, most)| most).max(f64::MIN_POSITIVE);
         let factor = (wanted / self.open.max(1.0)).min((1.0 / busy).max(1.0));
-        let throughput = load
-            .rate()
-            .filter(|rate| *rate > 0.0)
-            .map(|rate| effect("throughput", rate, rate * factor, "1/s"));
         let least = whole(wanted.ceil()).min(recommended);
         let suggested = Bounds { lo: least, hi: recommended };
         let rests = contrast::rests_on(load).map(|peer| contrast::condition(peer, "connection"));
@@ -85,7 +81,7 @@ impl Taken {
                 rests.unwrap_or_default()
             ),
             inputs: self.evidence(),
-            predicted: throughput.into_iter().collect(),
+            predicted: faster(load.rate().filter(|rate| *rate > 0.0), factor),
         }
     }
 }

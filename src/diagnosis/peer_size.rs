@@ -10,8 +10,7 @@ use super::thread_size::{WORTH_IT, is_worth_going_back};
 use super::waits::{Place, Waits};
 use super::{contrast, hub_connections};
 use crate::model::{
-    Contrast, Costs, Load, Measured, PeerLimit, PoolInfo, PoolKind, Recommendation, Remedy,
-    ThreadPool,
+    Costs, Load, Measured, PeerLimit, PoolInfo, PoolKind, Recommendation, Remedy, ThreadPool,
 };
 use crate::sizing::capacity::{Needs, Shape, Shared, capacity_sharing};
 use crate::sizing::hub::{OnHub, before_peer};
@@ -37,7 +36,7 @@ pub(super) struct PeerSize<'a> {
 impl<'a> PeerSize<'a> {
     /// That of a server; `None` where no peer is known to limit it, or requests have threads of their own.
     pub(super) fn of(load: &'a Load) -> Option<PeerSize<'a>> {
-        let limit = load.contrast.as_ref().and_then(Contrast::limit)?;
+        let limit = load.peer_limit()?;
         let waits = Waits::of(load)?;
         let (now, rate, costs) = (waits.limit()?, load.rate()?, enough(load)?);
         let task = Task::of(load, costs, limit, &waits)?;

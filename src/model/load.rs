@@ -5,8 +5,8 @@
 //! the accept queue.
 
 use super::{
-    Beside, BlockedOn, Contrast, Crowd, LockKind, LoopLoad, PoolKind, Resident, ServerConfig,
-    SettingValue, WorkerClass,
+    Beside, BlockedOn, Contrast, Crowd, LockKind, LoopLoad, PeerLimit, PoolKind, Resident,
+    ServerConfig, SettingValue, WorkerClass,
 };
 use crate::units::{Nanos, Pid, to_f64, whole};
 
@@ -112,6 +112,12 @@ impl Load {
         let used = self.beside.map_or(0.0, |beside| beside.cpu.share_of(self.window));
         let others = Some(self.cores.others.unwrap_or(0.0) + used);
         Load { beside: None, cores: Cores { others, ..self.cores }, ..self.clone() }
+    }
+
+    /// What a peer lets through that limits it, where another recording shows that.
+    #[must_use]
+    pub fn peer_limit(&self) -> Option<&PeerLimit> {
+        self.contrast.as_ref()?.limit()
     }
 
     /// How many connections each of gunicorn's hubs takes; `None` where that is not known, or there is no hub.

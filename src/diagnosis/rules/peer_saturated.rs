@@ -55,7 +55,7 @@ impl Rule for PeerSaturated {
 
 /// The peer that limits a server as it is.
 pub(super) fn limit_of(load: &Load) -> Option<&PeerLimit> {
-    load.contrast.as_ref()?.limit().filter(|limit| limit.used() >= USED_UP)
+    load.peer_limit().filter(|limit| limit.used() >= USED_UP)
 }
 
 impl PeerSaturated {

@@ -9,9 +9,7 @@ use super::bursts::Bursts;
 use super::pool_growth::{Growing, station};
 use super::size::{effect, enough, error, most_that_fit, workers_of};
 use super::{often, residents};
-use crate::model::{
-    Contrast, Costs, Effect, Load, PeerLimit, Recommendation, SharedKind, SharedPool,
-};
+use crate::model::{Costs, Effect, Load, PeerLimit, Recommendation, SharedKind, SharedPool};
 use crate::sizing::capacity::{Needs, Shape, Shared, capacity_sharing};
 use crate::sizing::hub::OnHub;
 use crate::sizing::shape::{Found, Limit, MOST_THREADS, TARGET_USE, Task, find};
@@ -332,7 +330,7 @@ fn choose(load: &Load, work: &Work<'_>, is_single: bool, shared: Option<Shared>)
 
 /// The same with no more threads than were seen to be enough for the peer that limits.
 fn no_more_than_enough(load: &Load, found: Found) -> Found {
-    let limit = load.contrast.as_ref().and_then(Contrast::limit);
+    let limit = load.peer_limit();
     let Some(room) = limit.and_then(PeerLimit::enough) else { return found };
     let most = room.div_ceil(found.shape.workers.max(1)).max(1);
     let Found { shape, threads, .. } = found;

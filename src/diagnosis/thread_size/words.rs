@@ -8,7 +8,7 @@ use super::super::size::{effect, keeping, threads_option, workers_of, workers_op
 use super::super::{client_pool, contrast, residents, wording};
 use super::{MOST_OF_WAITING, ThreadSize, Work};
 use crate::model::{
-    Contrast, Measured, PoolKind, Recommendation, Remedy, SettingKind, SharedKind, SharedPool,
+    Measured, PoolKind, Recommendation, Remedy, SettingKind, SharedKind, SharedPool,
 };
 use crate::sizing::shape::{Found, Limit};
 use crate::units::{Bounds, to_f64, whole};
@@ -179,7 +179,7 @@ impl<'a> ThreadSize<'a> {
     /// once cannot be told from a server that never did.
     #[must_use]
     pub fn rests_on(&self) -> Option<&'a str> {
-        if self.load.contrast.as_ref().and_then(Contrast::limit).is_some() {
+        if self.load.peer_limit().is_some() {
             return None;
         }
         let one = self.load.blocked_on.first()?;
@@ -208,7 +208,7 @@ impl<'a> ThreadSize<'a> {
 
     /// What the pool or lock that requests wait for has to do with it.
     fn about(&self, shared: &SharedPool) -> String {
-        if let Some(limit) = self.load.contrast.as_ref().and_then(Contrast::limit)
+        if let Some(limit) = self.load.peer_limit()
             && shared.kind == SharedKind::Peer
         {
             return format!("; {}: more threads only wait there", contrast::sentence(limit));
